@@ -1,0 +1,1 @@
+"""Workstation half: calibration sets to INT8 ONNX (onnx, onnxruntime)."""

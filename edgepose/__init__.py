@@ -1,0 +1,30 @@
+"""edgepose: human-pose networks from PyTorch checkpoint to INT8 on a Jetson.
+
+from edgepose import load_backend, estimate_poses
+
+backend = load_backend("simplebaseline_tiny.int8.onnx")
+poses = estimate_poses(backend, image, boxes_xyxy)  # poses.xy (N, K, 2) in image px
+"""
+
+from __future__ import annotations
+
+from edgepose.backends import Backend, load_backend
+from edgepose.errors import EdgeposeError
+from edgepose.estimator import Poses, estimate_poses
+from edgepose.passport import ModelSpec, Passport, read_passport
+from edgepose.skeletons import COCO17, MPII16, Skeleton
+
+__version__ = "0.1.0"
+__all__ = [
+    "COCO17",
+    "MPII16",
+    "Backend",
+    "EdgeposeError",
+    "ModelSpec",
+    "Passport",
+    "Poses",
+    "Skeleton",
+    "estimate_poses",
+    "load_backend",
+    "read_passport",
+]

@@ -1,0 +1,84 @@
+"""Backends run a model file: one protocol, and the door that picks the backend for a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import perf_counter
+from typing import Protocol
+
+import numpy as np
+
+from edgepose.geometry import Regions
+from edgepose.passport import ModelSpec, Passport
+
+BACKENDS = ("openvino", "onnxruntime")  # in the order of preference on a CPU
+
+
+class Backend(Protocol):
+    """Runs one model file. One instance serves one thread at a time; several instances may live side by side.
+
+    The whole path from image to key points is behind `keypoints`, because a GPU backend crops and decodes on
+    the device and only N*K*3 floats come back.
+    """
+
+    name: str
+    passport: Passport
+    times: StageTimes
+
+    @property
+    def spec(self) -> ModelSpec:
+        """How the file is fed and read."""
+        ...
+
+    def heatmaps(self, crops: np.ndarray) -> np.ndarray:
+        """(N, 3, H, W) float32 crops -> (N, C, h, w) float32 heat maps. N may be 0.
+
+        Raises:
+            ValueError: crops of another shape or dtype.
+            BackendError: the runtime failed.
+        """
+        ...
+
+    def keypoints(self, image: np.ndarray, regions: Regions, *, flip_test: bool = False) -> np.ndarray:
+        """Image (H, W, 3) uint8 RGB and N regions -> (N, K, 3) float32: x, y in heat-map px, score. N may be 0."""
+        ...
+
+    def close(self) -> None:
+        """Free the runtime's memory; a second call does nothing."""
+        ...
+
+
+class StageTimes:
+    """Seconds spent per stage, added up over calls; `people` counts the crops."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.people = 0
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Add the body's wall time to `name`."""
+        start = perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + perf_counter() - start
+
+
+def load_backend(path: str | Path, *, backend: str | None = None, threads: int | None = None) -> Backend:
+    """Open a model file with the backend that computes it rightly.
+
+    Args:
+        path: an ONNX with its passport beside it.
+        backend: "openvino" or "onnxruntime"; None takes OpenVINO, and ONNX Runtime where OpenVINO is missing
+            and the file is FP32.
+        threads: CPU threads; None leaves it to the runtime.
+
+    Raises:
+        ModelFileError: the file or passport is missing, damaged or another file's.
+        BackendError: that backend cannot run that file rightly.
+        MissingPackageError: the backend's package is not installed.
+    """
+    raise NotImplementedError

@@ -1,0 +1,71 @@
+"""The `edgepose` command. Each sub-command is a module of this package, loaded when it is asked for.
+
+A sub-command's module imports nothing heavier than numpy and click at its top, so `--help` always works.
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+from importlib import import_module
+from typing import Any
+
+import click
+
+from edgepose.errors import EdgeposeError
+
+COMMANDS = {
+    "models": "List the networks that can be exported.",
+    "export": "Turn a PyTorch checkpoint into verified FP32 and FP16 ONNX.",
+    "import": "Give a foreign heat-map ONNX a passport.",
+    "calibrate": "Quantise an exported model to INT8 with your own images.",
+    "infer": "Find key points in images and videos.",
+    "evaluate": "Measure AP, AR and PCK on annotated images.",
+    "demo": "Try the whole chain on the embedded model.",
+}
+
+
+class _LazyGroup(click.Group):
+    """Loads `edgepose.cli.<command>` only when that command runs or shows its help."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module = import_module(f"edgepose.cli.{name}_command")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; what the user can act on becomes one line on stderr and exit status 1."""
+        try:
+            return super().invoke(ctx)
+        except EdgeposeError as error:
+            _fail(str(error))
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # the reader of our stdout has gone: `edgepose infer ... | head`
+                sys.stderr.close()
+                sys.exit(1)
+            if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EISDIR):
+                raise
+            _fail(f"{error.filename or 'output'}: {error.strerror}; nothing half-written was left")
+        except KeyboardInterrupt:
+            click.echo("interrupted; nothing half-written was left", err=True)
+            sys.exit(130)
+
+
+def _fail(message: str) -> None:
+    click.echo(f"edgepose: {' '.join(message.split())}", err=True)
+    sys.exit(1)
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="edgepose")
+def main() -> None:
+    """Put human-pose networks on NVIDIA Jetson devices: export, calibrate, infer, evaluate."""

@@ -1,0 +1,111 @@
+"""Boxes, regions and pixel grids: the only file that knows an alignment convention.
+
+A *region* is the part of the image that becomes one crop. A *grid* is a raster laid over it: the network's
+input (`input_hw`) or its heat map (`heatmap_hw`). Coordinates are pixel centres at integers, in every grid.
+
+Three published conventions say how a grid lies on the region (formulas by their sources):
+
+* "corner": pixel i of n covers region position i * size / n
+  (microsoft/human-pose-estimation.pytorch `get_affine_transform`; mmpose `get_warp_matrix`).
+* "udp": the first and last pixel lie on the region's edges, i * size / (n - 1)
+  (Huang et al., "The Devil is in the Details", CVPR 2020; mmpose `get_udp_warp_matrix`).
+* "darkpose": grid centre (n - 1) / 2 on the box's centre pixel, one scale from the width,
+  (size - 1) / (n - 1) (ilovepose/DarkPose `get_affine_transform`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgepose.passport import ModelSpec
+
+
+@dataclass(frozen=True)
+class Regions:
+    """Where N crops lie in the image.
+
+    Attributes:
+        center_xy: (N, 2) float64, image px.
+        size_wh: (N, 2) float64, padded and of the input's aspect ratio, image px.
+        alignment: "corner", "udp" or "darkpose".
+    """
+
+    center_xy: np.ndarray
+    size_wh: np.ndarray
+    alignment: str
+
+    def __len__(self) -> int:
+        return len(self.center_xy)
+
+    @classmethod
+    def around(cls, boxes_xyxy: np.ndarray, spec: ModelSpec) -> Regions:
+        """The region of each box: enlarged by the spec's padding, the shorter side stretched to the input's aspect.
+
+        Args:
+            boxes_xyxy: (N, 4), left, top, right, bottom, image px; right - left is COCO's box width.
+                Boxes may reach outside the image; what lies there is black.
+
+        Raises:
+            ValueError: a box is not finite or has no area: `usable_boxes` finds those beforehand.
+        """
+        boxes = np.asarray(boxes_xyxy, dtype=np.float64).reshape(-1, 4)
+        if not usable_boxes(boxes).all():
+            bad = int(np.flatnonzero(~usable_boxes(boxes))[0])
+            raise ValueError(f"box {bad} {boxes[bad].tolist()} is not finite or has no area")
+        input_h, input_w = spec.input_hw
+        size = boxes[:, 2:] - boxes[:, :2]
+        center = boxes[:, :2] + size / 2
+        if spec.alignment == "darkpose":
+            center = boxes[:, :2] + (size - 1) / 2
+        aspect = input_w / input_h
+        width = np.maximum(size[:, 0], size[:, 1] * aspect)
+        return cls(center, np.stack([width, width / aspect], axis=1) * spec.box_padding, spec.alignment)
+
+    def _px_per_step(self, grid_hw: tuple[int, int]) -> np.ndarray:
+        """(N, 2) image px per grid px, x and y."""
+        grid_wh = np.array(grid_hw[::-1], dtype=np.float64)
+        if self.alignment == "udp":
+            return self.size_wh / (grid_wh - 1)
+        if self.alignment == "darkpose":
+            step = (self.size_wh[:, :1] - 1) / (grid_wh[0] - 1)
+        else:
+            step = self.size_wh[:, :1] / grid_wh[0]
+        return np.repeat(step, 2, axis=1)
+
+    def _grid_center(self, grid_hw: tuple[int, int]) -> np.ndarray:
+        """(2,) the grid coordinate that lies on the region's centre."""
+        grid_wh = np.array(grid_hw[::-1], dtype=np.float64)
+        return grid_wh / 2 if self.alignment == "corner" else (grid_wh - 1) / 2
+
+    def to_image(self, xy: np.ndarray, grid_hw: tuple[int, int]) -> np.ndarray:
+        """Grid px (N, ..., 2) -> image px, float32. The inverse of `to_grid`."""
+        step, center = self._broadcast(self._px_per_step(grid_hw), xy), self._broadcast(self.center_xy, xy)
+        return ((xy - self._grid_center(grid_hw)) * step + center).astype(np.float32)
+
+    def to_grid(self, xy: np.ndarray, grid_hw: tuple[int, int]) -> np.ndarray:
+        """Image px (N, ..., 2) -> grid px, float32. The inverse of `to_image`."""
+        step, center = self._broadcast(self._px_per_step(grid_hw), xy), self._broadcast(self.center_xy, xy)
+        return ((xy - center) / step + self._grid_center(grid_hw)).astype(np.float32)
+
+    def to_grid_matrices(self, grid_hw: tuple[int, int]) -> np.ndarray:
+        """(N, 2, 3) float64 affine matrices, image px -> grid px, as cv2.warpAffine takes them."""
+        scale = 1 / self._px_per_step(grid_hw)
+        matrices = np.zeros((len(self), 2, 3))
+        matrices[:, 0, 0], matrices[:, 1, 1] = scale[:, 0], scale[:, 1]
+        matrices[:, :, 2] = self._grid_center(grid_hw) - self.center_xy * scale
+        return matrices
+
+    @staticmethod
+    def _broadcast(per_region: np.ndarray, xy: np.ndarray) -> np.ndarray:
+        """(N, 2) -> (N, 1, ..., 1, 2), to meet xy of (N, ..., 2)."""
+        return per_region.reshape(len(per_region), *[1] * (np.ndim(xy) - 2), 2)
+
+
+def usable_boxes(boxes_xyxy: np.ndarray) -> np.ndarray:
+    """(N,) bool: which of (N, 4) boxes are finite, of a size float32 can carry, and have an area."""
+    boxes = np.asarray(boxes_xyxy, dtype=np.float64).reshape(-1, 4)
+    with np.errstate(invalid="ignore"):
+        size = boxes[:, 2:] - boxes[:, :2]
+        return np.isfinite(boxes).all(axis=1) & (np.abs(boxes) < 1e6).all(axis=1) & (size >= 1e-3).all(axis=1)

@@ -1,0 +1,147 @@
+"""Key-point sets: names, mirror pairs, limbs and OKS constants."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from edgepose.errors import ModelFileError
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """What a model's K channels mean.
+
+    Attributes:
+        name: how messages and passports call it.
+        keypoints: K names, in channel order; left_/right_ are the person's own sides.
+        flip_pairs: index pairs that change places in a mirrored image.
+        limbs: index pairs to draw as lines.
+        sigmas: K constants of object key-point similarity (COCO's, e = d^2 / (2 sigma)^2 / area / 2);
+            empty where none are published.
+    """
+
+    name: str
+    keypoints: tuple[str, ...]
+    flip_pairs: tuple[tuple[int, int], ...]
+    limbs: tuple[tuple[int, int], ...] = ()
+    sigmas: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        count = len(self.keypoints)
+        if count == 0 or len(set(self.keypoints)) != count:
+            raise ValueError(f"skeleton {self.name!r} needs distinct key-point names, got {self.keypoints}")
+        for pair in (*self.flip_pairs, *self.limbs):
+            if len(pair) != 2 or not all(0 <= index < count for index in pair):
+                raise ValueError(f"skeleton {self.name!r} has {count} key points, but a pair {pair}")
+        mirrored = [index for pair in self.flip_pairs for index in pair]
+        if len(set(mirrored)) != len(mirrored):
+            raise ValueError(f"skeleton {self.name!r} names a key point in two flip pairs: {self.flip_pairs}")
+        if self.sigmas and len(self.sigmas) != count:
+            raise ValueError(f"skeleton {self.name!r} has {count} key points, but {len(self.sigmas)} sigmas")
+
+    def __len__(self) -> int:
+        return len(self.keypoints)
+
+    @property
+    def flip_order(self) -> list[int]:
+        """The channel order of a mirrored person: out[k] = mirrored[flip_order[k]]."""
+        order = list(range(len(self.keypoints)))
+        for left, right in self.flip_pairs:
+            order[left], order[right] = right, left
+        return order
+
+    def to_json(self) -> dict[str, Any] | str:
+        """The name of a built-in skeleton, or the whole of another."""
+        if SKELETONS.get(self.name) == self:
+            return self.name
+        return {
+            "name": self.name,
+            "keypoints": list(self.keypoints),
+            "flip_pairs": [list(pair) for pair in self.flip_pairs],
+            "limbs": [list(pair) for pair in self.limbs],
+            "sigmas": list(self.sigmas),
+        }
+
+    @classmethod
+    def from_json(cls, data: Any) -> Skeleton:
+        """Read what `to_json` wrote; flip pairs left out are found from left_/right_ names."""
+        if isinstance(data, str):
+            if data not in SKELETONS:
+                raise ModelFileError(f"unknown skeleton {data!r}; known: {', '.join(sorted(SKELETONS))}")
+            return SKELETONS[data]
+        try:
+            keypoints = tuple(str(name) for name in data["keypoints"])
+            pairs = data["flip_pairs"] if "flip_pairs" in data else pairs_from_names(keypoints)
+            return cls(
+                name=str(data.get("name", "custom")),
+                keypoints=keypoints,
+                flip_pairs=tuple((int(a), int(b)) for a, b in pairs),
+                limbs=tuple((int(a), int(b)) for a, b in data.get("limbs", ())),
+                sigmas=tuple(float(sigma) for sigma in data.get("sigmas", ())),
+            )
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise ModelFileError(
+                f"a skeleton must be a known name ({', '.join(sorted(SKELETONS))}) or an object "
+                f"with 'keypoints' (names) and optional 'flip_pairs', 'limbs', 'sigmas': {error}"
+            ) from error
+
+
+def pairs_from_names(keypoints: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
+    """Mirror pairs of names that differ in left_/right_ only."""
+    index = {name: i for i, name in enumerate(keypoints)}
+    return tuple(
+        (i, index["right_" + name[5:]])
+        for name, i in index.items()
+        if name.startswith("left_") and "right_" + name[5:] in index
+    )
+
+
+def _skeleton(name: str, keypoints: str, limbs: str, sigmas: tuple[float, ...] = ()) -> Skeleton:
+    names = tuple(keypoints.split())
+    index = {key: i for i, key in enumerate(names)}
+    pairs = [limb.split("-") for limb in limbs.split()]
+    return Skeleton(name, names, pairs_from_names(names), tuple((index[a], index[b]) for a, b in pairs), sigmas)
+
+
+# Order, pairs and sigmas: COCO key-point challenge (cocodataset.org, pycocotools Params.kpt_oks_sigmas).
+COCO17 = _skeleton(
+    "coco17",
+    "nose left_eye right_eye left_ear right_ear left_shoulder right_shoulder left_elbow right_elbow "
+    "left_wrist right_wrist left_hip right_hip left_knee right_knee left_ankle right_ankle",
+    "left_ankle-left_knee left_knee-left_hip right_ankle-right_knee right_knee-right_hip left_hip-right_hip "
+    "left_shoulder-left_hip right_shoulder-right_hip left_shoulder-right_shoulder left_shoulder-left_elbow "
+    "right_shoulder-right_elbow left_elbow-left_wrist right_elbow-right_wrist nose-left_eye nose-right_eye "
+    "left_eye-left_ear right_eye-right_ear left_ear-left_shoulder right_ear-right_shoulder",
+    (
+        0.026,
+        0.025,
+        0.025,
+        0.035,
+        0.035,
+        0.079,
+        0.079,
+        0.072,
+        0.072,
+        0.062,
+        0.062,
+        0.107,
+        0.107,
+        0.087,
+        0.087,
+        0.089,
+        0.089,
+    ),
+)
+
+# Order: MPII Human Pose (Andriluka et al., CVPR 2014), as in its published annotations.
+MPII16 = _skeleton(
+    "mpii16",
+    "right_ankle right_knee right_hip left_hip left_knee left_ankle pelvis thorax upper_neck head_top "
+    "right_wrist right_elbow right_shoulder left_shoulder left_elbow left_wrist",
+    "right_ankle-right_knee right_knee-right_hip right_hip-pelvis left_hip-pelvis left_knee-left_hip "
+    "left_ankle-left_knee pelvis-thorax thorax-upper_neck upper_neck-head_top right_wrist-right_elbow "
+    "right_elbow-right_shoulder right_shoulder-thorax left_shoulder-thorax left_elbow-left_shoulder left_wrist-left_elbow",
+)
+
+SKELETONS = {skeleton.name: skeleton for skeleton in (COCO17, MPII16)}

@@ -1,0 +1,1 @@
+"""Workstation half: PyTorch checkpoints to verified ONNX (torch, onnx, onnxsim)."""
