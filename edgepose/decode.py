@@ -1,0 +1,221 @@
+"""Heat maps to key points: the numpy reference of the CUDA kernel.
+
+Positions are in heat-map px, integers at pixel centres. Published ways to read a peak:
+
+* "argmax": the highest pixel.
+* "quarter": a quarter of a pixel from it towards the higher neighbour, in x and in y (microsoft/human-pose-estimation
+  .pytorch `get_final_preds`; mmpose v1 `refine_keypoints`: they differ on the border, see ModelSpec.quarter_guard).
+* "dark": one Newton step on the log of the blurred map, with differences over two pixels
+  (Zhang et al., "Distribution-Aware Coordinate Representation", CVPR 2020; mmpose `refine_keypoints_dark`).
+* "udp": the same with differences over one pixel and the border repeated
+  (Huang et al., "The Devil is in the Details", CVPR 2020; mmpose v1 `refine_keypoints_dark_udp`).
+* "udp-combined": the offsets that the network gives at the highest pixel of its blurred map (the same paper;
+  mmpose v1 `UDPHeatmap`).
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import cv2
+import numpy as np
+
+from edgepose.passport import ModelSpec
+
+DARK_FLOOR = 1e-10  # blurred values are raised to this before the logarithm
+UDP_FLOOR, UDP_CEILING = 1e-3, 50.0
+
+
+def decode_heatmaps(heatmaps: np.ndarray, spec: ModelSpec) -> np.ndarray:
+    """Find each heat map's peak, by the spec's decoder.
+
+    Args:
+        heatmaps: (N, C, h, w) float32 or float16; C = spec.output_channels: K maps, or for "udp-combined"
+            K times a map and its x and y offsets. N may be 0.
+
+    Returns:
+        (N, K, 3) float32 of x, y, score: x and y in heat-map px, the score the peak's value (before the blur of
+        "dark" and "udp", after that of "udp-combined"). Of equal peaks the first in memory wins. A map with no
+        positive value has position (0, 0) and its peak as the score; one with a NaN or an infinite peak has
+        position (0, 0) and score 0.
+    """
+    expected = (spec.output_channels, *spec.heatmap_hw)
+    if heatmaps.ndim != 4 or heatmaps.shape[1:] != expected or heatmaps.dtype not in (np.float32, np.float16):
+        raise ValueError(
+            f"heatmaps must be (N, {', '.join(map(str, expected))}) float32 or float16, "
+            f"got {heatmaps.shape} {heatmaps.dtype}"
+        )
+    heatmaps = np.ascontiguousarray(heatmaps, dtype=np.float32)
+    if spec.decoder == "udp-combined":
+        keypoints = _peaks_with_offsets(heatmaps, spec)
+    else:
+        keypoints = _peaks(heatmaps.reshape(-1, *spec.heatmap_hw), spec)
+    return keypoints.reshape(len(heatmaps), spec.num_keypoints, 3)
+
+
+def merge_flipped(heatmaps: np.ndarray, flipped: np.ndarray, spec: ModelSpec) -> np.ndarray:
+    """Average the heat maps of crops with those of their mirror images: the published flip test.
+
+    Args:
+        heatmaps: (N, C, h, w) of the crops.
+        flipped: (N, C, h, w) of the mirrored crops, as the network gave them.
+
+    Returns:
+        (N, C, h, w) float32. The mirrored maps are turned back, left and right key points change places, x offsets
+        ("udp-combined") change sign, and spec.flip_shift moves them right; column 0 then keeps its old value.
+    """
+    if heatmaps.shape != flipped.shape:
+        raise ValueError(
+            f"heat maps and those of the mirrored crops differ in shape: {heatmaps.shape}, {flipped.shape}"
+        )
+    count, channels, height, width = heatmaps.shape
+    per_point = channels // spec.num_keypoints  # 1, or 3 where each map brings two offsets
+    turned = flipped.reshape(count, spec.num_keypoints, per_point, height, width)
+    turned = turned[:, spec.skeleton.flip_order, :, :, ::-1].astype(np.float32)
+    if spec.decoder == "udp-combined":
+        turned[:, :, 1] *= -1
+    turned = turned.reshape(heatmaps.shape)
+    if spec.flip_shift:
+        turned[..., 1:] = turned[..., :-1].copy()
+    turned += heatmaps
+    turned *= 0.5
+    return turned
+
+
+def _peaks(maps: np.ndarray, spec: ModelSpec) -> np.ndarray:
+    """(M, h, w) maps -> (M, 3) x, y, score."""
+    count, height, width = maps.shape
+    best = maps.reshape(count, height * width).argmax(axis=1)
+    at = best + np.arange(count) * (height * width)
+    y, x = np.divmod(best, width)
+    score = maps.reshape(-1).take(at)
+    keypoints = np.stack([x, y, score], axis=1).astype(np.float32)
+    meaningful = (score > 0) & (score < np.inf)  # False for NaN
+    if spec.decoder == "quarter":
+        keypoints[:, :2] += _quarter_step(maps, at, x, y, spec.quarter_guard)
+    elif spec.decoder != "argmax":
+        keypoints[:, :2] += _newton_step(maps, x, y, score, spec)
+    if not meaningful.all():
+        keypoints[~meaningful, :2] = 0
+        keypoints[~np.isfinite(score), 2] = 0
+    return keypoints
+
+
+def _quarter_step(maps: np.ndarray, at: np.ndarray, x: np.ndarray, y: np.ndarray, guard: str) -> np.ndarray:
+    """(M, 2) steps of -1/4, 0 or 1/4 px towards the higher neighbour."""
+    _, height, width = maps.shape
+    right, left, below, above = maps.reshape(-1).take(at + np.array([[1], [-1], [width], [-width]]), mode="clip")
+    inside_x, inside_y = (x > 1) & (x < width - 1), (y > 1) & (y < height - 1)
+    if guard == "joint":
+        inside_x = inside_y = inside_x & inside_y
+    else:
+        inside_x, inside_y = inside_x & (y > 0), inside_y & (x > 0)
+    return np.stack([np.sign(right - left) * inside_x, np.sign(below - above) * inside_y], axis=1) * np.float32(0.25)
+
+
+def _newton_step(maps: np.ndarray, x: np.ndarray, y: np.ndarray, peak: np.ndarray, spec: ModelSpec) -> np.ndarray:
+    """(M, 2) steps to the top of the parabola through the log of the blurred map, for "dark" and "udp".
+
+    Only the values that the step reads are blurred. Published code scales the blurred map so that its maximum is
+    the peak again; that is a constant in the log, and so matters only where the clamp binds. It cannot bind where
+    the unscaled values pass, since a blur never raises the maximum.
+    """
+    dark = spec.decoder == "dark"
+    reach = 2 if dark else 1
+    blurred = _blurred_around(maps, x, y, spec.blur_kernel, reach)
+    floor, ceiling = (DARK_FLOOR, np.inf) if dark else (UDP_FLOOR, UDP_CEILING)
+    with np.errstate(all="ignore"):  # maps without a peak: not finite, and then no step
+        for index in np.flatnonzero((blurred.min(axis=(1, 2)) < floor) | (peak > ceiling)):
+            blurred[index] *= peak[index] / _blurred_map(maps[index], spec.blur_kernel).max()
+        logs = np.log(np.clip(blurred, floor, ceiling))
+        step = _two_pixel_step(logs, maps, x, y) if dark else _one_pixel_step(logs, maps, x, y)
+    return np.where(np.isfinite(step).all(axis=1, keepdims=True), step, 0).astype(np.float32)
+
+
+def _two_pixel_step(logs: np.ndarray, maps: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """DARK: (M, 5, 5) logs around the peak -> (M, 2); no step within two pixels of the border."""
+    _, height, width = maps.shape
+    dx, dy = (logs[:, 2, 3] - logs[:, 2, 1]) / 2, (logs[:, 3, 2] - logs[:, 1, 2]) / 2
+    dxx = (logs[:, 2, 4] - 2 * logs[:, 2, 2] + logs[:, 2, 0]) / 4
+    dyy = (logs[:, 4, 2] - 2 * logs[:, 2, 2] + logs[:, 0, 2]) / 4
+    dxy = (logs[:, 3, 3] - logs[:, 1, 3] - logs[:, 3, 1] + logs[:, 1, 1]) / 4
+    inside = (x > 1) & (x < width - 2) & (y > 1) & (y < height - 2)
+    return np.where(inside[:, None], _solve(dx, dy, dxx, dyy, dxy), 0)
+
+
+def _one_pixel_step(logs: np.ndarray, maps: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """UDP: (M, 3, 3) logs around the peak -> (M, 2); outside the map its border is repeated."""
+    _, height, width = maps.shape
+    for outside, inside, edge in ((0, 1, 0), (2, 1, -1)):
+        on_x, on_y = x == edge % width, y == edge % height
+        logs[on_x, :, outside] = logs[on_x, :, inside]
+        logs[on_y, outside, :] = logs[on_y, inside, :]
+    here, left, right = logs[:, 1, 1], logs[:, 1, 0], logs[:, 1, 2]
+    above, below = logs[:, 0, 1], logs[:, 2, 1]
+    dxy = (logs[:, 2, 2] - right - below + 2 * here - left - above + logs[:, 0, 0]) / 2
+    eps = np.finfo(np.float32).eps
+    return _solve(
+        (right - left) / 2, (below - above) / 2, right - 2 * here + left + eps, below - 2 * here + above + eps, dxy
+    )
+
+
+def _solve(dx: np.ndarray, dy: np.ndarray, dxx: np.ndarray, dyy: np.ndarray, dxy: np.ndarray) -> np.ndarray:
+    """-(Hessian)^-1 gradient, (M, 2); not finite where the Hessian is singular."""
+    determinant = dxx * dyy - dxy * dxy
+    step: np.ndarray = np.stack([dxy * dy - dyy * dx, dxy * dx - dxx * dy], axis=1) / determinant[:, None]
+    return step
+
+
+def _blurred_around(maps: np.ndarray, x: np.ndarray, y: np.ndarray, kernel: int, reach: int) -> np.ndarray:
+    """(M, 2 reach + 1, 2 reach + 1) values round each (x, y) of the maps blurred with black beyond their border."""
+    count, height, width = maps.shape
+    radius = kernel // 2 + reach
+    around = np.arange(-radius, radius + 1)
+    rows, columns = y[:, None] + around, x[:, None] + around
+    outside_y, outside_x = (rows < 0) | (rows >= height), (columns < 0) | (columns >= width)
+    starts = np.arange(count)[:, None] * (height * width) + rows * width
+    windows = maps.reshape(-1).take(starts[:, :, None] + columns[:, None, :], mode="clip")
+    on_border = np.flatnonzero(outside_y.any(axis=1) | outside_x.any(axis=1))
+    windows[on_border] *= ~(outside_y[on_border, :, None] | outside_x[on_border, None, :])
+    blurred: np.ndarray = windows.reshape(count, (2 * radius + 1) ** 2) @ _blur_weights(kernel, reach)
+    return blurred.reshape(count, 2 * reach + 1, 2 * reach + 1)
+
+
+@cache
+def _blur_weights(kernel: int, reach: int) -> np.ndarray:
+    """Matrix that blurs a flat window and keeps the values up to `reach` from its middle."""
+    side = 2 * reach + 1
+    line = np.zeros((side, kernel + side - 1))
+    for shift in range(side):
+        line[shift, shift : shift + kernel] = _gaussian(kernel)
+    return np.ascontiguousarray(np.kron(line, line).T, dtype=np.float32)
+
+
+def _gaussian(kernel: int) -> np.ndarray:
+    """OpenCV's blur weights, which are a table for kernels of 3, 5, 7 and 9 and a formula for others."""
+    return np.asarray(cv2.getGaussianKernel(kernel, 0))[:, 0]
+
+
+def _blurred_map(heatmap: np.ndarray, kernel: int) -> np.ndarray:
+    """One whole map blurred with black beyond its border."""
+    line = _gaussian(kernel)
+    return np.asarray(cv2.sepFilter2D(heatmap, cv2.CV_32F, line, line, borderType=cv2.BORDER_CONSTANT))
+
+
+def _peaks_with_offsets(heatmaps: np.ndarray, spec: ModelSpec) -> np.ndarray:
+    """(N, 3K, h, w) -> (N K, 3): the highest pixel of each blurred map, plus its offsets."""
+    height, width = spec.heatmap_hw
+    maps = heatmaps.reshape(-1, 3, height, width)
+    side = 2 * spec.blur_kernel + 1
+    blurred = np.empty_like(maps[:, 0])
+    for source, target in zip(maps[:, 0], blurred, strict=True):
+        cv2.GaussianBlur(source, (side, side), 0, dst=target)  # here the border is mirrored, as published
+    best = blurred.reshape(len(maps), height * width).argmax(axis=1)
+    y, x = np.divmod(best, width)
+    people = np.arange(len(maps))
+    score = blurred[people, y, x]
+    offsets = maps[people, 1:, y, x] * (spec.offset_radius * max(height, width))
+    keypoints = np.stack([x + offsets[:, 0], y + offsets[:, 1], score], axis=1).astype(np.float32)
+    keypoints[~((score > 0) & np.isfinite(keypoints).all(axis=1)), :2] = 0
+    keypoints[~np.isfinite(score), 2] = 0
+    return keypoints
