@@ -1,0 +1,325 @@
+"""ONNX to TensorRT plan, on the device that will run it, or for named targets with TensorRT for RTX.
+
+The network is strongly typed: precision is what the ONNX says (FP16 tensors, Q/DQ pairs), so there is no
+precision flag here and the same file means the same numbers on every TensorRT. This is the one file that
+knows how TensorRT 10.3 to 11.4 and TensorRT for RTX differ.
+"""
+
+from __future__ import annotations
+
+import resource
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from edgepose.cuda.driver import Gpu, find_gpu
+from edgepose.errors import BuildError, ModelFileError
+from edgepose.files import sha256_of, write_bytes
+from edgepose.passport import Passport, read_passport, write_passport
+
+RUNTIMES = ("tensorrt", "tensorrt_rtx")
+OLDEST = (10, 3)  # JetPack 6
+
+Progress = Callable[[str, int, int], None]  # phase, steps done, steps in all
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """How an engine is built.
+
+    Attributes:
+        max_batch: most crops in one run of the network.
+        optimal_batch: the batch to tune for; None means max_batch.
+        workspace_mib: scratch memory TensorRT may use; None leaves it to TensorRT.
+        timing_cache: file of measured kernel timings, read if it is there and written back.
+        version_compatible: the plan also runs with later TensorRT releases of the same major version.
+        dla: core of the deep learning accelerator to use, layers it cannot take go to the GPU; None for the GPU.
+        targets: TensorRT for RTX only: architectures to build for, ("sm_86",); empty for this machine's GPU.
+    """
+
+    max_batch: int = 8
+    optimal_batch: int | None = None
+    workspace_mib: int | None = None
+    timing_cache: Path | None = None
+    version_compatible: bool = False
+    dla: int | None = None
+    targets: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.max_batch < 1:
+            raise ValueError(f"max_batch must be at least 1, got {self.max_batch}")
+        if self.optimal_batch is not None and not 1 <= self.optimal_batch <= self.max_batch:
+            raise ValueError(f"optimal_batch must be 1 to {self.max_batch} (max_batch), got {self.optimal_batch}")
+
+
+@dataclass(frozen=True)
+class BuildReport:
+    """What a build made.
+
+    Attributes:
+        plan: the engine file.
+        passport: its passport, already written beside it.
+        warnings: TensorRT's warnings, in order, each once.
+        peak_mib: most memory this process has held, MiB.
+    """
+
+    plan: Path
+    passport: Passport
+    warnings: tuple[str, ...]
+    peak_mib: int
+
+
+def load_tensorrt(runtime: str | None = None) -> Any:
+    """The TensorRT module: `tensorrt`, or `tensorrt_rtx` where only that is installed.
+
+    Raises:
+        BuildError: neither (or not the one named) is installed, or it is older than 10.3.
+    """
+    for name in (runtime,) if runtime else RUNTIMES:
+        try:
+            trt = import_module(name)
+        except ImportError:
+            continue
+        if version_of(trt) < OLDEST and name == "tensorrt":
+            raise BuildError(f"TensorRT {trt.__version__} found, 10.3 or newer wanted: install JetPack 6 or newer")
+        return trt
+    raise BuildError(
+        f"{runtime or 'TensorRT'} is not installed for this Python: on a Jetson, apt install python3-libnvinfer and "
+        f"make the virtual environment with --system-site-packages; on a desktop, pip install tensorrt-rtx-cu13"
+    )
+
+
+def version_of(trt: Any) -> tuple[int, ...]:
+    """A TensorRT module's version as numbers: 10.3.0.26 -> (10, 3, 0, 26)."""
+    return tuple(int(part) for part in trt.__version__.split(".") if part.isdigit())
+
+
+def build_engine(
+    onnx_path: Path,
+    plan_path: Path | None = None,
+    options: BuildOptions | None = None,
+    *,
+    runtime: str | None = None,
+    progress: Progress | None = None,
+) -> BuildReport:
+    """Build a plan from a passported ONNX and write it with its passport, whole or not at all.
+
+    Args:
+        onnx_path: m.onnx, m.fp16.onnx or m.int8.onnx, its passport beside it.
+        plan_path: where to; by default the ONNX's name with .plan.
+        options: see BuildOptions.
+        runtime: "tensorrt" or "tensorrt_rtx"; None takes the first that is installed.
+        progress: called with phase, steps done and steps in all, where this TensorRT reports them.
+
+    Raises:
+        ModelFileError: the ONNX or its passport is missing or damaged.
+        BuildError: TensorRT refused; carries its last error lines.
+        KeyboardInterrupt: the build was interrupted; TensorRT stops at its next step.
+    """
+    options = options or BuildOptions()
+    onnx_path = Path(onnx_path)
+    plan_path = Path(plan_path) if plan_path else onnx_path.with_suffix(".plan")
+    source = read_passport(onnx_path)
+    if source.engine is not None:
+        raise ModelFileError(f"{onnx_path} is an engine already: build from the ONNX it was made from")
+    trt = load_tensorrt(runtime)
+    gpu = find_gpu()
+    _check_target(trt, options, gpu)
+    log = _make_log(trt)
+    with _explained(log, onnx_path):
+        builder = trt.Builder(log)
+        network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+        _parse(trt, network, log, onnx_path)
+        config = builder.create_builder_config()
+        _configure(trt, builder, network, config, options)
+        with _interruptible(trt, config, progress) as interrupted:
+            plan = builder.build_serialized_network(network, config)
+        if interrupted.is_set():
+            raise KeyboardInterrupt
+        if plan is None:
+            raise BuildError(f"TensorRT could not build {onnx_path}: {log.last_errors()}")
+    _keep_timing_cache(config, options)
+    data = bytes(plan)
+    write_bytes(plan_path, data)
+    passport = Passport(
+        spec=source.spec,
+        precision=source.precision,
+        sha256=sha256_of(plan_path),
+        weights=source.weights,
+        weights_sha256=source.weights_sha256,
+        made_from={onnx_path.name: source.sha256},
+        versions={**source.versions, trt.__name__: trt.__version__},
+        engine={
+            "runtime": trt.__name__,
+            "tensorrt": trt.__version__,
+            "gpu": gpu.name if gpu and not options.targets else "",
+            "targets": list(options.targets) or ([gpu.target] if gpu else []),
+            "max_batch": options.max_batch,
+            "version_compatible": options.version_compatible,
+            "dla": options.dla,
+        },
+    )
+    write_passport(plan_path, passport)
+    peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return BuildReport(plan_path, passport, tuple(dict.fromkeys(log.warnings)), peak_kib // 1024)
+
+
+def _check_target(trt: Any, options: BuildOptions, gpu: Gpu | None) -> None:
+    if trt.__name__ == "tensorrt":
+        if options.targets:
+            raise BuildError("TensorRT builds for the GPU of this machine; --target needs --runtime tensorrt_rtx")
+        if gpu is None:
+            raise BuildError(
+                "no NVIDIA GPU or driver was found, and TensorRT builds on the device that runs the engine: "
+                "run edgepose build on the Jetson, or name a --target with --runtime tensorrt_rtx"
+            )
+        return
+    if options.dla is not None:
+        raise BuildError("TensorRT for RTX has no DLA: leave out --dla, or build with TensorRT on the Jetson")
+    known = sorted(name for name in dir(trt.ComputeCapability) if name.startswith("SM"))
+    for target in options.targets:
+        if target.upper().replace("_", "") not in known:
+            raise BuildError(
+                f"unknown target {target}; {trt.__name__} {trt.__version__} builds for "
+                f"{', '.join(name.lower().replace('sm', 'sm_') for name in known)}"
+            )
+    if not options.targets and gpu is None:
+        raise BuildError("no NVIDIA GPU or driver was found: name what to build for, --target sm_86 say")
+
+
+def _parse(trt: Any, network: Any, log: Any, onnx_path: Path) -> None:
+    parser = trt.OnnxParser(network, log)
+    if parser.parse(onnx_path.read_bytes()):
+        return
+    if parser.num_errors == 0:
+        raise BuildError(f"TensorRT's ONNX parser refused {onnx_path}: {log.last_errors()}")
+    error = parser.get_error(0)
+    layer = f"layer {error.node_name()} ({error.node_operator()}): " if error.node_name() else ""
+    raise BuildError(
+        f"TensorRT's ONNX parser refused {onnx_path}: {layer}{error.desc()}; export the model again with this "
+        f"edgepose, and if the layer stays, replace it in the network"
+    )
+
+
+def _configure(trt: Any, builder: Any, network: Any, config: Any, options: BuildOptions) -> None:
+    crops = network.get_input(0)
+    shape = tuple(crops.shape)
+    if shape[0] == -1:
+        profile = builder.create_optimization_profile()
+        optimal = options.optimal_batch or options.max_batch
+        profile.set_shape(crops.name, (1, *shape[1:]), (optimal, *shape[1:]), (options.max_batch, *shape[1:]))
+        config.add_optimization_profile(profile)
+    elif options.max_batch != shape[0]:
+        raise BuildError(f"this ONNX has a fixed batch of {shape[0]}: build it with --max-batch {shape[0]}")
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    if options.workspace_mib is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mib << 20)
+    if options.version_compatible:
+        config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+    if options.dla is not None:
+        if options.dla >= builder.num_DLA_cores:
+            raise BuildError(f"--dla {options.dla}: this machine has {builder.num_DLA_cores} DLA cores")
+        config.default_device_type = trt.DeviceType.DLA
+        config.DLA_core = options.dla
+        config.set_flag(trt.BuilderFlag.GPU_FALLBACK)
+    if options.targets:
+        config.num_compute_capabilities = len(options.targets)
+        for index, target in enumerate(options.targets):
+            name = target.upper().replace("_", "")
+            config.set_compute_capability(getattr(trt.ComputeCapability, name), index)
+    if options.timing_cache is not None:
+        known = options.timing_cache.read_bytes() if options.timing_cache.is_file() else b""
+        if not config.set_timing_cache(config.create_timing_cache(known), False):
+            raise BuildError(
+                f"{options.timing_cache} is the timing cache of another TensorRT or GPU: delete it, or name another"
+            )
+
+
+def _keep_timing_cache(config: Any, options: BuildOptions) -> None:
+    cache = config.get_timing_cache() if options.timing_cache else None
+    if cache is not None and options.timing_cache is not None:
+        write_bytes(options.timing_cache, bytes(cache.serialize()))
+
+
+def _make_log(trt: Any) -> Any:
+    """A TensorRT logger that keeps warnings and errors; the class exists only where TensorRT is."""
+
+    class Log(trt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.warnings: list[str] = []
+            self.errors: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
+                self.errors.append(message)
+            elif severity == trt.ILogger.WARNING:
+                self.warnings.append(message)
+
+        def last_errors(self) -> str:
+            return "; ".join(self.errors[-3:]) or "it gave no reason"
+
+    return Log()
+
+
+@contextmanager
+def _explained(log: Any, onnx_path: Path) -> Iterator[None]:
+    """TensorRT's constructors return null on failure, which its bindings report as a TypeError without a reason."""
+    try:
+        yield
+    except (TypeError, RuntimeError) as error:
+        if not log.errors:
+            raise
+        raise BuildError(f"TensorRT could not build {onnx_path}: {log.last_errors()}") from error
+
+
+@contextmanager
+def _interruptible(trt: Any, config: Any, progress: Progress | None) -> Iterator[threading.Event]:
+    """Report steps, and let Ctrl-C end the build at its next step: an exception must not pass through C++."""
+    interrupted = threading.Event()
+
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+            self.steps: dict[str, int] = {}
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            self.steps[phase_name] = num_steps
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            if progress is not None:
+                progress(phase_name, step + 1, self.steps.get(phase_name, 0))
+            return not interrupted.is_set()
+
+        def phase_finish(self, phase_name: str) -> None:
+            self.steps.pop(phase_name, None)
+
+    monitor = Monitor()  # must outlive the build: TensorRT keeps the pointer
+    config.progress_monitor = monitor
+    if threading.current_thread() is not threading.main_thread():  # signals can be set in the main thread only
+        yield interrupted
+        return
+    before = signal.signal(signal.SIGINT, lambda *_: interrupted.set())
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def progress_line(stream: Any = None) -> Progress:
+    """A progress report on one terminal line; silent where the stream is no terminal."""
+    stream = stream or sys.stderr
+    if not stream.isatty():
+        return lambda phase, done, total: None
+    return lambda phase, done, total: print(f"\r\033[K{phase[:60]} {done}/{total}", end="", file=stream, flush=True)
+
+
+def parse_targets(targets: Sequence[str]) -> tuple[str, ...]:
+    """('sm_86', '89') -> ('sm_86', 'sm_89'), each once."""
+    return tuple(dict.fromkeys(t if t.startswith("sm_") else f"sm_{t.removeprefix('sm')}" for t in targets))

@@ -1,0 +1,56 @@
+"""edgepose build: ONNX to TensorRT plan."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("build")
+@click.argument("onnx", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="The plan to write; default: ONNX's name, .plan.")
+@click.option("--max-batch", type=click.IntRange(1), default=8, show_default=True, help="Most people in one run.")
+@click.option("--optimal-batch", type=click.IntRange(1), help="Batch to tune for.  [default: --max-batch]")
+@click.option("--workspace", type=click.IntRange(1), metavar="MiB", help="Scratch memory TensorRT may use.")
+@click.option("--timing-cache", type=click.Path(path_type=Path), help="Kernel timings to reuse and to keep.")
+@click.option("--version-compatible", is_flag=True, help="A plan that later TensorRT of the same major version runs.")
+@click.option("--dla", type=click.IntRange(0), metavar="N", help="Use deep learning accelerator N of the Jetson.")
+@click.option("--target", "targets", multiple=True, help="TensorRT for RTX: architecture to build for, sm_86 say.")
+@click.option("--runtime", type=click.Choice(("tensorrt", "tensorrt_rtx")), help="Default: the one installed.")
+def command(
+    onnx: Path,
+    output: Path | None,
+    max_batch: int,
+    optimal_batch: int | None,
+    workspace: int | None,
+    timing_cache: Path | None,
+    version_compatible: bool,
+    dla: int | None,
+    targets: tuple[str, ...],
+    runtime: str | None,
+) -> None:
+    """Build a TensorRT plan from ONNX (m.onnx, m.fp16.onnx or m.int8.onnx), on the device that will run it.
+
+    Precision is in the ONNX, so there is no precision option.
+    """
+    from edgepose.build import BuildOptions, build_engine, parse_targets, progress_line
+
+    if optimal_batch is not None and optimal_batch > max_batch:
+        raise click.BadParameter(f"{optimal_batch} is more than --max-batch {max_batch}", param_hint="--optimal-batch")
+    options = BuildOptions(
+        max_batch, optimal_batch, workspace, timing_cache, version_compatible, dla, parse_targets(targets)
+    )
+    report = build_engine(onnx, output, options, runtime=runtime, progress=progress_line())
+    for warning in report.warnings:
+        click.echo(f"TensorRT: {warning}", err=True)
+    passport = report.passport
+    engine = passport.engine or {}
+    size_mib = report.plan.stat().st_size / 2**20
+    click.echo(
+        f"wrote {report.plan} ({size_mib:.1f} MiB, {passport.precision}, batch 1 to {engine['max_batch']}) for "
+        f"{engine['gpu'] or ', '.join(engine['targets'])} with {engine['runtime']} {engine['tensorrt']}; "
+        f"peak memory {report.peak_mib} MiB"
+    )
+    if passport.random_weights:
+        click.echo("its weights are random: for timing only", err=True)

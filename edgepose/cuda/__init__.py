@@ -1,0 +1,1 @@
+"""CUDA: what the driver says of this machine's GPU."""

@@ -1,0 +1,73 @@
+"""The GPU of this machine, as the CUDA driver describes it. Needs the driver alone: no toolkit, no pycuda.
+
+Driver calls and attribute numbers: CUDA Driver API reference, `cuInit`, `cuDeviceGetAttribute`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+
+from edgepose.errors import BackendError
+
+_MULTIPROCESSORS, _INTEGRATED, _CC_MAJOR, _CC_MINOR = 16, 18, 75, 76  # CU_DEVICE_ATTRIBUTE_*
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One GPU.
+
+    Attributes:
+        name: as the driver calls it.
+        compute_capability: (8, 7) for an Orin.
+        multiprocessors: number of SMs.
+        integrated: True on a Jetson, where CPU and GPU share their memory.
+        driver_cuda: the newest CUDA this driver can run, (12, 6) say.
+    """
+
+    name: str
+    compute_capability: tuple[int, int]
+    multiprocessors: int
+    integrated: bool
+    driver_cuda: tuple[int, int]
+
+    @property
+    def target(self) -> str:
+        """The architecture as nvcc names it: sm_87."""
+        return "sm_{}{}".format(*self.compute_capability)
+
+
+def find_gpu(library: str = "libcuda.so.1") -> Gpu | None:
+    """The first GPU, or None where there is no driver or no GPU.
+
+    Raises:
+        BackendError: a driver is installed but a call to it failed.
+    """
+    try:
+        cuda = ctypes.CDLL(library)
+    except OSError:
+        return None
+    count, version, device = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
+    if cuda.cuInit(0) != 0 or cuda.cuDeviceGetCount(ctypes.byref(count)) != 0 or count.value == 0:
+        return None
+
+    def ask(function: str, *arguments: object) -> None:
+        if (status := getattr(cuda, function)(*arguments)) != 0:
+            raise BackendError(f"the CUDA driver answered {function} with error {status}: check it with nvidia-smi")
+
+    def attribute(number: int) -> int:
+        value = ctypes.c_int()
+        ask("cuDeviceGetAttribute", ctypes.byref(value), number, device)
+        return value.value
+
+    ask("cuDriverGetVersion", ctypes.byref(version))
+    ask("cuDeviceGet", ctypes.byref(device), 0)
+    name = ctypes.create_string_buffer(256)
+    ask("cuDeviceGetName", name, len(name), device)
+    return Gpu(
+        name=name.value.decode(errors="replace"),
+        compute_capability=(attribute(_CC_MAJOR), attribute(_CC_MINOR)),
+        multiprocessors=attribute(_MULTIPROCESSORS),
+        integrated=bool(attribute(_INTEGRATED)),
+        driver_cuda=(version.value // 1000, version.value % 1000 // 10),
+    )

@@ -1,0 +1,202 @@
+"""NVIDIA's own parser and builder take what edgepose writes; no GPU needed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from edgepose.build import BuildOptions, build_engine, load_tensorrt, parse_targets, version_of
+from edgepose.cli import main
+from edgepose.errors import BuildError, ModelFileError
+from edgepose.files import sha256_of
+from edgepose.passport import Passport, read_passport, write_passport
+from tests.makers import make_spec
+
+onnx = pytest.importorskip("onnx")
+trt = pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed (x86-64 only)")
+from onnx import TensorProto, helper  # noqa: E402
+
+
+def write_network(path: Path, operator: str = "Conv", batch: int | str = "n", layers: int = 1) -> Path:
+    """A passported ONNX: crops (n, 3, 64, 48) to heatmaps (n, 2, 16, 12)."""
+    nodes, name = [], "crops"
+    for layer in range(layers):
+        last = layer == layers - 1
+        nodes.append(
+            helper.make_node(
+                operator,
+                [name, "weight" if layer == 0 else "inner"],
+                ["heatmaps" if last else f"x{layer}"],
+                name=f"layer{layer}",
+                strides=[4, 4] if layer == 0 else [1, 1],
+                kernel_shape=[4, 4] if layer == 0 else [1, 1],
+            )
+        )
+        name = f"x{layer}"
+    weights = [helper.make_tensor("weight", TensorProto.FLOAT, [2, 3, 4, 4], [0.1] * 96)]
+    if layers > 1:
+        weights.append(helper.make_tensor("inner", TensorProto.FLOAT, [2, 2, 1, 1], [0.1] * 4))
+    graph = helper.make_graph(
+        nodes,
+        "network",
+        [helper.make_tensor_value_info("crops", TensorProto.FLOAT, [batch, 3, 64, 48])],
+        [helper.make_tensor_value_info("heatmaps", TensorProto.FLOAT, [batch, 2, 16, 12])],
+        weights,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    path.write_bytes(model.SerializeToString())
+    write_passport(path, Passport(make_spec(), "fp32", sha256_of(path), "random"))
+    return path
+
+
+def test_a_plan_and_its_passport_are_written_for_the_named_targets(tmp_path):
+    model = write_network(tmp_path / "m.onnx")
+
+    report = build_engine(model, options=BuildOptions(max_batch=4, targets=("sm_86", "sm_89")), runtime="tensorrt_rtx")
+
+    assert report.plan == tmp_path / "m.plan"
+    passport = read_passport(report.plan)
+    assert passport.spec == make_spec()
+    assert passport.made_from == {"m.onnx": sha256_of(model)}
+    assert passport.engine is not None
+    assert passport.engine["targets"] == ["sm_86", "sm_89"]
+    assert passport.engine["max_batch"] == 4
+    assert passport.engine["tensorrt"] == trt.__version__
+    assert report.peak_mib > 0
+
+
+def test_a_fixed_batch_needs_that_max_batch(tmp_path):
+    model = write_network(tmp_path / "m.onnx", batch=1)
+
+    with pytest.raises(BuildError, match="--max-batch 1"):
+        build_engine(model, options=BuildOptions(targets=("sm_86",)), runtime="tensorrt_rtx")
+
+    assert build_engine(model, options=BuildOptions(1, targets=("sm_86",)), runtime="tensorrt_rtx").plan.is_file()
+
+
+def test_a_layer_tensorrt_cannot_take_is_named_and_nothing_is_left(tmp_path):
+    model = write_network(tmp_path / "m.onnx", operator="NoSuchOperator")
+
+    with pytest.raises(BuildError, match=r"layer layer0 \(NoSuchOperator\)"):
+        build_engine(model, options=BuildOptions(targets=("sm_86",)), runtime="tensorrt_rtx")
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.onnx", "m.onnx.json"]
+
+
+def test_a_truncated_onnx_is_a_build_error_even_when_its_passport_matches(tmp_path):
+    model = write_network(tmp_path / "m.onnx")
+    model.write_bytes(model.read_bytes()[:-200])
+    write_passport(model, Passport(make_spec(), "fp32", sha256_of(model), "random"))
+
+    with pytest.raises(BuildError, match="refused"):
+        build_engine(model, options=BuildOptions(targets=("sm_86",)), runtime="tensorrt_rtx")
+
+
+def test_an_engine_is_not_built_from_an_engine(tmp_path):
+    options = BuildOptions(targets=("sm_86",))
+    report = build_engine(write_network(tmp_path / "m.onnx"), options=options, runtime="tensorrt_rtx")
+
+    with pytest.raises(ModelFileError, match="already"):
+        build_engine(report.plan, tmp_path / "again.plan", options, runtime="tensorrt_rtx")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--target", "sm_12"], "sm_86"),
+        (["--target", "sm_86", "--dla", "0"], "no DLA"),
+        (["--runtime", "tensorrt", "--target", "sm_86"], "tensorrt is not installed"),
+    ],
+)
+def test_wrong_options_are_one_line(tmp_path, arguments, message):
+    model = write_network(tmp_path / "m.onnx")
+
+    result = CliRunner().invoke(main, ["build", str(model), *arguments])
+
+    assert result.exit_code == 1
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_the_command_says_what_it_wrote(tmp_path):
+    model = write_network(tmp_path / "m.onnx")
+
+    result = CliRunner().invoke(main, ["build", str(model), "-o", str(tmp_path / "x.plan"), "--target", "86"])
+
+    assert result.exit_code == 0, result.output
+    assert "x.plan" in result.stdout
+    assert "sm_86" in result.stdout
+    assert "random" in result.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_an_interrupted_build_leaves_no_file(tmp_path):
+    model = write_network(tmp_path / "m.onnx", layers=3)
+    program = (
+        "import os, signal, sys\n"
+        "from edgepose.build import *\n"
+        "def press(*_): os.kill(os.getpid(), signal.SIGINT)\n"
+        "try:\n"
+        "    options = BuildOptions(targets=('sm_86',))\n"
+        f"    build_engine({str(model)!r}, options=options, runtime='tensorrt_rtx', progress=press)\n"
+        "except KeyboardInterrupt:\n"
+        "    sys.exit(130)\n"
+    )
+
+    done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, env={**os.environ})
+
+    assert done.returncode == 130, done.stderr.decode()
+    assert not (tmp_path / "m.plan").exists()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_building_in_a_thread_works(tmp_path):
+    model = write_network(tmp_path / "m.onnx")
+    reports = []
+
+    thread = threading.Thread(
+        target=lambda: reports.append(
+            build_engine(model, options=BuildOptions(targets=("sm_86",)), runtime="tensorrt_rtx")
+        )
+    )
+    thread.start()
+    thread.join()
+
+    assert reports[0].plan.is_file()
+
+
+def test_versions_are_compared_as_numbers():
+    class Old:  # what a module shows of its version
+        __version__ = "9.12.0.post1"
+
+    assert version_of(Old) == (9, 12, 0)
+    assert version_of(Old) < (10, 3)  # "9" > "10" as strings
+
+
+def test_an_absent_tensorrt_is_named_with_its_cure(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+
+    with pytest.raises(BuildError, match="python3-libnvinfer"):
+        load_tensorrt("tensorrt")
+
+
+def test_targets_may_be_written_short():
+    assert parse_targets(["86", "sm89", "sm_86"]) == ("sm_86", "sm_89")
+
+
+def test_the_passport_is_json_a_person_can_read(tmp_path):
+    options = BuildOptions(targets=("sm_86",))
+    report = build_engine(write_network(tmp_path / "m.onnx"), options=options, runtime="tensorrt_rtx")
+
+    data = json.loads((tmp_path / "m.plan.json").read_text())
+
+    assert data["engine"]["runtime"] == "tensorrt_rtx"
+    assert data["sha256"] == sha256_of(report.plan)

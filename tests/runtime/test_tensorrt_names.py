@@ -1,0 +1,115 @@
+"""Every TensorRT name that build.py uses exists in the oldest and the newest supported TensorRT.
+
+The bindings load without TensorRT: shared objects with the few entry points they link to stand in for it.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import edgepose.build
+
+RELEASES = {"tensorrt-cu12-bindings==10.3.0": "10", "tensorrt-cu13-bindings==11.4.0.106": "11"}
+LIBRARIES = ("nvinfer", "nvinfer_plugin", "nvonnxparser")
+ENTRY_POINTS = (
+    "createInferBuilder_INTERNAL",
+    "createInferRefitter_INTERNAL",
+    "createInferRuntime_INTERNAL",
+    "createNvOnnxParserRefitter_INTERNAL",
+    "createNvOnnxParser_INTERNAL",
+    "getBuilderPluginRegistry",
+    "getNvOnnxParserVersion",
+    "getPluginRegistry",
+    "initLibNvInferPlugins",
+)
+# how build.py calls its objects -> the TensorRT class they are of
+VARIABLES = {
+    "builder": "Builder",
+    "network": "INetworkDefinition",
+    "config": "IBuilderConfig",
+    "parser": "OnnxParser",
+    "profile": "IOptimizationProfile",
+    "crops": "ITensor",
+}
+RTX_ONLY = {"ComputeCapability", "IBuilderConfig.num_compute_capabilities", "IBuilderConfig.set_compute_capability"}
+
+LIST_NAMES = """
+import json, tensorrt_bindings as trt
+json.dump({name: dir(getattr(trt, name)) for name in dir(trt)}, __import__("sys").stdout)
+"""
+
+
+def names_used(source: str) -> set[str]:
+    """`trt.A`, `trt.A.B` and `builder.c` in a source, as A, A.B and Builder.c."""
+    used = set()
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Attribute):
+            continue
+        if isinstance(node.value, ast.Name) and node.value.id == "trt":
+            used.add(node.attr)
+        elif isinstance(node.value, ast.Name) and node.value.id in VARIABLES:
+            used.add(f"{VARIABLES[node.value.id]}.{node.attr}")
+        elif (
+            isinstance(node.value, ast.Attribute)
+            and isinstance(node.value.value, ast.Name)
+            and node.value.value.id == "trt"
+        ):
+            used.add(f"{node.value.attr}.{node.attr}")
+    return {name for name in used if not name.startswith("__")}
+
+
+@pytest.fixture(scope="module", params=RELEASES, ids=RELEASES.values())
+def known_names(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    """What a release's bindings define: class or enum -> its attributes."""
+    if platform.machine() != "x86_64" or sys.version_info >= (3, 13):
+        pytest.skip("no 10.3 bindings for this machine and Python")
+    folder = tmp_path_factory.mktemp("bindings")
+    major = RELEASES[request.param]
+    stub = folder / "stub.c"
+    stub.write_text("".join(f"void *{name}(void) {{ return 0; }}\n" for name in ENTRY_POINTS))
+    for library in LIBRARIES:
+        soname = f"lib{library}.so.{major}"
+        subprocess.run(
+            ["gcc", "-shared", "-fPIC", f"-Wl,-soname,{soname}", "-o", folder / soname, stub], check=True, timeout=60
+        )
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", folder, request.param]
+    subprocess.run(pip, check=True, timeout=300)
+    environment = {**os.environ, "LD_LIBRARY_PATH": str(folder), "PYTHONPATH": str(folder)}
+    listed = subprocess.run(
+        [sys.executable, "-c", LIST_NAMES], check=True, capture_output=True, env=environment, timeout=60
+    )
+    names: dict[str, list[str]] = json.loads(listed.stdout)
+    return names
+
+
+def test_every_name_build_uses_exists(known_names: dict[str, list[str]]) -> None:
+    used = names_used(Path(edgepose.build.__file__).read_text())
+
+    missing = []
+    for name in sorted(used - RTX_ONLY):
+        owner, _, attribute = name.partition(".")
+        if owner not in known_names or (attribute and attribute not in known_names[owner]):
+            missing.append(name)
+
+    assert len(used) > 25  # the walk did find them
+    assert missing == []
+
+
+def test_names_of_one_release_only_would_be_found(known_names: dict[str, list[str]]) -> None:
+    assert ("FP16" in known_names["BuilderFlag"]) != ("STRICT_NANS" in known_names["BuilderFlag"])
+
+
+def test_the_walk_sees_enums_and_methods() -> None:
+    assert names_used("trt.BuilderFlag.FP16; builder.create_network(1)") == {
+        "BuilderFlag",
+        "BuilderFlag.FP16",
+        "Builder.create_network",
+    }
