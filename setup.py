@@ -1,4 +1,4 @@
-"""Packaging: four top-level folders become one package, `edgepose`."""
+"""Packaging: four top-level folders become one package, `edgepose`. Everything else is in pyproject.toml."""
 
 from setuptools import find_packages, setup
 
@@ -18,23 +18,12 @@ def packages() -> list[str]:
     return found
 
 
-CPU = ["openvino>=2024.6", "onnxruntime>=1.18"]
-WORKSTATION = [*CPU, "torch>=2.6", "onnx>=1.16", "onnxsim>=0.4.36", "pycocotools>=2.0.8"]
-
 setup(
-    name="edgepose",
-    version="0.1.0",
-    description="Human-pose networks from PyTorch checkpoint to INT8 on NVIDIA Jetson",
-    python_requires=">=3.10",
     package_dir=FOLDERS,
     packages=packages(),
-    package_data={"edgepose": ["py.typed", "*.json"], "edgepose.export": ["weights/*"]},
-    install_requires=["numpy>=1.24", "click>=8.1", "opencv-python-headless>=4.8"],
-    extras_require={
-        "cpu": CPU,
-        "workstation": WORKSTATION,
-        "jetson": ["pycuda>=2024.1"],
-        "dev": [*WORKSTATION, "pytest", "ruff", "mypy"],
+    package_data={
+        "edgepose": ["py.typed"],
+        "edgepose.cuda": ["*.cu", "*.h"],
+        "edgepose.export": ["weights/*"],
     },
-    entry_points={"console_scripts": ["edgepose = edgepose.cli:main"]},
 )
