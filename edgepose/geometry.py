@@ -108,4 +108,4 @@ def usable_boxes(boxes_xyxy: np.ndarray) -> np.ndarray:
     boxes = np.asarray(boxes_xyxy, dtype=np.float64).reshape(-1, 4)
     with np.errstate(invalid="ignore"):
         size = boxes[:, 2:] - boxes[:, :2]
-        return np.isfinite(boxes).all(axis=1) & (np.abs(boxes) < 1e6).all(axis=1) & (size >= 1e-3).all(axis=1)
+        return np.all(np.isfinite(boxes) & (np.abs(boxes) < 1e6), axis=1) & np.all(size >= 1e-3, axis=1)

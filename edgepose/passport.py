@@ -117,7 +117,9 @@ class ModelSpec:
                 missing
             )
             raise ModelFileError(f"model spec: {'; '.join(found)}; a spec has: {', '.join(sorted(known))}")
-        values = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
+        values: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in data.items()
+        }
         values["skeleton"] = Skeleton.from_json(data["skeleton"])
         try:
             return cls(**values)
