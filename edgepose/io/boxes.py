@@ -1,0 +1,116 @@
+"""Person boxes from COCO annotations or COCO detection results, matched to image files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgepose.errors import InputError
+from edgepose.geometry import usable_boxes
+
+PERSON = 1  # COCO's category
+
+
+@dataclass(frozen=True)
+class ImageBoxes:
+    """The people of one image.
+
+    Attributes:
+        path: the image file.
+        image_id: COCO's id of the image; without a boxes file the number that its name is, or None.
+        boxes_xyxy: (N, 4) float32, image px, all finite and with an area; None: the whole image is one person.
+        box_scores: (N,) float32; 1 where the file has none.
+        unusable: boxes left out because they were not finite or had no area.
+    """
+
+    path: Path
+    image_id: int | None
+    boxes_xyxy: np.ndarray | None
+    box_scores: np.ndarray
+    unusable: int = 0
+
+    def boxes_in(self, image: np.ndarray) -> np.ndarray:
+        """(N, 4) float32: the boxes, or the whole of this (H, W, 3) image where no boxes were given."""
+        if self.boxes_xyxy is not None:
+            return self.boxes_xyxy
+        height, width = image.shape[:2]
+        return np.array([[0, 0, width, height]], np.float32)
+
+
+def boxes_for_images(paths: Sequence[Path], boxes_file: Path | None) -> list[ImageBoxes]:
+    """The person boxes of each image, in the order of `paths`.
+
+    Args:
+        paths: image files. They are matched to the boxes file by its `images[].file_name` (folders aside), or
+            else by the id that their name is: 000000000139.jpg is image 139.
+        boxes_file: COCO annotations ({"images", "annotations"}; crowds are left out) or COCO detection results
+            ([{"image_id", "bbox", "score"}, ...]); other categories than person (1) are left out.
+            None: each image is one person.
+
+    Raises:
+        InputError: the file is missing, damaged or of another form, or knows none of the images.
+    """
+    if boxes_file is None:
+        one = np.ones(1, np.float32)
+        return [ImageBoxes(path, id_of_name(path), None, one) for path in paths]
+    data = read_json(boxes_file)
+    try:
+        ids, boxes = _parse(data)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{boxes_file}: not COCO annotations or detection results ({type(error).__name__}: {error})"
+        ) from error
+    found = [ids.get(path.name, id_of_name(path)) for path in paths]
+    known = set(ids.values()) | set(boxes)
+    if paths and not known.intersection(found):
+        raise InputError(
+            f"{boxes_file} knows none of the {len(paths)} images ({paths[0].name}, …): its file_name or image_id "
+            f"must be theirs"
+        )
+    return [_image_boxes(path, image_id, boxes.get(image_id, [])) for path, image_id in zip(paths, found, strict=True)]
+
+
+def read_json(path: Path) -> Any:
+    """Parse a JSON file that the user gave; InputError if it is missing, empty or no JSON."""
+    try:
+        return json.loads(Path(path).read_bytes())
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:  # ValueError: not UTF-8, or not JSON
+        raise InputError(f"{path}: not readable as JSON ({error})") from error
+
+
+def id_of_name(path: Path) -> int | None:
+    """The number that a file's name is, as in COCO: 000000000139.jpg -> 139."""
+    return int(path.stem) if path.stem.isascii() and path.stem.isdigit() else None
+
+
+def _parse(data: Any) -> tuple[dict[str, int], dict[int | None, list[list[float]]]]:
+    """File name -> image id, and image id -> rows of left, top, width, height, score."""
+    ids: dict[str, int] = {}
+    if isinstance(data, dict):
+        ids = {Path(image["file_name"]).name: int(image["id"]) for image in data["images"]}
+        data = data["annotations"]
+    if not isinstance(data, list):
+        raise TypeError(f"a list of boxes was wanted, found {type(data).__name__}")
+    boxes: dict[int | None, list[list[float]]] = {}
+    for entry in data:
+        if entry.get("iscrowd", 0) or entry.get("category_id", PERSON) != PERSON:
+            continue
+        left, top, width, height = map(float, entry["bbox"])
+        boxes.setdefault(int(entry["image_id"]), []).append([left, top, width, height, float(entry.get("score", 1))])
+    return ids, boxes
+
+
+def _image_boxes(path: Path, image_id: int | None, rows: list[list[float]]) -> ImageBoxes:
+    table = np.array(rows, np.float64).reshape(-1, 5)
+    xyxy = np.concatenate([table[:, :2], table[:, :2] + table[:, 2:4]], axis=1)
+    usable = usable_boxes(xyxy) & np.isfinite(table[:, 4])
+    return ImageBoxes(
+        path, image_id, xyxy[usable].astype(np.float32), table[usable, 4].astype(np.float32), int((~usable).sum())
+    )

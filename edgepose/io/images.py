@@ -1,0 +1,102 @@
+"""Image files in: finding them and reading them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from glob import glob
+from pathlib import Path
+from zlib import crc32
+
+import cv2
+import numpy as np
+
+from edgepose.errors import InputError
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".jp2", ".ppm", ".pgm")
+
+_JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # stuffed zeros and restarts belong to the scan they are in
+
+
+def find_images(inputs: Iterable[str | Path], suffixes: Sequence[str] = IMAGE_SUFFIXES) -> list[Path]:
+    """The files that paths stand for, each once, in the order given.
+
+    Args:
+        inputs: files (taken whatever they are called), folders (their files with one of the suffixes, sorted by
+            name; hidden files and sub-folders are left out) and globs ("frames/*.jpg", "**" for any depth).
+        suffixes: what counts as wanted in a folder, lower case.
+
+    Raises:
+        InputError: a path does not exist, a glob matches nothing, a folder holds no such file.
+    """
+    found: dict[Path, None] = {}
+    for item in inputs:
+        path = Path(item)
+        if path.is_dir():
+            files = sorted(file for file in path.iterdir() if file.suffix.lower() in suffixes and file.is_file())
+            files = [file for file in files if not file.name.startswith(".")]
+            if not files:
+                raise InputError(f"{path}: no images in this folder (wanted: {', '.join(suffixes)})")
+        elif path.exists():
+            files = [path]
+        else:
+            files = [Path(name) for name in sorted(glob(str(item), recursive=True)) if Path(name).is_file()]
+            if not files:
+                is_glob = any(sign in str(item) for sign in "*?[")
+                raise InputError(f"{item}: {'matches no file' if is_glob else 'no such file or folder'}")
+        found.update(dict.fromkeys(files))
+    return list(found)
+
+
+def read_image(path: Path) -> np.ndarray:
+    """Read an image as (H, W, 3) uint8 RGB.
+
+    Grey images get three equal channels, transparency is dropped, 16 bits become 8, CMYK becomes RGB. A rotation
+    noted in EXIF is ignored, as published code and COCO's annotations do: coordinates are those of the stored pixels.
+
+    Raises:
+        InputError: the file is missing, empty, truncated, or no image.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from error
+    if not data:
+        raise InputError(f"{path}: the file is empty")
+    if (damage := _damage(data)) is not None:
+        raise InputError(f"{path}: the image is {damage}: copy or download it again")
+    _silence_opencv()
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error as error:
+        raise InputError(f"{path}: not a readable image ({str(error).splitlines()[0]})") from error
+    if pixels is None:
+        raise InputError(f"{path}: not a readable image (damaged, or of a kind that OpenCV does not read)")
+    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
+
+
+def _damage(data: bytes) -> str | None:
+    """What is wrong with a JPEG or PNG that some decoders fill up with grey, saying nothing."""
+    if data.startswith(b"\xff\xd8\xff"):
+        position = 2
+        while (marker := _JPEG_MARKER.search(data, position)) is not None:
+            if marker.group() == b"\xff\xd9":
+                return None
+            position = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2], "big")
+        return "truncated or damaged (its end mark is missing)"
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        position = 8
+        while (length := int.from_bytes(data[position : position + 4], "big")) + position + 12 <= len(data):
+            chunk = memoryview(data)[position + 4 : position + 8 + length]
+            if crc32(chunk) != int.from_bytes(data[position + 8 + length : position + 12 + length], "big"):
+                return "damaged (a checksum in it is wrong)"
+            if bytes(chunk[:4]) == b"IEND":
+                return None
+            position += 12 + length
+        return "truncated (its end mark is missing)"
+    return None
+
+
+def _silence_opencv() -> None:
+    """Keep OpenCV's own words about broken files from stderr: the caller gets one InputError instead."""
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
