@@ -39,7 +39,7 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1 convolutions and a shortcut; "caffe" style puts the stride on the first, "pytorch" on the second."""
+    """1x1, 3x3, 1x1 convolutions and a shortcut; the stride is on the second, in "caffe" style on the first."""
 
     def __init__(
         self, in_channels: int, planes: int, stride: int, downsample: nn.Module | None, *, caffe_style: bool
