@@ -89,28 +89,44 @@ def _peaks(maps: np.ndarray, spec: ModelSpec) -> np.ndarray:
     at = best + np.arange(count) * (height * width)
     y, x = np.divmod(best, width)
     score = maps.reshape(-1).take(at)
-    keypoints = np.stack([x, y, score], axis=1).astype(np.float32)
-    meaningful = (score > 0) & (score < np.inf)  # False for NaN
+    keypoints = np.empty((count, 3), np.float32)
+    keypoints[:, 0], keypoints[:, 1], keypoints[:, 2] = x, y, score
     if spec.decoder == "quarter":
-        keypoints[:, :2] += _quarter_step(maps, at, x, y, spec.quarter_guard)
+        keypoints[:, :2] += _quarter_step(maps, best, at, spec.quarter_guard)
     elif spec.decoder != "argmax":
         keypoints[:, :2] += _newton_step(maps, x, y, score, spec)
-    if not meaningful.all():
-        keypoints[~meaningful, :2] = 0
-        keypoints[~np.isfinite(score), 2] = 0
+    _clear_meaningless(keypoints)
     return keypoints
 
 
-def _quarter_step(maps: np.ndarray, at: np.ndarray, x: np.ndarray, y: np.ndarray, guard: str) -> np.ndarray:
-    """(M, 2) steps of -1/4, 0 or 1/4 px towards the higher neighbour."""
+def _clear_meaningless(keypoints: np.ndarray) -> None:
+    """Put key points (M, 3) without a positive, finite score at (0, 0); a score that is not finite becomes 0."""
+    score = keypoints[:, 2]
+    meaningful = (score > 0) & (score < np.inf)  # False for NaN
+    if not meaningful.all():
+        keypoints[~meaningful, :2] = 0
+        score[~np.isfinite(score)] = 0
+
+
+def _quarter_step(maps: np.ndarray, best: np.ndarray, at: np.ndarray, guard: str) -> np.ndarray:
+    """(M, 2) steps of -1/4, 0 or 1/4 px towards the higher neighbour; `best` lies in its map, `at` in all of them."""
     _, height, width = maps.shape
-    right, left, below, above = maps.reshape(-1).take(at + np.array([[1], [-1], [width], [-width]]), mode="clip")
+    after, before = maps.reshape(-1).take(
+        at + np.array([[[1], [width]], [[-1], [-width]]]), mode="clip"
+    )  # (2, M): x, y
+    step: np.ndarray = np.subtract(after > before, after < before, dtype=np.float32)
+    step *= _quarter_lengths(height, width, guard).take(best, axis=1)
+    return step.T
+
+
+@cache
+def _quarter_lengths(height: int, width: int, guard: str) -> np.ndarray:
+    """(2, h w) float32: how long the step in x and in y is at each pixel, 0 where the border rule forbids it."""
+    x, y = np.arange(width), np.arange(height)[:, None]
     inside_x, inside_y = (x > 1) & (x < width - 1), (y > 1) & (y < height - 1)
-    if guard == "joint":
-        inside_x = inside_y = inside_x & inside_y
-    else:
-        inside_x, inside_y = inside_x & (y > 0), inside_y & (x > 0)
-    return np.stack([np.sign(right - left) * inside_x, np.sign(below - above) * inside_y], axis=1) * np.float32(0.25)
+    joint = inside_x & inside_y
+    allowed = (joint, joint) if guard == "joint" else (inside_x & (y > 0), inside_y & (x > 0))
+    return np.where(np.stack(allowed), 0.25, 0).astype(np.float32).reshape(2, height * width)
 
 
 def _newton_step(maps: np.ndarray, x: np.ndarray, y: np.ndarray, peak: np.ndarray, spec: ModelSpec) -> np.ndarray:
@@ -121,10 +137,9 @@ def _newton_step(maps: np.ndarray, x: np.ndarray, y: np.ndarray, peak: np.ndarra
     the unscaled values pass, since a blur never raises the maximum.
     """
     dark = spec.decoder == "dark"
-    reach = 2 if dark else 1
-    blurred = _blurred_around(maps, x, y, spec.blur_kernel, reach)
     floor, ceiling = (DARK_FLOOR, np.inf) if dark else (UDP_FLOOR, UDP_CEILING)
     with np.errstate(all="ignore"):  # maps without a peak: not finite, and then no step
+        blurred = _blurred_around(maps, x, y, spec.blur_kernel, reach=2 if dark else 1)
         for index in np.flatnonzero((blurred.min(axis=(1, 2)) < floor) | (peak > ceiling)):
             blurred[index] *= peak[index] / _blurred_map(maps[index], spec.blur_kernel).max()
         logs = np.log(np.clip(blurred, floor, ceiling))
@@ -146,10 +161,9 @@ def _two_pixel_step(logs: np.ndarray, maps: np.ndarray, x: np.ndarray, y: np.nda
 def _one_pixel_step(logs: np.ndarray, maps: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """UDP: (M, 3, 3) logs around the peak -> (M, 2); outside the map its border is repeated."""
     _, height, width = maps.shape
-    for outside, inside, edge in ((0, 1, 0), (2, 1, -1)):
-        on_x, on_y = x == edge % width, y == edge % height
-        logs[on_x, :, outside] = logs[on_x, :, inside]
-        logs[on_y, outside, :] = logs[on_y, inside, :]
+    for outside, last_x, last_y in ((0, 0, 0), (2, width - 1, height - 1)):
+        logs[x == last_x, :, outside] = logs[x == last_x, :, 1]
+        logs[y == last_y, outside, :] = logs[y == last_y, 1, :]
     here, left, right = logs[:, 1, 1], logs[:, 1, 0], logs[:, 1, 2]
     above, below = logs[:, 0, 1], logs[:, 2, 1]
     dxy = (logs[:, 2, 2] - right - below + 2 * here - left - above + logs[:, 0, 0]) / 2
@@ -215,7 +229,7 @@ def _peaks_with_offsets(heatmaps: np.ndarray, spec: ModelSpec) -> np.ndarray:
     people = np.arange(len(maps))
     score = blurred[people, y, x]
     offsets = maps[people, 1:, y, x] * (spec.offset_radius * max(height, width))
+    offsets[~np.isfinite(offsets)] = 0
     keypoints = np.stack([x + offsets[:, 0], y + offsets[:, 1], score], axis=1).astype(np.float32)
-    keypoints[~((score > 0) & np.isfinite(keypoints).all(axis=1)), :2] = 0
-    keypoints[~np.isfinite(score), 2] = 0
+    _clear_meaningless(keypoints)
     return keypoints

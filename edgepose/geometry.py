@@ -21,6 +21,9 @@ import numpy as np
 
 from edgepose.passport import ModelSpec
 
+FARTHEST = 1e6  # image px; float32 keeps a sixteenth of a pixel there
+SMALLEST_SIZE = 1e-3  # image px
+
 
 @dataclass(frozen=True)
 class Regions:
@@ -48,11 +51,12 @@ class Regions:
                 Boxes may reach outside the image; what lies there is black.
 
         Raises:
-            ValueError: a box is not finite or has no area: `usable_boxes` finds those beforehand.
+            ValueError: not (N, 4), or a box is not finite or has no area: `usable_boxes` finds those beforehand.
         """
-        boxes = np.asarray(boxes_xyxy, dtype=np.float64).reshape(-1, 4)
-        if not usable_boxes(boxes).all():
-            bad = int(np.flatnonzero(~usable_boxes(boxes))[0])
+        boxes = _as_boxes(boxes_xyxy)
+        usable = usable_boxes(boxes)
+        if not usable.all():
+            bad = int(np.flatnonzero(~usable)[0])
             raise ValueError(f"box {bad} {boxes[bad].tolist()} is not finite or has no area")
         input_h, input_w = spec.input_hw
         size = boxes[:, 2:] - boxes[:, :2]
@@ -66,13 +70,12 @@ class Regions:
     def _px_per_step(self, grid_hw: tuple[int, int]) -> np.ndarray:
         """(N, 2) image px per grid px, x and y."""
         grid_wh = np.array(grid_hw[::-1], dtype=np.float64)
+        if self.alignment == "corner":
+            return self.size_wh / grid_wh
         if self.alignment == "udp":
             return self.size_wh / (grid_wh - 1)
-        if self.alignment == "darkpose":
-            step = (self.size_wh[:, :1] - 1) / (grid_wh[0] - 1)
-        else:
-            step = self.size_wh[:, :1] / grid_wh[0]
-        return np.repeat(step, 2, axis=1)
+        width = np.maximum(self.size_wh[:, :1] - 1, SMALLEST_SIZE)  # a region of a pixel or less has no steps in it
+        return np.repeat(width / (grid_wh[0] - 1), 2, axis=1)
 
     def _grid_center(self, grid_hw: tuple[int, int]) -> np.ndarray:
         """(2,) the grid coordinate that lies on the region's centre."""
@@ -105,7 +108,18 @@ class Regions:
 
 def usable_boxes(boxes_xyxy: np.ndarray) -> np.ndarray:
     """(N,) bool: which of (N, 4) boxes are finite, of a size float32 can carry, and have an area."""
-    boxes = np.asarray(boxes_xyxy, dtype=np.float64).reshape(-1, 4)
-    with np.errstate(invalid="ignore"):
+    boxes = _as_boxes(boxes_xyxy)
+    with np.errstate(invalid="ignore"):  # inf - inf
         size = boxes[:, 2:] - boxes[:, :2]
-        return np.all(np.isfinite(boxes) & (np.abs(boxes) < 1e6), axis=1) & np.all(size >= 1e-3, axis=1)
+    fine = np.concatenate([np.abs(boxes) < FARTHEST, size >= SMALLEST_SIZE], axis=1)  # False for NaN
+    return np.asarray(fine.all(axis=1))
+
+
+def _as_boxes(boxes_xyxy: np.ndarray) -> np.ndarray:
+    """(N, 4) float64; an empty list is no box."""
+    boxes = np.asarray(boxes_xyxy, dtype=np.float64)
+    if boxes.size == 0:
+        return np.empty((0, 4))
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        raise ValueError(f"boxes must be (N, 4): left, top, right, bottom; got {boxes.shape}")
+    return boxes

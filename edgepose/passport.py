@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,8 @@ class ModelSpec:
     flip_shift: int = 1
 
     def __post_init__(self) -> None:
+        if not (isinstance(self.name, str) and self.name):
+            raise ValueError(f"name must be text, got {self.name!r}")
         for key, allowed in (
             ("color_order", ("rgb", "bgr")),
             ("alignment", ALIGNMENTS),
@@ -83,10 +85,11 @@ class ModelSpec:
                 raise ValueError(f"{key} must be three finite numbers, got {getattr(self, key)}")
         if min(self.std) <= 0:
             raise ValueError(f"std must be positive, got {self.std}")
-        if not (math.isfinite(self.box_padding) and self.box_padding > 0):
-            raise ValueError(f"box_padding must be positive, got {self.box_padding}")
-        if not (isinstance(self.blur_kernel, int) and self.blur_kernel >= 1 and self.blur_kernel % 2 == 1):
-            raise ValueError(f"blur_kernel must be odd and positive, got {self.blur_kernel}")
+        for key in ("box_padding", "offset_radius"):
+            if not 0 < getattr(self, key) < 100:  # False for NaN
+                raise ValueError(f"{key} must be a number over 0 and under 100, got {getattr(self, key)}")
+        if not (isinstance(self.blur_kernel, int) and 1 <= self.blur_kernel <= 99 and self.blur_kernel % 2 == 1):
+            raise ValueError(f"blur_kernel must be an odd number from 1 to 99, got {self.blur_kernel}")
 
     @property
     def num_keypoints(self) -> int:
@@ -162,7 +165,7 @@ class Passport:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; `from_json` reads them back."""
-        data = asdict(replace(self))
+        data = asdict(self)
         data["spec"] = self.spec.to_json()
         return {"edgepose_passport": FORMAT, **data}
 
@@ -182,15 +185,15 @@ class Passport:
             raise ModelFileError(f"passport with wrong entries: {error}") from error
         if passport.precision not in PRECISIONS:
             raise ModelFileError(f"passport with precision {passport.precision!r}; known: {', '.join(PRECISIONS)}")
-        shapes = (
-            (passport.sha256, str),
-            (passport.weights, str),
-            (passport.made_from, dict),
-            (passport.verified, dict),
-            (passport.accuracy, list),
-        )
-        if not all(isinstance(value, kind) for value, kind in shapes):
-            raise ModelFileError("passport with entries of the wrong type")
+        for kind, keys in (
+            (str, ("sha256", "weights", "weights_sha256")),
+            (dict, ("made_from", "versions", "verified")),
+            (list, ("accuracy",)),
+            ((dict, type(None)), ("engine",)),
+        ):
+            for key in keys:
+                if not isinstance(value := getattr(passport, key), kind):
+                    raise ModelFileError(f"passport with {key} {value!r}: not of the right type")
         return passport
 
 
@@ -221,11 +224,15 @@ def read_passport(model: Path) -> Passport:
         )
     try:
         passport = Passport.from_json(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or not JSON
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: not UTF-8, or not JSON
         raise ModelFileError(f"{path}: not a readable passport ({error}): export the model again") from error
     except ModelFileError as error:
         raise ModelFileError(f"{path}: {error}") from error
-    if passport.sha256 != (found := sha256_of(model)):
+    try:
+        found = sha256_of(model)
+    except OSError as error:
+        raise ModelFileError(f"{model}: cannot be read ({error.strerror})") from error
+    if passport.sha256 != found:
         raise ModelFileError(
             f"{path} belongs to another file (sha256 {passport.sha256[:12]}…, {model.name} has {found[:12]}…): "
             f"copy the model and its passport together, or export it again"

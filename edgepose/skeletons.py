@@ -32,13 +32,15 @@ class Skeleton:
         if count == 0 or len(set(self.keypoints)) != count:
             raise ValueError(f"skeleton {self.name!r} needs distinct key-point names, got {self.keypoints}")
         for pair in (*self.flip_pairs, *self.limbs):
-            if len(pair) != 2 or not all(0 <= index < count for index in pair):
+            if len(pair) != 2 or not all(isinstance(index, int) and 0 <= index < count for index in pair):
                 raise ValueError(f"skeleton {self.name!r} has {count} key points, but a pair {pair}")
         mirrored = [index for pair in self.flip_pairs for index in pair]
         if len(set(mirrored)) != len(mirrored):
             raise ValueError(f"skeleton {self.name!r} names a key point in two flip pairs: {self.flip_pairs}")
         if self.sigmas and len(self.sigmas) != count:
             raise ValueError(f"skeleton {self.name!r} has {count} key points, but {len(self.sigmas)} sigmas")
+        if not all(0 < sigma < 10 for sigma in self.sigmas):  # False for NaN
+            raise ValueError(f"skeleton {self.name!r} has sigmas that are not small positive numbers: {self.sigmas}")
 
     def __len__(self) -> int:
         return len(self.keypoints)
@@ -71,13 +73,15 @@ class Skeleton:
                 raise ModelFileError(f"unknown skeleton {data!r}; known: {', '.join(sorted(SKELETONS))}")
             return SKELETONS[data]
         try:
-            keypoints = tuple(str(name) for name in data["keypoints"])
+            keypoints = tuple(data["keypoints"])
+            if not (isinstance(data["keypoints"], list) and all(isinstance(name, str) for name in keypoints)):
+                raise TypeError(f"keypoints must be a list of names, got {data['keypoints']!r}")
             pairs = data["flip_pairs"] if "flip_pairs" in data else pairs_from_names(keypoints)
             return cls(
                 name=str(data.get("name", "custom")),
                 keypoints=keypoints,
-                flip_pairs=tuple((int(a), int(b)) for a, b in pairs),
-                limbs=tuple((int(a), int(b)) for a, b in data.get("limbs", ())),
+                flip_pairs=tuple((a, b) for a, b in pairs),
+                limbs=tuple((a, b) for a, b in data.get("limbs", ())),
                 sigmas=tuple(float(sigma) for sigma in data.get("sigmas", ())),
             )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -141,7 +145,8 @@ MPII16 = _skeleton(
     "right_wrist right_elbow right_shoulder left_shoulder left_elbow left_wrist",
     "right_ankle-right_knee right_knee-right_hip right_hip-pelvis left_hip-pelvis left_knee-left_hip "
     "left_ankle-left_knee pelvis-thorax thorax-upper_neck upper_neck-head_top right_wrist-right_elbow "
-    "right_elbow-right_shoulder right_shoulder-thorax left_shoulder-thorax left_elbow-left_shoulder left_wrist-left_elbow",
+    "right_elbow-right_shoulder right_shoulder-thorax left_shoulder-thorax left_elbow-left_shoulder "
+    "left_wrist-left_elbow",
 )
 
 SKELETONS = {skeleton.name: skeleton for skeleton in (COCO17, MPII16)}
