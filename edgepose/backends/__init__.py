@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
 from typing import Protocol
 
 import numpy as np
 
+from edgepose.errors import BackendError, MissingPackageError
 from edgepose.geometry import Regions
-from edgepose.passport import ModelSpec, Passport
+from edgepose.passport import ModelSpec, Passport, read_passport
 
 BACKENDS = ("openvino", "onnxruntime")  # in the order of preference on a CPU
 
@@ -81,4 +83,22 @@ def load_backend(path: str | Path, *, backend: str | None = None, threads: int |
         BackendError: that backend cannot run that file rightly.
         MissingPackageError: the backend's package is not installed.
     """
-    raise NotImplementedError
+    if backend not in (None, *BACKENDS):
+        raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
+    if threads is not None and threads < 1:
+        raise ValueError(f"threads must be at least 1, got {threads}")
+    path = Path(path)
+    if path.suffix in (".plan", ".engine"):
+        raise BackendError(f"{path}: this version runs no TensorRT engines yet: give the ONNX it was built from")
+    passport = read_passport(path)
+    if backend != "onnxruntime":
+        try:
+            from edgepose.backends.openvino import OpenVinoBackend
+
+            return OpenVinoBackend(path, passport, threads)
+        except MissingPackageError:
+            if backend == "openvino" or passport.precision != "fp32" or find_spec("onnxruntime") is None:
+                raise
+    from edgepose.backends.ort import OnnxRuntimeBackend
+
+    return OnnxRuntimeBackend(path, passport, threads)

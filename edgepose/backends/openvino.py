@@ -1,0 +1,69 @@
+"""OpenVINO on the CPU: the embedded default. It computes FP32, FP16 and INT8 (Q/DQ) files as they are meant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgepose.backends.host import HostBackend, check_shapes, reason
+from edgepose.errors import MissingPackageError, ModelFileError
+from edgepose.passport import Passport
+
+try:
+    import openvino
+except ImportError as error:
+    raise MissingPackageError("OpenVINO", "cpu") from error
+
+
+class OpenVinoBackend(HostBackend):
+    """Runs an ONNX file with OpenVINO's CPU plug-in.
+
+    Raises:
+        ModelFileError: OpenVINO cannot read the file, or it has other shapes than its passport.
+    """
+
+    name = "openvino"
+
+    def __init__(self, path: Path, passport: Passport, threads: int | None = None) -> None:
+        height, width = passport.spec.input_hw
+        settings: dict[str, Any] = {
+            "PERFORMANCE_HINT": "LATENCY",
+            # What is not quantised is computed in FP32: the default is BF16 where the CPU has it (8 bits of mantissa).
+            "INFERENCE_PRECISION_HINT": "f32",
+        }
+        if threads is not None:
+            settings["INFERENCE_NUM_THREADS"] = threads
+        try:
+            core = openvino.Core()
+            model = core.read_model(path)
+            crops, heatmaps = model.inputs[0], _heatmaps_of(model)
+            fixed_batch = check_shapes(path, passport.spec, _sizes(crops), _sizes(heatmaps))
+            model.reshape({crops: [fixed_batch or -1, 3, height, width]})
+            check_shapes(path, passport.spec, _sizes(crops), _sizes(heatmaps))
+            self._crops_dtype = crops.element_type.to_dtype()
+            self._output = model.outputs.index(heatmaps)
+            self._request = core.compile_model(model, "CPU", settings).create_infer_request()
+        except RuntimeError as error:
+            raise ModelFileError(f"{path}: OpenVINO cannot read it ({reason(error)}): export it again") from error
+        super().__init__(path, passport, fixed_batch)
+
+    def _run(self, crops: np.ndarray) -> np.ndarray:
+        if self._request is None:
+            raise ValueError("the backend is closed")
+        outputs = self._request.infer([crops.astype(self._crops_dtype, copy=False)], share_inputs=True)
+        return np.asarray(outputs[self._output])
+
+    def _free(self) -> None:
+        self._request = None
+
+
+def _heatmaps_of(model: Any) -> Any:
+    """The output called heatmaps, or else the first."""
+    named = [output for output in model.outputs if "heatmaps" in output.get_names()]
+    return (named or model.outputs)[0]
+
+
+def _sizes(port: Any) -> list[int | None]:
+    return [size.get_length() if size.is_static else None for size in port.get_partial_shape()]
