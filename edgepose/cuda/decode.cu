@@ -1,0 +1,267 @@
+// Key points of all (person, key point) maps in one launch: peak, refinement, flip merge, mapping to the image.
+// Launch: block THREADS, grid N * K; "udp-combined" needs height * width * 4 bytes of dynamic shared memory, the
+// others none. Reference: decode_heatmaps and merge_flipped in edgepose/decode.py, whose rules for ties (lowest
+// index), empty maps, NaN and borders hold here. argmax and quarter agree to the bit, the others to rounding.
+#include "portable.h"
+
+constexpr int THREADS = 128, WARPS = THREADS / 32;
+constexpr int LARGEST_KERNEL = 31, LARGEST_REACH = 2, LARGEST_WINDOW = LARGEST_KERNEL + 2 * LARGEST_REACH;
+constexpr float DARK_FLOOR = 1e-10f, UDP_FLOOR = 1e-3f, UDP_CEILING = 50.0f, NOTHING = -INFINITY;
+
+enum Decoder { ARGMAX = 0, QUARTER = 1, DARK = 2, UDP = 3, UDP_COMBINED = 4 };
+
+struct Options {
+    int decoder, independent_guard, flip_shift, kernel;
+    float offset_px;  // udp-combined: heat-map px of an offset of 1
+};
+
+// One heat map, merged on the fly with that of the mirrored crop where there is one.
+template <typename T>
+struct Map {
+    const T* plain;
+    const T* mirrored;  // null: no flip test
+    int height, width, flip_shift;
+    float sign;
+
+    __device__ float at(int y, int x) const {
+        const float here = to_float(plain[y * width + x]);
+        if (!mirrored) return here;
+        const int unshifted = flip_shift && x > 0 ? x - 1 : x;
+        return 0.5f * (here + sign * to_float(mirrored[y * width + width - 1 - unshifted]));
+    }
+    __device__ float at_or_zero(int y, int x) const {
+        return y < 0 || x < 0 || y >= height || x >= width ? 0.0f : at(y, x);
+    }
+};
+
+struct Peak {
+    float value;
+    int index;  // a NaN anywhere makes it -1
+};
+
+__device__ inline Peak better(Peak a, Peak b) {
+    if (a.index < 0 || b.index < 0) return {0.0f, -1};
+    return b.value > a.value || (b.value == a.value && b.index < a.index) ? b : a;
+}
+
+__device__ inline Peak with(Peak peak, float value, int index) {
+    return better(peak, {value, isnan(value) ? -1 : index});
+}
+
+// The block's best peak, known to every thread.
+__device__ inline Peak best_of_block(Peak peak) {
+    __shared__ Peak of_warp[WARPS];
+    for (int distance = 16; distance > 0; distance /= 2) {
+        const float value = __shfl_down_sync(~0u, peak.value, distance);
+        const int index = __shfl_down_sync(~0u, peak.index, distance);
+        if (threadIdx.x % 32 + distance < 32) peak = better(peak, {value, index});
+    }
+    __syncthreads();  // of_warp may still be read by an earlier call
+    if (threadIdx.x % 32 == 0) of_warp[threadIdx.x / 32] = peak;
+    __syncthreads();
+    for (int warp = 0; warp < WARPS; ++warp) peak = better(peak, of_warp[warp]);
+    return peak;
+}
+
+// Sixteen bytes at a time where nothing is merged and the map's size allows it.
+template <typename T>
+__device__ Peak find_peak(const Map<T>& map) {
+    constexpr int LANES = 16 / sizeof(T);
+    const int size = map.height * map.width;
+    Peak peak = {NOTHING, size};
+    if (!map.mirrored && size % LANES == 0 && (size_t)map.plain % 16 == 0) {
+        for (int start = threadIdx.x * LANES; start < size; start += THREADS * LANES) {
+            union {
+                uint4 bytes;
+                T lanes[LANES];
+            } block;
+            block.bytes = *reinterpret_cast<const uint4*>(map.plain + start);
+#pragma unroll
+            for (int lane = 0; lane < LANES; ++lane) peak = with(peak, to_float(block.lanes[lane]), start + lane);
+        }
+    } else {
+        for (int index = threadIdx.x; index < size; index += THREADS)
+            peak = with(peak, map.at(index / map.width, index % map.width), index);
+    }
+    peak = best_of_block(peak);
+    if (peak.index == size) peak.index = 0;  // all -inf
+    return peak;
+}
+
+__device__ inline float quarter(float ahead, float behind) {
+    return ahead > behind ? 0.25f : ahead < behind ? -0.25f : 0.0f;
+}
+
+template <typename T>
+__device__ void quarter_step(const Map<T>& map, int x, int y, bool independent, float& dx, float& dy) {
+    const bool inside_x = x > 1 && x < map.width - 1, inside_y = y > 1 && y < map.height - 1;
+    // where a guard holds, the neighbours it protects are on the map; the other axis may lie on its border
+    const bool step_x = inside_x && (independent ? y > 0 : inside_y);
+    const bool step_y = inside_y && (independent ? x > 0 : inside_x);
+    if (step_x) dx = quarter(map.at(y, x + 1), map.at(y, x - 1));
+    if (step_y) dy = quarter(map.at(y + 1, x), map.at(y - 1, x));
+}
+
+// The highest value of the whole blurred map. Slow, and rare: only where a clamp binds, on maps without a real peak.
+template <typename T>
+__device__ float highest_blurred(const Map<T>& map, const float* weights, int kernel) {
+    Peak peak = {NOTHING, 0};
+    const int radius = kernel / 2;
+    for (int index = threadIdx.x; index < map.height * map.width; index += THREADS) {
+        const int y = index / map.width, x = index % map.width;
+        float sum = 0.0f;
+        for (int j = 0; j < kernel; ++j)
+            for (int i = 0; i < kernel; ++i)
+                sum += weights[j] * weights[i] * map.at_or_zero(y + j - radius, x + i - radius);
+        peak = with(peak, sum, index);
+    }
+    return best_of_block(peak).value;
+}
+
+// One Newton step on the log of the blurred map ("dark", "udp"); only the values it reads are blurred.
+template <typename T>
+__device__ void newton_step(const Map<T>& map, Peak peak, const Options& options, const float* weights, float& dx, float& dy) {
+    __shared__ float window[LARGEST_WINDOW][LARGEST_WINDOW];
+    __shared__ float rows[LARGEST_WINDOW][2 * LARGEST_REACH + 1];
+    __shared__ float logs[2 * LARGEST_REACH + 1][2 * LARGEST_REACH + 1];
+    const bool dark = options.decoder == DARK;
+    const int reach = dark ? 2 : 1, side = 2 * reach + 1, kernel = options.kernel, span = kernel + 2 * reach;
+    const int x = peak.index % map.width, y = peak.index / map.width;
+    for (int index = threadIdx.x; index < span * span; index += THREADS) {
+        const int j = index / span, i = index % span;
+        window[j][i] = map.at_or_zero(y + j - span / 2, x + i - span / 2);
+    }
+    __syncthreads();
+    for (int index = threadIdx.x; index < span * side; index += THREADS) {
+        const int j = index / side, i = index % side;
+        float sum = 0.0f;
+        for (int k = 0; k < kernel; ++k) sum += weights[k] * window[j][i + k];
+        rows[j][i] = sum;
+    }
+    __syncthreads();
+    const float floor = dark ? DARK_FLOOR : UDP_FLOOR, ceiling = dark ? INFINITY : UDP_CEILING;
+    const int j = threadIdx.x / side, i = threadIdx.x % side;
+    const bool mine = threadIdx.x < side * side;
+    float blurred = floor;
+    if (mine) {
+        blurred = 0.0f;
+        for (int k = 0; k < kernel; ++k) blurred += weights[k] * rows[j + k][i];
+    }
+    if (__syncthreads_or((mine && blurred < floor) || peak.value > ceiling))
+        blurred *= peak.value / highest_blurred(map, weights, kernel);
+    if (mine) logs[j][i] = logf(fminf(fmaxf(blurred, floor), ceiling));
+    __syncthreads();
+    if (threadIdx.x != 0) return;
+    const int c = reach;
+    float gx, gy, gxx, gyy, gxy;
+    if (dark) {
+        if (!(x > 1 && x < map.width - 2 && y > 1 && y < map.height - 2)) return;
+        gx = (logs[c][c + 1] - logs[c][c - 1]) / 2;
+        gy = (logs[c + 1][c] - logs[c - 1][c]) / 2;
+        gxx = (logs[c][c + 2] - 2 * logs[c][c] + logs[c][c - 2]) / 4;
+        gyy = (logs[c + 2][c] - 2 * logs[c][c] + logs[c - 2][c]) / 4;
+        gxy = (logs[c + 1][c + 1] - logs[c - 1][c + 1] - logs[c + 1][c - 1] + logs[c - 1][c - 1]) / 4;
+    } else {
+        // beyond the border the border is repeated
+        const int l = x > 0 ? 0 : 1, r = x < map.width - 1 ? 2 : 1, a = y > 0 ? 0 : 1, b = y < map.height - 1 ? 2 : 1;
+        const float here = logs[1][1], left = logs[1][l], right = logs[1][r], above = logs[a][1], below = logs[b][1];
+        gx = (right - left) / 2;
+        gy = (below - above) / 2;
+        gxx = right - 2 * here + left + 1.1920929e-7f;  // float32's epsilon, as published
+        gyy = below - 2 * here + above + 1.1920929e-7f;
+        gxy = (logs[b][r] - right - below + 2 * here - left - above + logs[a][l]) / 2;
+    }
+    const float determinant = gxx * gyy - gxy * gxy;
+    const float step_x = (gxy * gy - gyy * gx) / determinant, step_y = (gxy * gx - gxx * gy) / determinant;
+    if (isfinite(step_x) && isfinite(step_y)) {
+        dx = step_x;
+        dy = step_y;
+    }
+}
+
+__device__ inline int reflect(int index, int size) {  // ... 2 1 0 1 2 ...: the edge itself is not repeated
+    if (size == 1) return 0;
+    while (index < 0 || index >= size) index = index < 0 ? -index : 2 * (size - 1) - index;
+    return index;
+}
+
+// The peak of the whole map blurred by a kernel of 2 * kernel + 1, border mirrored ("udp-combined").
+template <typename T>
+__device__ Peak find_blurred_peak(const Map<T>& map, const float* weights, int side) {
+    DYNAMIC_SHARED(float, lines);  // (height, width): blurred along x
+    const int size = map.height * map.width, radius = side / 2;
+    for (int index = threadIdx.x; index < size; index += THREADS) {
+        float sum = 0.0f;
+        for (int k = 0; k < side; ++k)
+            sum += weights[k] * map.at(index / map.width, reflect(index % map.width + k - radius, map.width));
+        lines[index] = sum;
+    }
+    __syncthreads();
+    Peak peak = {NOTHING, size};
+    for (int index = threadIdx.x; index < size; index += THREADS) {
+        float sum = 0.0f;
+        for (int k = 0; k < side; ++k)
+            sum += weights[k] * lines[reflect(index / map.width + k - radius, map.height) * map.width + index % map.width];
+        peak = with(peak, sum, index);
+    }
+    peak = best_of_block(peak);
+    if (peak.index == size) peak.index = 0;
+    return peak;
+}
+
+template <typename T>
+__device__ void decode(
+    const T* heatmaps, const T* flipped, const int* flip_order, const float* weights, const float4* to_image,
+    float* keypoints, int num_keypoints, int height, int width, Options options) {
+    const int person = blockIdx.x / num_keypoints, point = blockIdx.x % num_keypoints;
+    const bool combined = options.decoder == UDP_COMBINED;
+    const int per_point = combined ? 3 : 1;
+    const size_t size = (size_t)height * width, first = (size_t)person * num_keypoints;
+    const T* plain = heatmaps + (first + point) * per_point * size;
+    const T* mirrored = flipped ? flipped + (first + flip_order[point]) * per_point * size : nullptr;
+    const Map<T> map = {plain, mirrored, height, width, options.flip_shift, 1.0f};
+
+    const Peak peak = combined ? find_blurred_peak(map, weights, 2 * options.kernel + 1) : find_peak(map);
+    const bool real = peak.index >= 0 && peak.value > 0.0f && isfinite(peak.value);  // every thread agrees
+    float x = 0.0f, y = 0.0f;
+    if (real) {
+        const int column = peak.index % width, row = peak.index / width;
+        float dx = 0.0f, dy = 0.0f;
+        if (options.decoder == QUARTER) {
+            quarter_step(map, column, row, options.independent_guard, dx, dy);
+        } else if (options.decoder == DARK || options.decoder == UDP) {
+            newton_step(map, peak, options, weights, dx, dy);
+        } else if (combined) {
+            const Map<T> offset_x = {plain + size, mirrored ? mirrored + size : nullptr, height, width, options.flip_shift, -1.0f};
+            const Map<T> offset_y = {plain + 2 * size, mirrored ? mirrored + 2 * size : nullptr, height, width, options.flip_shift, 1.0f};
+            dx = offset_x.at(row, column) * options.offset_px;
+            dy = offset_y.at(row, column) * options.offset_px;
+        }
+        x = column + dx;
+        y = row + dy;
+        if (!isfinite(x) || !isfinite(y)) x = y = 0.0f;
+    }
+    if (threadIdx.x != 0) return;
+    float* out = keypoints + (size_t)blockIdx.x * 3;
+    const float4 region = to_image ? to_image[person] : make_float4(1.0f, 1.0f, 0.0f, 0.0f);
+    out[0] = x * region.x + region.z;
+    out[1] = y * region.y + region.w;
+    out[2] = peak.index >= 0 && isfinite(peak.value) ? peak.value : 0.0f;
+}
+
+#define DECODE(name, T)                                                                                             \
+    extern "C" __global__ void __launch_bounds__(THREADS, 8) name(                                                     \
+        const T* __restrict__ heatmaps,        /* (N, K or 3K, height, width) */                                    \
+        const T* __restrict__ flipped,         /* the same of the mirrored crops, as the network gave them; or null */ \
+        const int* __restrict__ flip_order,    /* (K): the key point that each one is in the mirror */              \
+        const float* __restrict__ weights,     /* (kernel): Gaussian, "udp-combined": (2 kernel + 1) */             \
+        const float4* __restrict__ to_image,   /* (N): x * .x + .z, y * .y + .w; null leaves heat-map px */         \
+        float* __restrict__ keypoints,         /* (N, K, 3): x, y, score */                                         \
+        int num_keypoints, int height, int width, int decoder, int independent_guard, int flip_shift, int kernel,   \
+        float offset_px) {                                                                                          \
+        const Options options = {decoder, independent_guard, flip_shift, kernel, offset_px};                        \
+        decode<T>(heatmaps, flipped, flip_order, weights, to_image, keypoints, num_keypoints, height, width, options); \
+    }
+
+DECODE(decode_f32, float)
+DECODE(decode_f16, __half)

@@ -1,0 +1,75 @@
+// Runs a kernel's source on the CPU: each thread of a block is a thread, blocks run one after the other.
+#pragma once
+#include <cuda_fp16.h>
+#include <vector_functions.h>
+#include <vector_types.h>
+
+#include <barrier>
+#include <cmath>
+#include <cstring>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#undef __global__
+#undef __device__
+#undef __shared__
+#undef __launch_bounds__
+#define __global__
+#define __device__
+#define __shared__ static
+#define __launch_bounds__(...)
+using std::isfinite;
+using std::isnan;
+
+inline thread_local uint3 threadIdx, blockIdx;
+inline dim3 blockDim, gridDim;
+inline std::unique_ptr<std::barrier<>> block_barrier;
+inline std::vector<unsigned> exchanged;
+
+inline void __syncthreads() { block_barrier->arrive_and_wait(); }
+
+inline unsigned flat_thread() { return (threadIdx.z * blockDim.y + threadIdx.y) * blockDim.x + threadIdx.x; }
+
+inline int __syncthreads_or(int flag) {
+    exchanged[flat_thread()] = flag != 0;
+    __syncthreads();
+    unsigned any = 0;
+    for (unsigned other : exchanged) any |= other;
+    __syncthreads();
+    return any;
+}
+
+template <typename T>
+T __shfl_down_sync(unsigned, T value, unsigned distance) {
+    static_assert(sizeof(T) == sizeof(unsigned));
+    const unsigned me = flat_thread();
+    std::memcpy(&exchanged[me], &value, sizeof(T));
+    __syncthreads();
+    const unsigned from = me % 32 + distance < 32 ? me + distance : me;
+    std::memcpy(&value, &exchanged[from], sizeof(T));
+    __syncthreads();
+    return value;
+}
+
+template <typename Kernel>
+void run_grid(dim3 grid, dim3 block, Kernel kernel) {
+    const unsigned count = block.x * block.y * block.z;
+    blockDim = block;
+    gridDim = grid;
+    exchanged.assign(count, 0);
+    block_barrier = std::make_unique<std::barrier<>>(count);
+    std::vector<std::thread> threads;
+    for (unsigned flat = 0; flat < count; ++flat)
+        threads.emplace_back([=] {
+            threadIdx = {flat % block.x, flat / block.x % block.y, flat / (block.x * block.y)};
+            for (unsigned z = 0; z < grid.z; ++z)
+                for (unsigned y = 0; y < grid.y; ++y)
+                    for (unsigned x = 0; x < grid.x; ++x) {
+                        blockIdx = {x, y, z};
+                        kernel();
+                        __syncthreads();  // shared memory is one for all blocks here
+                    }
+        });
+    for (std::thread& thread : threads) thread.join();
+}

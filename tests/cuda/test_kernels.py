@@ -1,0 +1,293 @@
+"""The CUDA kernels' own source, run on the CPU, against the numpy reference; and compiled for every target."""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import subprocess
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edgepose.cuda.kernels import (
+    FOLDER,
+    LARGEST_BLUR,
+    SOURCES,
+    TARGETS,
+    blur_weights,
+    compile_kernels,
+    decode_arguments,
+    find_nvcc,
+    normalise_factors,
+    to_image_factors,
+)
+from edgepose.decode import decode_heatmaps, merge_flipped
+from edgepose.errors import BuildError
+from edgepose.geometry import Regions
+from edgepose.passport import DECODERS, ModelSpec
+from edgepose.preprocess import cut_out, mirror
+from edgepose.skeletons import COCO17
+from tests.makers import make_spec, smooth_image
+from tests.shared_data import SHARED, needs_shared
+
+needs_nvcc = pytest.mark.skipif(
+    shutil.which("nvcc") is None and not Path("/usr/local/cuda/bin/nvcc").exists(), reason="nvcc is not installed"
+)
+pytestmark = needs_nvcc  # its headers hold the FP16 type that the CPU build uses too
+
+FORMATS = {"rgb": 0, "bgr": 1, "nv12": 2}
+
+
+@pytest.fixture(scope="module")
+def kernels(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+    """The kernels as functions of this process."""
+    library = tmp_path_factory.mktemp("kernels") / "kernels.so"
+    include = Path(find_nvcc()).resolve().parent.parent / "include"
+    if not (include / "cuda_fp16.h").is_file():
+        include = Path("/usr/local/cuda/include")
+    here = Path(__file__).parent
+    command = ["g++", "-std=c++20", "-O2", "-shared", "-fPIC", "-DEDGEPOSE_ON_CPU", "-pthread"]
+    subprocess.run(
+        [*command, "-isystem", include, f"-I{FOLDER}", f"-I{here}", here / "on_cpu.cpp", "-o", library], check=True
+    )
+    return ctypes.CDLL(str(library))
+
+
+def pointer(array: np.ndarray | None) -> ctypes.c_void_p:
+    return ctypes.c_void_p(None if array is None else array.ctypes.data)
+
+
+def run_decode(
+    kernels: ctypes.CDLL, heatmaps: np.ndarray, spec: ModelSpec, flipped: np.ndarray | None = None
+) -> np.ndarray:
+    keypoints = np.full((len(heatmaps), spec.num_keypoints, 3), 99, np.float32)
+    flip_order, weights = np.array(spec.skeleton.flip_order, np.int32), blur_weights(spec)
+    function = kernels.run_decode_f16 if heatmaps.dtype == np.float16 else kernels.run_decode_f32
+    decoder, guard, shift, kernel, offset_px = decode_arguments(spec)
+    function(
+        pointer(heatmaps),
+        pointer(flipped),
+        pointer(flip_order),
+        pointer(weights),
+        pointer(None),
+        pointer(keypoints),
+        spec.num_keypoints,
+        *spec.heatmap_hw,
+        decoder,
+        guard,
+        shift,
+        kernel,
+        ctypes.c_float(offset_px),
+        len(heatmaps),
+    )
+    return keypoints
+
+
+def run_crop(
+    kernels: ctypes.CDLL,
+    frame: np.ndarray,
+    frame_hw: tuple[int, int],
+    frame_format: str,
+    regions: Regions,
+    spec: ModelSpec,
+    dtype: type = np.float32,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Crops and mirrored crops."""
+    crops = np.zeros((len(regions), 3, *spec.input_hw), dtype)
+    mirrored = np.zeros_like(crops)
+    factors, normalise = to_image_factors(regions, spec.input_hw), normalise_factors(spec)
+    function = kernels.run_crop_f16 if dtype == np.float16 else kernels.run_crop_f32
+    function(
+        pointer(frame),
+        frame.strides[0],
+        *frame_hw,
+        FORMATS[frame_format],
+        pointer(factors),
+        pointer(normalise),
+        int(spec.color_order == "bgr"),
+        pointer(crops),
+        pointer(mirrored),
+        *spec.input_hw,
+        len(regions),
+    )
+    return crops, mirrored
+
+
+def drawn_maps(spec: ModelSpec, people: int, seed: int = 0, dtype: type = np.float32) -> np.ndarray:
+    """Peaks on, near and beyond the border, some doubled, over a little noise."""
+    generator = np.random.default_rng(seed)
+    height, width = spec.heatmap_hw
+    y, x = np.mgrid[:height, :width]
+    maps = generator.normal(0, 0.01, (people, spec.output_channels, height, width))
+    for person in range(people):
+        for channel in range(spec.output_channels):
+            for _ in range(generator.integers(1, 3)):
+                cx, cy = generator.uniform(-1, width), generator.uniform(-1, height)
+                maps[person, channel] += np.exp(-((x - cx) ** 2 + (y - cy) ** 2) / 8) * generator.uniform(0.3, 1)
+    return maps.astype(dtype)
+
+
+def compare(found: np.ndarray, wanted: np.ndarray, exact: bool) -> None:
+    if exact:
+        np.testing.assert_array_equal(found, wanted)
+        return
+    real = wanted[..., 2] > 0.05  # positions of empty maps mean nothing: ill-conditioned
+    np.testing.assert_allclose(found[..., 2], wanted[..., 2], atol=1e-5)
+    np.testing.assert_allclose(found[real], wanted[real], atol=1e-3)
+    assert real.any()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_decode_agrees_with_numpy(kernels, decoder, flip, dtype):
+    spec = make_spec(heatmap_hw=(20, 16), decoder=decoder, blur_kernel=7)
+    heatmaps = drawn_maps(spec, 6, dtype=dtype)
+    flipped = drawn_maps(spec, 6, seed=1, dtype=dtype) if flip else None
+
+    found = run_decode(kernels, heatmaps, spec, flipped)
+
+    merged = heatmaps if flipped is None else merge_flipped(heatmaps, flipped, spec)
+    compare(found, decode_heatmaps(merged, spec), exact=decoder in ("argmax", "quarter"))
+
+
+@pytest.mark.parametrize("guard", ["joint", "independent"])
+@pytest.mark.parametrize("shift", [0, 1])
+def test_quarter_guards_and_shifts_agree_to_the_bit(kernels, guard, shift):
+    spec = make_spec(heatmap_hw=(5, 5), quarter_guard=guard, flip_shift=shift)  # nearly all of it is border
+    heatmaps, flipped = np.random.default_rng(2).random((2, 60, 2, 5, 5), np.float32)
+
+    found = run_decode(kernels, heatmaps, spec, flipped)
+
+    np.testing.assert_array_equal(found, decode_heatmaps(merge_flipped(heatmaps, flipped, spec), spec))
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_special_maps_agree(kernels, decoder):
+    spec = make_spec(decoder=decoder)
+    heatmaps = np.zeros((8, spec.output_channels, 16, 12), np.float32)
+    heatmaps[1] = -1
+    heatmaps[2] = 0.5
+    heatmaps[3, :, 0, 0] = heatmaps[4, :, -1, -1] = 1
+    heatmaps[5, :, 8, 6] = np.nan
+    heatmaps[6, :, 8, 6] = np.inf
+    heatmaps[7] = -np.inf
+
+    found = run_decode(kernels, heatmaps, spec)
+
+    wanted = decode_heatmaps(heatmaps, spec)
+    np.testing.assert_allclose(found[..., 2], wanted[..., 2], atol=1e-6)
+    if decoder in ("argmax", "quarter"):
+        np.testing.assert_array_equal(found, wanted)
+    assert np.isfinite(found).all()
+    assert (found[[0, 1, 5, 6, 7], :, :2] == 0).all()
+
+
+def test_faint_maps_are_scaled_back_before_the_clamp(kernels):
+    spec = make_spec(heatmap_hw=(20, 16), decoder="udp", blur_kernel=11)
+    y, x = np.mgrid[:20, :16]
+    heatmaps = np.exp(-((x - 7.3) ** 2 + (y - 9.8) ** 2) / 2)[None, None].repeat(2, axis=1).astype(np.float32)
+    heatmaps *= 2e-3  # blurred, every value lies under the clamp
+
+    found = run_decode(kernels, heatmaps, spec)
+
+    wanted = decode_heatmaps(heatmaps, spec)
+    np.testing.assert_allclose(found, wanted, atol=1e-3)
+    np.testing.assert_allclose(wanted[0, 0, :2], [7.3, 9.8], atol=0.05)
+
+
+def test_of_equal_peaks_the_lowest_index_wins(kernels):
+    spec = make_spec(decoder="argmax", heatmap_hw=(64, 48))
+    heatmaps = np.zeros((1, 2, 64, 48), np.float32)
+    for y, x in ((40, 7), (3, 30), (3, 31), (63, 47)):
+        heatmaps[..., y, x] = 1
+
+    assert run_decode(kernels, heatmaps, spec)[0, 0].tolist() == [30, 3, 1]
+
+
+@needs_shared
+@pytest.mark.parametrize(("decoder", "guard"), [("quarter", "independent"), ("dark", "joint"), ("udp", "joint")])
+def test_decode_agrees_with_the_reference_implementations(kernels, decoder, guard):
+    golden = np.load(SHARED / "golden" / "decode_64x48.npz")
+    spec = ModelSpec("golden", (256, 192), (64, 48), COCO17, decoder=decoder, quarter_guard=guard)
+
+    found = run_decode(kernels, golden["heatmaps"], spec)
+
+    wanted = golden[f"mm_{decoder}"]
+    px = np.array([192 / 47, 256 / 63] if decoder == "udp" else [4, 4])  # input px of a heat-map px
+    real = wanted[..., 2] > 0.05
+    assert np.abs(found[..., :2] * px - wanted[..., :2])[real].max() < 1e-3 * 4
+    np.testing.assert_allclose(found[..., 2], wanted[..., 2], atol=1e-6)
+
+
+BOXES = np.array([[20, 10, 90, 110], [-30, -20, 40, 60], [100, 60, 200, 150], [500, 500, 600, 700], [3, 3, 4, 5]])
+
+
+@pytest.mark.parametrize("alignment", ["corner", "udp", "darkpose"])
+@pytest.mark.parametrize("order", ["rgb", "bgr"])
+def test_crops_agree_to_one_grey_level(kernels, alignment, order):
+    spec = make_spec(alignment=alignment, color_order=order)
+    image, regions = smooth_image(), Regions.around(BOXES, spec)
+
+    crops, mirrored = run_crop(kernels, image, image.shape[:2], "rgb", regions, spec)
+
+    wanted = cut_out(image, regions, spec)
+    levels = np.abs(crops - wanted) * np.array(spec.std, np.float32)[:, None, None]
+    assert levels.max() <= (1 if int(cv2.__version__.split(".")[0]) >= 5 else 2)  # OpenCV 4 rounds positions as well
+    np.testing.assert_array_equal(mirrored, mirror(crops))
+
+
+def test_a_bgr_frame_with_padded_rows_gives_the_same_crops(kernels):
+    spec = make_spec()
+    image, regions = smooth_image(), Regions.around(BOXES, spec)
+    padded = np.zeros((120, 512), np.uint8)
+    padded[:, : 160 * 3] = image[..., ::-1].reshape(120, -1)
+
+    crops, _ = run_crop(kernels, padded, (120, 160), "bgr", regions, spec)
+
+    np.testing.assert_array_equal(crops, run_crop(kernels, image, (120, 160), "rgb", regions, spec)[0])
+
+
+def test_fp16_crops_are_the_rounded_fp32_crops(kernels):
+    spec = make_spec()
+    image, regions = smooth_image(), Regions.around(BOXES, spec)
+
+    crops, _ = run_crop(kernels, image, (120, 160), "rgb", regions, spec, np.float16)
+
+    wanted = run_crop(kernels, image, (120, 160), "rgb", regions, spec)[0].astype(np.float16)
+    np.testing.assert_array_equal(crops, wanted)
+
+
+def test_an_nv12_frame_needs_no_conversion_pass(kernels):
+    spec = make_spec()
+    frame = np.random.default_rng(0).integers(0, 256, (180, 160), np.uint8)  # every value, legal or not
+    frame = cv2.GaussianBlur(frame, (9, 9), 0)
+    image = np.asarray(cv2.cvtColor(frame, cv2.COLOR_YUV2RGB_NV12))
+    regions = Regions.around(BOXES, spec)
+
+    crops, _ = run_crop(kernels, frame, (120, 160), "nv12", regions, spec)
+
+    levels = np.abs(crops - cut_out(image, regions, spec)) * np.array(spec.std, np.float32)[:, None, None]
+    assert levels.max() <= 1.5  # the reference rounds twice: to RGB, then to the crop
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_kernel_compiles_for_every_target_without_warning_or_spill(source, target):
+    cubin, uses = compile_kernels(source, target)
+
+    assert cubin[:4] == b"\x7fELF"
+    assert {use.name.rsplit("_", 1)[1] for use in uses} == {"f32", "f16"}
+    assert all(use.spilled_bytes == 0 and 0 < use.registers <= 64 for use in uses)
+
+
+def test_what_nvcc_refuses_is_one_error():
+    with pytest.raises(BuildError, match="sm_12"):
+        compile_kernels("crop.cu", "sm_12")
+
+
+def test_a_blur_too_wide_for_the_kernel_is_refused():
+    with pytest.raises(ValueError, match=str(LARGEST_BLUR)):
+        blur_weights(make_spec(decoder="dark", blur_kernel=LARGEST_BLUR + 2))
