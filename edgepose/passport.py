@@ -38,7 +38,7 @@ class ModelSpec:
         box_padding: the box is enlarged by this factor before the aspect ratio is fixed.
         alignment: what geometry.Regions does between pixel grids: "corner", "udp" or "darkpose".
         decoder: how decode.decode_heatmaps reads a peak: one of DECODERS.
-        blur_kernel: side of the Gaussian of "dark" and "udp", heat-map px, odd.
+        blur_kernel: side of the Gaussian of "dark" and "udp", heat-map px, odd, at most 31.
         quarter_guard: border rule of "quarter": "joint" (SimpleBaseline, HRNet, mmpose v0) or
             "independent" (mmpose v1).
         offset_radius: "udp-combined": offsets are in units of this share of max(heatmap_hw).
@@ -88,8 +88,8 @@ class ModelSpec:
         for key in ("box_padding", "offset_radius"):
             if not 0 < getattr(self, key) < 100:  # False for NaN
                 raise ValueError(f"{key} must be a number over 0 and under 100, got {getattr(self, key)}")
-        if not (isinstance(self.blur_kernel, int) and 1 <= self.blur_kernel <= 99 and self.blur_kernel % 2 == 1):
-            raise ValueError(f"blur_kernel must be an odd number from 1 to 99, got {self.blur_kernel}")
+        if not (isinstance(self.blur_kernel, int) and 1 <= self.blur_kernel <= 31 and self.blur_kernel % 2 == 1):
+            raise ValueError(f"blur_kernel must be an odd number from 1 to 31, got {self.blur_kernel}")
 
     @property
     def num_keypoints(self) -> int:
