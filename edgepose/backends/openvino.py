@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,22 @@ from edgepose.backends.host import HostBackend, check_shapes, reason
 from edgepose.errors import MissingPackageError, ModelFileError
 from edgepose.passport import Passport
 
-try:
-    import openvino
-except ImportError as error:
-    raise MissingPackageError("OpenVINO", "cpu") from error
+
+def _import_openvino() -> Any:
+    """`import openvino` without its telemetry, which reports every import to its vendor over the network."""
+    hide = "openvino_telemetry" not in sys.modules
+    if hide:
+        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # openvino then takes its own stub
+    try:
+        return import_module("openvino")
+    except ImportError as error:
+        raise MissingPackageError("OpenVINO", "cpu") from error
+    finally:
+        if hide:
+            del sys.modules["openvino_telemetry"]
+
+
+openvino = _import_openvino()
 
 
 class OpenVinoBackend(HostBackend):
