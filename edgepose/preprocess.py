@@ -25,7 +25,7 @@ def cut_out(image: np.ndarray, regions: Regions, spec: ModelSpec) -> np.ndarray:
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
         raise ValueError(f"image must be (H, W, 3) uint8 of at least one pixel, got {image.shape} {image.dtype}")
-    image = np.ascontiguousarray(image)  # cv2 takes no negative strides
+    image = np.ascontiguousarray(image)  # else cv2 copies it anew for each region
     height, width = spec.input_hw
     mean = np.array(spec.mean, np.float32).reshape(3, 1, 1)
     std = np.array(spec.std, np.float32).reshape(3, 1, 1)

@@ -212,7 +212,7 @@ def test_windows_give_what_whole_maps_give(decoder, kernel):
     [
         ("dark", peak_at(16, 12, p8_5=1, p8_6=0.5)),  # zeros around it: raised to 1e-10
         ("udp", 0.003 * gaussian(16, 12, 5.3, 7.8, sigma=1)),  # low enough for the floor of 1e-3
-        ("udp", 300 * gaussian(16, 12, 5.3, 7.8)),  # high enough for the ceiling of 50
+        ("udp", 58 * gaussian(16, 12, 5.3, 7.8)),  # high enough for the ceiling of 50
         ("udp", 0.06 * gaussian(16, 12, 5.3, 7.8, sigma=0.5) - 0.002),
     ],
 )
@@ -235,13 +235,13 @@ def test_finds_a_gaussian_between_pixels(decoder, error):
 
 
 def test_combined_adds_the_offsets_at_the_peak():
-    spec = make_spec(decoder="udp-combined", offset_radius=0.0625, blur_kernel=1)
-    heatmaps = np.zeros((1, 2, 3, 16, 12), np.float32)
-    heatmaps[0, :, 0] = gaussian(16, 12, 5, 7)
+    spec = make_spec(heatmap_hw=(12, 16), decoder="udp-combined", offset_radius=0.0625, blur_kernel=1)
+    heatmaps = np.zeros((1, 2, 3, 12, 16), np.float32)
+    heatmaps[0, :, 0] = gaussian(12, 16, 5, 7)
     heatmaps[0, 0, 1:, 7, 5] = 0.5, -0.25
     heatmaps[0, 1, 1:, 7, 5] = np.nan, np.inf  # no offset is better than none known
 
-    keypoints = decode_heatmaps(heatmaps.reshape(1, 6, 16, 12), spec)
+    keypoints = decode_heatmaps(heatmaps.reshape(1, 6, 12, 16), spec)
 
     assert keypoints[0, :, :2].tolist() == [[5.5, 6.75], [5, 7]]  # the offsets' unit is 0.0625 * 16 = 1 px
 
