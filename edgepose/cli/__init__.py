@@ -22,6 +22,8 @@ COMMANDS = {
     "build": "Build a TensorRT plan from ONNX, on the device that will run it.",
     "infer": "Find key points in images and videos.",
     "evaluate": "Measure AP, AR and PCK on annotated images.",
+    "inspect": "Print what is known of a model file.",
+    "doctor": "Print what this machine has and lacks, and what mends it.",
     "demo": "Try the whole chain on the embedded model.",
 }
 
