@@ -1,0 +1,105 @@
+"""The README's commands and Python work as they stand there."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import cv2
+import onnx
+import pytest
+
+from edgepose.cli import COMMANDS, main
+from edgepose.files import sha256_of
+from edgepose.passport import Passport, write_passport
+from tests.makers import make_spec, smooth_image
+from tests.packaging.conftest import ROOT
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def code_blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
+
+
+def edgepose_lines() -> list[str]:
+    """Every `edgepose ...` that the README shows, in a block or in a sentence."""
+    in_blocks = [line for block in code_blocks("bash") for line in block.splitlines() if line.startswith("edgepose ")]
+    in_sentences = re.findall(
+        r"`(edgepose [a-z]+ [^`]*)`", re.sub(r"^```.*?^```", "", README, flags=re.DOTALL | re.MULTILINE)
+    )
+    return in_blocks + in_sentences
+
+
+@pytest.mark.parametrize("line", edgepose_lines())
+def test_a_command_has_the_options_the_readme_gives_it(line: str):
+    name, *arguments = shlex.split(line, comments=True)[1:]
+    assert name in COMMANDS
+    command = main.get_command(click.Context(main), name)
+    assert command is not None
+
+    _, left_over, _ = command.make_parser(click.Context(command)).parse_args(arguments)  # NoSuchOption if it has not
+
+    assert left_over == []
+
+
+def test_the_readme_shows_the_main_commands():
+    shown = {line.split()[1] for line in edgepose_lines()}
+
+    assert {"export", "calibrate", "build", "infer", "evaluate", "import"} <= shown
+
+
+def test_make_has_the_readmes_targets():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+
+    targets = re.findall(r"^make (\w+)", "\n".join(code_blocks("bash")), flags=re.MULTILINE)
+
+    assert targets == ["demo", "test"]
+    assert all(re.search(rf"^{target}:", makefile, flags=re.MULTILINE) for target in targets)
+
+
+def test_the_python_runs(tmp_path: Path):
+    (snippet,) = code_blocks("python")
+    model = tmp_path / re.search(r'load_backend\("(.+?)"\)', snippet)[1]
+    onnx.save(average_pool(), model)
+    write_passport(model, Passport(make_spec(), "fp32", sha256_of(model), "random"))
+    cv2.imwrite(str(tmp_path / "photo.jpg"), smooth_image(320, 240))
+
+    done = subprocess.run([sys.executable, "-c", snippet], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split("\n")[0] == "(1, 2, 2) (1, 2)"
+
+
+def average_pool() -> onnx.ModelProto:
+    """The smallest network that fits `make_spec`: crops (n, 3, 64, 48) to heatmaps (n, 2, 16, 12)."""
+    from onnx import TensorProto, helper
+
+    crops = helper.make_tensor_value_info("crops", TensorProto.FLOAT, ["n", 3, 64, 48])
+    heatmaps = helper.make_tensor_value_info("heatmaps", TensorProto.FLOAT, ["n", 2, 16, 12])
+    weight = helper.make_tensor("weight", TensorProto.FLOAT, [2, 3, 4, 4], [1 / 48] * 96)
+    node = helper.make_node("Conv", ["crops", "weight"], ["heatmaps"], strides=[4, 4])
+    graph = helper.make_graph([node], "average", [crops], [heatmaps], [weight])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def constrained() -> set[str]:
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    return {normal(line.partition("==")[0]) for line in lines if "==" in line}
+
+
+def normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_every_dependency_is_pinned_in_the_constraints():
+    metadata = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+
+    wanted = {normal(name) for name in re.findall(r'"([A-Za-z][\w-]*)>=[^"]*"', metadata)} - {"pycuda"}  # needs a GPU
+
+    assert {"numpy", "torch", "pytest"} <= wanted
+    assert wanted <= constrained()
