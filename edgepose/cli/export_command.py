@@ -1,0 +1,84 @@
+"""edgepose export: checkpoint to verified ONNX."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+
+
+def _input_hw(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    match = re.fullmatch(r"(\d+)x(\d+)", value)
+    if not match:
+        raise click.BadParameter(f"{value!r} is not HEIGHTxWIDTH, such as 256x192")
+    return int(match[1]), int(match[2])
+
+
+@click.command("export")
+@click.option("--model", required=True, help="A name from `edgepose models`, such as simplebaseline.")
+@click.option(
+    "--weights",
+    default="auto",
+    show_default=True,
+    metavar="auto|random|FILE",
+    help="auto: the published checkpoint, fetched once into a cache ($EDGEPOSE_CACHE); random: for timing only.",
+)
+@click.option("--input", "input_hw", callback=_input_hw, metavar="HxW", help="Input size.  [default: the smallest]")
+@click.option("--dataset", help="What it was trained on: coco or mpii.  [default: coco]")
+@click.option(
+    "--decoder",
+    type=click.Choice(("argmax", "quarter", "dark", "udp", "udp-combined")),
+    help="How its heat maps are read; with auto, also which checkpoint is fetched.  "
+    "[default: dark for a FILE whose name says so, else quarter]",
+)
+@click.option(
+    "--style",
+    type=click.Choice(("pytorch", "caffe")),
+    help="Where a bottleneck of ResNet-50 and deeper has its stride, which a checkpoint does not tell.  "
+    "[default: caffe for a FILE whose name says so, else pytorch]",
+)
+@click.option(
+    "--color",
+    type=click.Choice(("rgb", "bgr")),
+    help="Order of the colours it was trained on.  "
+    "[default: by the checkpoint's names; Microsoft's and leoxiaobin's pose_resnet: bgr, mmpose's: rgb]",
+)
+@click.option(
+    "-o", "--output-dir", type=click.Path(path_type=Path, file_okay=False), default=".", help="Default: this folder."
+)
+def command(
+    model: str,
+    weights: str,
+    input_hw: tuple[int, int] | None,
+    dataset: str | None,
+    decoder: str | None,
+    style: str | None,
+    color: str | None,
+    output_dir: Path,
+) -> None:
+    """Turn a network and its weights into NAME.onnx and NAME.fp16.onnx, and check that they compute the same.
+
+    Each file gets a passport (NAME.onnx.json) that tells the other commands how to feed and read it.
+    """
+    from edgepose.export import require_workstation
+
+    require_workstation()
+    from edgepose.export.pipeline import export_model
+    from edgepose.export.zoo import find_model
+
+    try:
+        exported = export_model(
+            find_model(model, dataset=dataset, input_hw=input_hw, decoder=decoder),
+            output_dir,
+            weights=weights,
+            style=style,
+            color=color,
+            decoder=decoder,
+            report=lambda step: click.echo(step, err=True),
+        )
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    click.echo(exported.summary())

@@ -1,0 +1,153 @@
+"""Any published checkpoint -> a state dict with the network's own names, and where it came from."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from edgepose.errors import CheckpointError
+
+ORIGINS = ("original", "mmpose_v0", "mmpose_v1")
+
+_WRAPPERS = ("module.", "model.")  # DataParallel, Lightning and the like; may be nested
+_COUNTER = ".num_batches_tracked"  # training's business; files before PyTorch 0.4.1 lack it
+
+StateDict = dict[str, torch.Tensor]
+
+
+def read_checkpoint(path: Path) -> tuple[StateDict, str]:
+    """Read a checkpoint in whatever container it was published.
+
+    Known containers: a plain state dict, {'state_dict'}, {'meta', 'state_dict'}, training checkpoints
+    {'epoch', 'model', 'state_dict', 'perf', 'optimizer'}, all with or without `module.` prefixes.
+    Nothing in the file is executed.
+
+    Returns:
+        float32 tensors under the names the original implementation gave them, and one of `ORIGINS`: "original"
+        where the file already had those names, "mmpose_v0" and "mmpose_v1" where it had mmpose's.
+
+    Raises:
+        CheckpointError: the file is missing or damaged, would run code, holds no state dict, or a value is NaN.
+    """
+    content = _load(path)
+    state = _find_state_dict(content, path)
+    while prefix := next((prefix for prefix in _WRAPPERS if all(key.startswith(prefix) for key in state)), None):
+        state = {key.removeprefix(prefix): tensor for key, tensor in state.items()}
+    origin = _origin(state, content.get("meta"))
+    if origin != "original":
+        state = _without_mmpose_prefixes(state)
+    state = {key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in state.items()}
+    for key, tensor in state.items():
+        if not torch.isfinite(tensor).all():
+            raise CheckpointError(f"{path}: {key} holds NaN or infinite values; the training it came from went wrong")
+    return state, origin
+
+
+def load_into(network: nn.Module, state: StateDict, *, path: Path, label: str) -> None:
+    """Put a state dict into the network it belongs to.
+
+    Args:
+        path, label: the checkpoint and the network, for the message.
+
+    Raises:
+        CheckpointError: keys are missing, unexpected or of another shape; the first of each is named.
+    """
+    if clash := _clash(network, state):
+        raise CheckpointError(f"{path} is not a checkpoint of {label}: {clash}; edgepose models lists the networks")
+    network.load_state_dict(state, strict=False)  # strict but for the counters
+
+
+def fits(network: nn.Module, state: StateDict) -> bool:
+    """Whether the state dict has exactly the network's keys and shapes."""
+    return not _clash(network, state)
+
+
+def _clash(network: nn.Module, state: StateDict) -> str:
+    wanted = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items() if not key.endswith(_COUNTER)}
+    found = {key: tuple(tensor.shape) for key, tensor in state.items() if not key.endswith(_COUNTER)}
+    missing = [key for key in wanted if key not in found]
+    unexpected = [key for key in found if key not in wanted]
+    reshaped = [key for key in wanted if key in found and wanted[key] != found[key]]
+    parts = []
+    if missing:
+        parts.append(f"{len(missing)} keys missing (first: {missing[0]})")
+    if unexpected:
+        parts.append(f"{len(unexpected)} unexpected (first: {unexpected[0]})")
+    if reshaped:
+        first = reshaped[0]
+        parts.append(f"{len(reshaped)} of another shape (first: {first} is {found[first]}, wanted {wanted[first]})")
+    return ", ".join(parts)
+
+
+def _load(path: Path) -> Mapping[str, Any]:
+    if not Path(path).is_file():
+        raise CheckpointError(f"{path}: no such file")
+    try:
+        with torch.serialization.safe_globals(_numpy_globals()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what it warns of is a checkpoint's age
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # damaged bytes fail anywhere in the unpickler, with any type
+        forbidden = re.search(r"(?:GLOBAL|global) ([\w.]+)", str(error))
+        if forbidden and "Weights only load failed" in str(error):
+            raise CheckpointError(
+                f"{path} holds {forbidden[1]}, a Python object whose loading could run code; it was not loaded. "
+                f"Save only the state_dict"
+            ) from error
+        raise CheckpointError(
+            f"{path} is not a PyTorch checkpoint, or it is damaged ({type(error).__name__}); fetch it again"
+        ) from error
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"{path} holds a {type(content).__name__}, not a state_dict")
+    return content
+
+
+def _numpy_globals() -> list[Any]:
+    """What numpy scalars and arrays unpickle through: training checkpoints hold their best result as one, mmpose
+    v1's `meta` the data set's colours. The names are numpy 1's, in which those files were written, and numpy 2's.
+    """
+    multiarray = np.core.multiarray if np.lib.NumpyVersion(np.__version__) < "2.0.0" else np._core.multiarray
+    named = [
+        (getattr(multiarray, name), f"{module}.{name}")
+        for module in ("numpy.core.multiarray", "numpy._core.multiarray")
+        for name in ("scalar", "_reconstruct")
+    ]
+    kinds = ("Float64DType", "Float32DType", "Int64DType", "Int32DType", "UInt8DType", "BoolDType")
+    return [*named, np.ndarray, np.dtype, *(getattr(np.dtypes, kind) for kind in kinds)]
+
+
+def _find_state_dict(content: Mapping[str, Any], path: Path) -> StateDict:
+    for holder in (content.get("state_dict"), content.get("model"), content):
+        if isinstance(holder, Mapping) and holder and all(isinstance(key, str) for key in holder):
+            tensors = {key: value for key, value in holder.items() if isinstance(value, torch.Tensor)}
+            if tensors and (holder is not content or len(tensors) == len(holder)):
+                return tensors
+    raise CheckpointError(
+        f"{path} holds no state_dict: its entries are {', '.join(map(str, list(content)[:6])) or 'none'}"
+    )
+
+
+def _origin(state: StateDict, meta: Any) -> str:
+    if not any(key.startswith("backbone.") for key in state):
+        return "original"
+    written_by_v0 = isinstance(meta, Mapping) and "mmcv_version" in meta and "mmengine_version" not in meta
+    if written_by_v0 or any(key.startswith("keypoint_head.") for key in state):
+        return "mmpose_v0"
+    return "mmpose_v1"
+
+
+def _without_mmpose_prefixes(state: StateDict) -> StateDict:
+    """mmpose's names are the original ones behind `backbone.` and `head.` (v0: `keypoint_head.`)."""
+    return {
+        re.sub(r"^(backbone|head|keypoint_head)\.", "", key): tensor
+        for key, tensor in state.items()
+        if not key.startswith("data_preprocessor.")
+    }

@@ -1,0 +1,241 @@
+"""The workstation's first half: network and weights -> verified FP32 and FP16 ONNX with passports."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+
+import onnx
+import torch
+from torch import nn
+
+from edgepose.backends import load_backend
+from edgepose.errors import CheckpointError
+from edgepose.export.checkpoint import load_into, read_checkpoint
+from edgepose.export.download import cache_folder, fetch
+from edgepose.export.precision import to_fp16
+from edgepose.export.simplify import simplify
+from edgepose.export.to_onnx import to_onnx
+from edgepose.export.verify import Difference, beyond_fp16, check_fp16, check_fp32, run_onnx, sample_crops
+from edgepose.export.zoo import Model
+from edgepose.files import sha256_of
+from edgepose.passport import ModelSpec, Passport, passport_path, write_passport
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Which weights a network was given.
+
+    Attributes:
+        source: URL or file name; "random".
+        sha256: of the file; empty for random weights.
+    """
+
+    source: str
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export wrote.
+
+    Attributes:
+        fp32, fp16: the two ONNX files; each has its passport beside it.
+        spec: the recipe in the passports.
+        weights: URL or file name; "random".
+        fp32_difference: the simplified ONNX against the network (or, of an imported file, against the original).
+        fp16_difference: the FP16 ONNX against the FP32 one.
+    """
+
+    fp32: Path
+    fp16: Path
+    spec: ModelSpec
+    weights: str
+    fp32_difference: Difference
+    fp16_difference: Difference
+
+    def summary(self) -> str:
+        """What was written and how exact it is, for people."""
+        lines = [
+            f"{path}: key points within {difference.px:.1e} heat-map px of {reference} "
+            f"({difference.peaks} compared), heat maps within {difference.relative:.1e} of their largest value"
+            for path, difference, reference in (
+                (self.fp32, self.fp32_difference, "the original's"),
+                (self.fp16, self.fp16_difference, "FP32's"),
+            )
+        ]
+        if self.weights == "random":
+            lines.append("The weights are random: these files are for timing, their key points mean nothing.")
+        return "\n".join(lines)
+
+
+def export_model(
+    model: Model,
+    output_dir: Path,
+    *,
+    weights: str = "auto",
+    style: str | None = None,
+    color: str | None = None,
+    decoder: str | None = None,
+    report: Report = lambda step: None,
+) -> Exported:
+    """Build the network, load its weights, and write `NAME.onnx` and `NAME.fp16.onnx` with their passports.
+
+    Args:
+        model: from `zoo.find_model`.
+        weights: "auto" (the published or embedded checkpoint), "random" (for timing), or a checkpoint's path.
+        style: one of the model's styles; None means "caffe" if the checkpoint's file name says so, else the first.
+        color: "rgb" or "bgr"; None means what the checkpoint's origin was trained with.
+        decoder: how to read the heat maps; None means the model's, and "dark" for a file whose name says so.
+        report: called with each step's name as it starts.
+
+    Raises:
+        CheckpointError: the weights cannot be had, or are not this network's.
+        ExportError: a written graph would not compute what the network does. No file is left.
+    """
+    path = _weights_path(model, weights)
+    file_name = path.name.lower() if path else ""
+    style = style or ("caffe" if "caffe" in file_name and "caffe" in model.styles else model.styles[0])
+    if style not in model.styles:
+        raise ValueError(f"{model.label} has no {style} style; it has: {', '.join(model.styles)}")
+    network = model.build(style)
+    spec = model.spec
+    if path is None:
+        report("making random weights, for timing only")
+        randomize(network, spec)
+        loaded = Weights("random")
+    else:
+        report(f"loading {path.name}")
+        state, origin = read_checkpoint(path)
+        load_into(network, state, path=path, label=model.label)
+        spec = replace(spec, **model.recipes.get(origin, {}))
+        source = model.published.url if weights == "auto" and model.published else path.name
+        asked = f", {style} style" if len(model.styles) > 1 else ""  # no checkpoint tells, so the passport does
+        loaded = Weights(source + asked, sha256_of(path))
+    if decoder is None and "dark" in file_name:
+        decoder = "dark"
+    spec = replace(spec, color_order=color or spec.color_order, decoder=decoder or spec.decoder)
+    spec = replace(spec, name=_file_stem(model, spec, style))
+
+    report("tracing the network")
+    raw = to_onnx(network, spec)
+    report("simplifying the graph")
+    simplified = simplify(raw)
+    report("comparing with the network")
+    crops = sample_crops(spec)
+    with torch.no_grad():
+        reference = network(torch.from_numpy(crops)).numpy()
+    check_fp32(reference, run_onnx(raw, crops)[0], spec, "the exported graph differs from the network")
+    heatmaps = run_onnx(simplified, crops)[0]
+    difference = check_fp32(reference, heatmaps, spec, "the simplified graph differs from the network")
+    return write_models(simplified, spec, loaded, difference, output_dir, report=report)
+
+
+def write_models(
+    model: onnx.ModelProto,
+    spec: ModelSpec,
+    weights: Weights,
+    difference: Difference,
+    output_dir: Path,
+    *,
+    report: Report = lambda step: None,
+) -> Exported:
+    """Write a verified FP32 graph and its FP16 form, each with a passport; all four files or none.
+
+    Nodes whose values come near the end of float16's range stay in FP32.
+
+    Raises:
+        ExportError: the FP16 graph's key points differ from the FP32 graph's.
+    """
+    output_dir.mkdir(parents=True, exist_ok=True)
+    crops = sample_crops(spec)
+    report("making the FP16 graph")
+    large = beyond_fp16(model, crops[:1])
+    half = to_fp16(model, keep_fp32=large)
+    with tempfile.TemporaryDirectory(prefix=".edgepose-", dir=output_dir) as folder:
+        fp32 = _write(model, Path(folder) / f"{spec.name}.onnx", spec, "fp32", weights, difference.entries("fp32"))
+        made_from = {fp32.name: sha256_of(fp32)}
+        fp16 = _write(half, Path(folder) / f"{spec.name}.fp16.onnx", spec, "fp16", weights, {}, made_from)
+        report("comparing FP16 with FP32")
+        heatmaps = load_backend(fp16, backend="openvino").heatmaps(crops)
+        fp16_difference = check_fp16(run_onnx(model, crops)[0], heatmaps, spec, "the FP16 graph differs from FP32")
+        entries = {**fp16_difference.entries("fp16"), "fp16_nodes_kept_in_fp32": float(len(large))}
+        _write(half, fp16, spec, "fp16", weights, entries, made_from)
+        for path in (fp32, fp16):
+            os.replace(passport_path(path), passport_path(output_dir / path.name))
+            os.replace(path, output_dir / path.name)
+    written = (output_dir / fp32.name, output_dir / fp16.name)
+    return Exported(*written, spec, weights.source, difference, fp16_difference)
+
+
+def randomize(network: nn.Module, spec: ModelSpec) -> None:
+    """Give the network reproducible random weights whose activations are of ordinary size at any depth.
+
+    BatchNorm's statistics are taken from one pass over small pictures, in float64, so that they do not depend on
+    how many threads added them up. Leaves torch's global random state as it was.
+    """
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        for module in network.modules():
+            if hasattr(module, "reset_parameters"):
+                module.reset_parameters()
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = 1.0  # the statistics become those of the next batch
+        small = replace(spec, input_hw=(64, 64))
+        network.double().train()(torch.from_numpy(sample_crops(small)).double())
+        network.float().eval()
+
+
+def _weights_path(model: Model, weights: str) -> Path | None:
+    """The checkpoint's path; None for random weights."""
+    if weights == "random":
+        return None
+    if weights != "auto":
+        return Path(weights)
+    if model.embedded:
+        return model.embedded
+    if model.published is None:
+        raise CheckpointError(
+            f"nobody published weights for {model.label}: give a checkpoint with --weights FILE, "
+            f"or use --weights random, which is for timing only"
+        )
+    return fetch(model.published.url, model.published.sha256_prefix, cache_folder())
+
+
+def _file_stem(model: Model, spec: ModelSpec, style: str) -> str:
+    """What tells this file from the model's other forms; the embedded model has only one."""
+    if not model.dataset:
+        return model.name
+    size = f"{spec.input_hw[0]}x{spec.input_hw[1]}"
+    unusual = [spec.decoder] * (spec.decoder != "quarter") + [style] * (style != model.styles[0])
+    return "_".join([model.name, model.dataset, size, *unusual])
+
+
+def _write(
+    model: onnx.ModelProto,
+    path: Path,
+    spec: ModelSpec,
+    precision: str,
+    weights: Weights,
+    verified: Mapping[str, float],
+    made_from: Mapping[str, str] | None = None,
+) -> Path:
+    path.write_bytes(model.SerializeToString(deterministic=True))
+    passport = Passport(
+        spec=spec,
+        precision=precision,
+        sha256=sha256_of(path),
+        weights=weights.source,
+        weights_sha256=weights.sha256,
+        made_from=dict(made_from or {}),
+        versions={name: version(name) for name in ("edgepose", "torch", "onnx", "onnxsim")},
+        verified=dict(verified),
+    )
+    write_passport(path, passport)
+    return path

@@ -1,0 +1,177 @@
+"""Does the exported network compute what the checkpoint does? Compared in heat-map values and in key-point pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from edgepose.errors import ExportError
+from edgepose.export.precision import FP16_MAX
+from edgepose.passport import ModelSpec
+
+CONFIDENT = 0.3  # a key point's score from which on its position is held to the limits
+CLEAR = 0.02  # share of a map's range by which a peak stands above its neighbours and above every other place
+FP32_LIMIT_PX = 1e-3
+FP32_LIMIT_RELATIVE = 1e-4  # rounding in FP32 stays below 1e-5 for the networks of the zoo
+FP16_LIMIT_PX = 0.25  # of a heat-map px: the step of the published decoder
+FP16_LIMIT_RELATIVE = 0.1
+
+Network = Callable[[np.ndarray], np.ndarray]  # crops (n, 3, H, W) float32 -> heat maps (n, C, h, w) float32
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far two networks' heat maps are apart.
+
+    Attributes:
+        relative: largest difference of two values, as a share of the reference's largest value.
+        px: largest distance between two positions of a clear and confident peak, heat-map px; 0 if there is none.
+        peaks: how many peaks were clear and confident.
+    """
+
+    relative: float
+    px: float
+    peaks: int
+
+    def entries(self, name: str) -> dict[str, float]:
+        """For a passport's `verified`."""
+        return {
+            f"{name}_heatmap_relative": self.relative,
+            f"{name}_keypoint_px": self.px,
+            f"{name}_keypoints_compared": float(self.peaks),
+        }
+
+
+def sample_crops(spec: ModelSpec, count: int = 3) -> np.ndarray:
+    """(count, 3, H, W) float32: smooth random pictures, normalised by the spec; always the same ones."""
+    rng = np.random.default_rng(0)
+    height, width = spec.input_hw
+    coarse = rng.uniform(0, 255, (count, 3, 10, 8))
+    rows, columns = np.linspace(0, 9, height), np.linspace(0, 7, width)
+    pixels = _interpolate(_interpolate(coarse, rows, axis=2), columns, axis=3)
+    mean, std = (np.reshape(values, (1, 3, 1, 1)) for values in (spec.mean, spec.std))
+    return ((pixels - mean) / std).astype(np.float32)
+
+
+def _interpolate(values: np.ndarray, positions: np.ndarray, axis: int) -> np.ndarray:
+    low = np.minimum(positions.astype(int), values.shape[axis] - 2)
+    shape = [1] * values.ndim
+    shape[axis] = -1
+    share = (positions - low).reshape(shape)
+    return np.take(values, low, axis) * (1 - share) + np.take(values, low + 1, axis) * share
+
+
+def compare(reference: np.ndarray, heatmaps: np.ndarray, num_keypoints: int) -> Difference:
+    """Compare two (n, C, h, w) heat maps of the same crops.
+
+    A peak is clear where it stands above its four neighbours and above everything farther away by `CLEAR` of the
+    map's range: its position then depends smoothly on the values, so that rounding cannot move it by a whole
+    pixel. The position is that of a parabola through the peak and its neighbours, in x and in y.
+    Of an output with offsets (3 channels a key point) the positions of the scores' peaks are compared.
+    """
+    if reference.shape != heatmaps.shape or not np.isfinite(heatmaps).all():
+        return Difference(float("inf"), float("inf"), 0)
+    relative = float(np.abs(reference - heatmaps).max() / max(float(np.abs(reference).max()), 1e-12))
+    step = reference.shape[1] // num_keypoints
+    maps, others = (values[:, ::step].reshape(-1, *values.shape[2:]) for values in (reference, heatmaps))
+    clear = _clear_peaks(maps)
+    distance = np.linalg.norm(_positions(maps[clear]) - _positions(others[clear]), axis=1)
+    return Difference(relative, float(distance.max(initial=0.0)), int(clear.sum()))
+
+
+def _clear_peaks(maps: np.ndarray) -> np.ndarray:
+    """(m,) bool for (m, h, w) maps."""
+    clear = np.zeros(len(maps), bool)
+    for index, values in enumerate(maps):
+        y, x = np.unravel_index(int(values.argmax()), values.shape)
+        if not (0 < y < values.shape[0] - 1 and 0 < x < values.shape[1] - 1):
+            continue
+        margin = CLEAR * float(values.max() - values.min())
+        far = values.copy()
+        far[y - 1 : y + 2, x - 1 : x + 2] = -np.inf
+        beside = max(values[y - 1, x], values[y + 1, x], values[y, x - 1], values[y, x + 1])
+        peak = values[y, x]
+        clear[index] = peak > CONFIDENT and peak - beside > margin and peak - far.max() > margin
+    return clear
+
+
+def _positions(maps: np.ndarray) -> np.ndarray:
+    """(m, 2) x, y of the parabola through each map's peak; at the border, and where it is flat, the peak itself."""
+    xy = np.zeros((len(maps), 2))
+    for index, values in enumerate(maps.astype(np.float64)):
+        y, x = np.unravel_index(int(values.argmax()), values.shape)
+        xy[index] = x + _vertex(values[y], int(x)), y + _vertex(values[:, x], int(y))
+    return xy
+
+
+def _vertex(line: np.ndarray, at: int) -> float:
+    if not 0 < at < len(line) - 1:
+        return 0.0
+    before, here, after = line[at - 1 : at + 2]
+    bend = before - 2 * here + after
+    return float((before - after) / (2 * bend)) if bend < 0 else 0.0
+
+
+def check_fp32(reference: np.ndarray, heatmaps: np.ndarray, spec: ModelSpec, what: str) -> Difference:
+    """Compare a graph with the network it was made from.
+
+    Raises:
+        ExportError: it is off by more than rounding: 1e-3 heat-map px, or 1e-4 of the largest value.
+    """
+    return _check(reference, heatmaps, spec, what, FP32_LIMIT_PX, FP32_LIMIT_RELATIVE)
+
+
+def check_fp16(reference: np.ndarray, heatmaps: np.ndarray, spec: ModelSpec, what: str) -> Difference:
+    """Compare the FP16 graph with the FP32 one.
+
+    Raises:
+        ExportError: a clear, confident key point moves by more than 0.25 heat-map px, or a value by more than a
+            tenth of the largest.
+    """
+    return _check(reference, heatmaps, spec, what, FP16_LIMIT_PX, FP16_LIMIT_RELATIVE)
+
+
+def _check(
+    reference: np.ndarray, heatmaps: np.ndarray, spec: ModelSpec, what: str, limit_px: float, limit_relative: float
+) -> Difference:
+    difference = compare(reference, heatmaps, spec.num_keypoints)
+    if not (difference.px <= limit_px and difference.relative <= limit_relative):  # NaN must fail as well
+        raise ExportError(
+            f"{what}: key points are off by up to {difference.px:.2g} heat-map px (at most {limit_px:g}), "
+            f"heat maps by {difference.relative:.2g} of their largest value (at most {limit_relative:g}); "
+            f"no file was written"
+        )
+    return difference
+
+
+def run_onnx(model: onnx.ModelProto, crops: np.ndarray, outputs: Sequence[str] | None = None) -> list[np.ndarray]:
+    """Run an FP32 graph in ONNX Runtime on the CPU, one input; all outputs unless some are named."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        results = session.run(outputs, {session.get_inputs()[0].name: crops})
+    except Exception as error:  # onnxruntime's exceptions have no common base
+        raise ExportError(f"ONNX Runtime cannot run the exported graph: {error}") from error
+    return [np.asarray(result) for result in results]
+
+
+def beyond_fp16(model: onnx.ModelProto, crops: np.ndarray) -> list[str]:
+    """Names of the nodes of an FP32 graph whose values leave half of float16's range on these crops.
+
+    Half, because the crops of real use are not these ones.
+    """
+    observed = onnx.ModelProto()
+    observed.CopyFrom(model)
+    del observed.graph.output[:]
+    makers = {name: node.name for node in model.graph.node for name in node.output if name}
+    observed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in makers)
+    beyond = []
+    for name, values in zip(makers, run_onnx(observed, crops, list(makers)), strict=True):
+        if values.dtype == np.float32 and not np.abs(values).max(initial=0.0) < FP16_MAX / 2:
+            beyond.append(makers[name])
+    return beyond
