@@ -109,7 +109,7 @@ def examine(root: Path = Path("/")) -> list[Finding]:
 
 
 def _jetson(root: Path) -> str:
-    """The board and its Jetson Linux release (/etc/nv_tegra_release: "# R36 (release), REVISION: 4.3, …"), or nothing."""
+    """The board and its Jetson Linux release, from "# R36 (release), REVISION: 4.3, ..."; or nothing."""
     board = _read(root / "proc/device-tree/model").strip("\0 \n")
     release = re.search(r"R(\d+) \(release\), REVISION: ([\d.]+)", _read(root / "etc/nv_tegra_release"))
     if release is None:

@@ -26,6 +26,7 @@ class Backend(Protocol):
     """
 
     name: str
+    path: Path
     passport: Passport
     times: StageTimes
 

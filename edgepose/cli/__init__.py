@@ -14,6 +14,8 @@ import click
 
 from edgepose.errors import EdgeposeError
 
+SOME_UNREADABLE = 3  # exit status: done, but some of the inputs could not be read
+
 COMMANDS = {
     "models": "List the networks that can be exported.",
     "export": "Turn a PyTorch checkpoint into verified FP32 and FP16 ONNX.",
@@ -22,6 +24,7 @@ COMMANDS = {
     "build": "Build a TensorRT plan from ONNX, on the device that will run it.",
     "infer": "Find key points in images and videos.",
     "evaluate": "Measure AP, AR and PCK on annotated images.",
+    "benchmark": "Time model files, stage by stage.",
     "inspect": "Print what is known of a model file.",
     "doctor": "Print what this machine has and lacks, and what mends it.",
     "demo": "Try the whole chain on the embedded model.",

@@ -1,0 +1,68 @@
+"""edgepose benchmark: how fast model files run here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+def _batches(_: click.Context, __: click.Parameter, value: str) -> list[int]:
+    try:
+        batches = [int(part) for part in value.split(",")]
+    except ValueError:
+        batches = []
+    if not batches or min(batches) < 1:
+        raise click.BadParameter(f"{value!r}: wanted numbers of people, 1,4,8 say")
+    return batches
+
+
+@click.command("benchmark")
+@click.option("--engine", "engines", type=click.Path(path_type=Path), multiple=True, required=True, help="Repeatable.")
+@click.option("--batch", "batches", default="1,4,8", show_default=True, callback=_batches, help="People in the frame.")
+@click.option("--seconds", type=click.FloatRange(0, min_open=True), default=5.0, show_default=True, help="Per engine.")
+@click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: the backend's choice]")
+@click.option("--backend", type=click.Choice(("openvino", "onnxruntime")), help="Default: the best for each file.")
+@click.option("--flip-test", is_flag=True, help="Run the mirrored crops as well.")
+@click.option("--json", "as_json", is_flag=True, help="All numbers and conditions as JSON.")
+def command(
+    engines: tuple[Path, ...],
+    batches: list[int],
+    seconds: float,
+    threads: int | None,
+    backend: str | None,
+    flip_test: bool,
+    as_json: bool,
+) -> None:
+    """Time model files from a decoded 1080p frame to key points, stage by stage.
+
+    Several engines run in turn, round by round; the speed-up is the median over the rounds against the first.
+    """
+    import json
+    import sys
+    from dataclasses import asdict
+
+    from edgepose.backends import load_backend
+    from edgepose.benchmarks.latency import NOT_MEASURED, conditions, measure, table
+
+    loaded = [load_backend(engine, backend=backend, threads=threads) for engine in engines]
+    rows = []
+    for batch in batches:
+        with click.progressbar(length=1000, label=f"{batch} people", file=sys.stderr) as bar:
+            rows += measure(
+                loaded,
+                batch,
+                seconds,
+                flip_test=flip_test,
+                progress=lambda share: bar.update(int(share * 1000) - bar.pos),
+            )
+    about = conditions(loaded, threads)
+    if as_json:
+        data = {"rows": [asdict(row) for row in rows], "conditions": about, "not_measured": [NOT_MEASURED]}
+        click.echo(json.dumps(data, indent=2))
+        return
+    click.echo(table(rows))
+    click.echo()
+    for name, value in about.items():
+        click.echo(f"{name}: {value}")
+    click.echo(f"not measured: {NOT_MEASURED}")
