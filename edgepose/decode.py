@@ -186,11 +186,14 @@ def _blurred_around(maps: np.ndarray, x: np.ndarray, y: np.ndarray, kernel: int,
     radius = kernel // 2 + reach
     around = np.arange(-radius, radius + 1)
     rows, columns = y[:, None] + around, x[:, None] + around
-    outside_y, outside_x = (rows < 0) | (rows >= height), (columns < 0) | (columns >= width)
     starts = np.arange(count)[:, None] * (height * width) + rows * width
     windows = maps.reshape(-1).take(starts[:, :, None] + columns[:, None, :], mode="clip")
-    on_border = np.flatnonzero(outside_y.any(axis=1) | outside_x.any(axis=1))
-    windows[on_border] *= ~(outside_y[on_border, :, None] | outside_x[on_border, None, :])
+    border = np.flatnonzero((x < radius) | (x >= width - radius) | (y < radius) | (y >= height - radius))
+    inside_y, inside_x = (
+        (rows[border] >= 0) & (rows[border] < height),
+        (columns[border] >= 0) & (columns[border] < width),
+    )
+    windows[border] = np.where(inside_y[:, :, None] & inside_x[:, None, :], windows[border], 0)
     blurred: np.ndarray = windows.reshape(count, (2 * radius + 1) ** 2) @ _blur_weights(kernel, reach)
     return blurred.reshape(count, 2 * reach + 1, 2 * reach + 1)
 

@@ -138,6 +138,17 @@ def test_maps_without_numbers_score_zero_and_raise_nothing(decoder, value):
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
+def test_a_map_of_nan_leaves_its_neighbours_alone(decoder):
+    spec = make_spec(decoder=decoder)
+    heatmaps = np.zeros((3, spec.output_channels, 16, 12), np.float32)
+    heatmaps[::2] = gaussian(16, 12, 10.6, 14.6) + gaussian(16, 12, 0.3, 0.3)
+    alone = decode_heatmaps(heatmaps, spec)
+    heatmaps[1] = np.nan
+
+    np.testing.assert_array_equal(decode_heatmaps(heatmaps, spec)[::2], alone[::2])
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
 @pytest.mark.parametrize("value", [0.0, -1.0])
 def test_maps_without_a_positive_value_are_at_the_origin_with_their_peak_as_score(decoder, value):
     spec = make_spec(decoder=decoder)
