@@ -30,11 +30,14 @@ def cut_out(image: np.ndarray, regions: Regions, spec: ModelSpec) -> np.ndarray:
     mean = np.array(spec.mean, np.float32).reshape(3, 1, 1)
     std = np.array(spec.std, np.float32).reshape(3, 1, 1)
     crops = np.empty((len(regions), 3, height, width), np.float32)
+    pixels = np.empty((height, width, 3), np.uint8)
+    planes = list(np.empty((3, height, width), np.uint8))
+    ordered = planes if spec.color_order == "rgb" else planes[::-1]
     for crop, matrix in zip(crops, regions.to_grid_matrices(spec.input_hw), strict=True):
         source, source_matrix = _within_cv2_limits(image, matrix, spec.input_hw)
-        pixels = cv2.warpAffine(source, source_matrix, (width, height), flags=cv2.INTER_LINEAR)
-        planes = cv2.split(pixels)  # plane by plane is several times faster than a transposed copy
-        for channel, plane in zip(crop, planes if spec.color_order == "rgb" else planes[::-1], strict=True):
+        cv2.warpAffine(source, source_matrix, (width, height), dst=pixels, flags=cv2.INTER_LINEAR)
+        cv2.split(pixels, planes)  # plane by plane is several times faster than a transposed copy
+        for channel, plane in zip(crop, ordered, strict=True):
             channel[...] = plane
         crop -= mean
         crop /= std
