@@ -8,7 +8,7 @@ import numpy as np
 from edgepose.geometry import Regions
 from edgepose.passport import ModelSpec
 
-CV2_LARGEST_SIDE = 32766  # px; cv2.warpAffine keeps source coordinates in 16 bits
+CV2_LARGEST_SIDE = 32766  # px; OpenCV 4's warpAffine keeps source coordinates in 16 bits
 
 
 def cut_out(image: np.ndarray, regions: Regions, spec: ModelSpec) -> np.ndarray:
