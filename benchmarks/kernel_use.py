@@ -1,0 +1,37 @@
+"""Registers, shared memory and spills of every CUDA kernel on every target, as a Markdown table. Needs nvcc, no GPU.
+
+python -m edgepose.benchmarks.kernel_use > docs/measurements/kernel_use.md
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+
+from edgepose.cuda.kernels import SOURCES, TARGETS, compile_kernels, find_nvcc
+
+
+def markdown() -> str:
+    """The table, with the compiler's release above it."""
+    answer = subprocess.run([find_nvcc(), "--version"], capture_output=True, text=True, check=True).stdout
+    release = re.search(r"release ([\d.]+)", answer)
+    lines = [
+        "# What the CUDA kernels take",
+        "",
+        f"As reported by ptxas of CUDA {release[1] if release else 'unknown'} (`python -m edgepose.benchmarks.kernel_use`).",
+        "Each cell: registers a thread / bytes of shared memory a block / bytes spilled. Not run on a GPU yet.",
+        "",
+        f"| kernel | {' | '.join(TARGETS)} |",
+        f"| --- | {' | '.join('---' for _ in TARGETS)} |",
+    ]
+    for source in SOURCES:
+        cells: dict[str, list[str]] = {}
+        for target in TARGETS:
+            for use in compile_kernels(source, target)[1]:
+                cells.setdefault(use.name, []).append(f"{use.registers} / {use.shared_bytes} / {use.spilled_bytes}")
+        lines += [f"| {name} | {' | '.join(row)} |" for name, row in sorted(cells.items())]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(markdown())
