@@ -64,11 +64,6 @@ def load_into(network: nn.Module, state: StateDict, *, path: Path, label: str) -
     network.load_state_dict(state, strict=False)  # strict but for the counters
 
 
-def fits(network: nn.Module, state: StateDict) -> bool:
-    """Whether the state dict has exactly the network's keys and shapes."""
-    return not _clash(network, state)
-
-
 def _clash(network: nn.Module, state: StateDict) -> str:
     wanted = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items() if not key.endswith(_COUNTER)}
     found = {key: tuple(tensor.shape) for key, tensor in state.items() if not key.endswith(_COUNTER)}
@@ -93,7 +88,7 @@ def _load(path: Path) -> Mapping[str, Any]:
         with torch.serialization.safe_globals(_numpy_globals()), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what it warns of is a checkpoint's age
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
+    except PermissionError:
         raise
     except Exception as error:  # damaged bytes fail anywhere in the unpickler, with any type
         forbidden = re.search(r"(?:GLOBAL|global) ([\w.]+)", str(error))

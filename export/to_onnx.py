@@ -42,11 +42,11 @@ def to_onnx(network: nn.Module, spec: ModelSpec) -> onnx.ModelProto:
     return normalize(model)
 
 
-def set_interface(model: onnx.ModelProto, spec: ModelSpec) -> None:
-    """Declare the shapes of the one input and output, batch dynamic."""
+def set_interface(model: onnx.ModelProto, spec: ModelSpec, batch: int | str = BATCH) -> None:
+    """Declare the shapes of the one input and output; the batch is dynamic unless it is a number."""
     for value, shape in (
-        (model.graph.input[0], (BATCH, 3, *spec.input_hw)),
-        (model.graph.output[0], (BATCH, spec.output_channels, *spec.heatmap_hw)),
+        (model.graph.input[0], (batch, 3, *spec.input_hw)),
+        (model.graph.output[0], (batch, spec.output_channels, *spec.heatmap_hw)),
     ):
         value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, onnx.TensorProto.FLOAT, shape))
 

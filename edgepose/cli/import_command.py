@@ -1,0 +1,36 @@
+"""edgepose import: a foreign heat-map ONNX gets a passport."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("import")
+@click.argument("onnx", type=click.Path(path_type=Path))
+@click.option(
+    "--spec", type=click.Path(path_type=Path), required=True, help="JSON: how it is fed and read; see docs/spec.md."
+)
+@click.option("--output-name", help="The heat-map output.  [default: 'heatmaps', else the first]")
+@click.option(
+    "-o", "--output-dir", type=click.Path(path_type=Path, file_okay=False), default=".", help="Default: this folder."
+)
+def command(onnx: Path, spec: Path, output_name: str | None, output_dir: Path) -> None:
+    """Check a foreign heat-map ONNX against its SPEC and write it as NAME.onnx and NAME.fp16.onnx with passports.
+
+    Any network that turns crops into heat maps can then be calibrated, built, run and evaluated.
+    """
+    from edgepose.export import require_workstation
+
+    require_workstation()
+    from edgepose.export.foreign import import_model, read_spec
+
+    imported = import_model(
+        onnx,
+        read_spec(spec),
+        output_dir,
+        output_name=output_name,
+        report=lambda step: click.echo(step, err=True),
+    )
+    click.echo(imported.summary())

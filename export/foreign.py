@@ -1,0 +1,197 @@
+"""A heat-map ONNX from elsewhere -> edgepose's form, after checking that it is what its spec says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import TensorProto, ValueInfoProto
+
+from edgepose.errors import EdgeposeError, ExportError, ModelFileError
+from edgepose.export.pipeline import Exported, Report, Weights, write_models
+from edgepose.export.simplify import simplify
+from edgepose.export.to_onnx import BATCH, INPUT, OPSET, OUTPUT, normalize, set_interface
+from edgepose.export.verify import Difference, check_fp32, run_onnx, sample_crops
+from edgepose.files import sha256_of
+from edgepose.passport import ModelSpec
+
+
+def import_model(
+    path: Path,
+    spec: ModelSpec,
+    output_dir: Path,
+    *,
+    output_name: str | None = None,
+    report: Report = lambda step: None,
+) -> Exported:
+    """Check a foreign ONNX against its spec and write `SPEC.NAME.onnx` and `.fp16.onnx` with their passports.
+
+    Its input becomes `crops` and its heat-map output `heatmaps`; other outputs are dropped; the batch becomes
+    dynamic where the graph computes the same that way; the graph is brought to opset 19 and simplified. What is
+    written is compared with the original in key-point pixels, on three crops.
+
+    Args:
+        path: FP32, one (n, 3, H, W) input of normalised crops in the spec's colour order.
+        output_name: the heat-map output; None takes the one called "heatmaps", else the first.
+
+    Raises:
+        ModelFileError: the file cannot be read, or is not what the spec says.
+        ExportError: it cannot be brought into edgepose's form without changing what it computes. No file is left.
+    """
+    if (output_dir / f"{spec.name}.onnx").resolve() == path.resolve():
+        raise ModelFileError(f"{path} would be overwritten: choose another folder with -o, or another name in the spec")
+    report(f"reading {path.name}")
+    original = _load(path)
+    _keep_interface(original, spec, path, output_name)
+    crops = sample_crops(spec)
+    reference = np.concatenate(
+        [_run_checked(original, crops[index : index + 1], spec, path) for index in range(len(crops))]
+    )
+    report("simplifying the graph")
+    batch, simplified, difference = _bring_into_form(original, spec, crops, reference)
+    if batch != BATCH:
+        report(f"the graph works for {batch} crop at a time only; it stays so")
+    return write_models(simplified, spec, Weights(path.name, sha256_of(path)), difference, output_dir, report=report)
+
+
+def read_spec(path: Path) -> ModelSpec:
+    """Read a spec a user wrote; ModelFileError if it is not one."""
+    if not path.is_file():
+        raise ModelFileError(f"{path}: no such file; docs/spec.md says what a spec holds")
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # not UTF-8, or not JSON
+        raise ModelFileError(f"{path} is not JSON: {error}") from error
+    try:
+        spec = ModelSpec.from_json(data)
+    except ModelFileError as error:
+        raise ModelFileError(f"{path}: {error}") from error
+    if not spec.name or Path(spec.name).name != spec.name:
+        raise ModelFileError(f"{path}: name {spec.name!r} names the files to write, so it must be a plain file name")
+    return spec
+
+
+def _load(path: Path) -> onnx.ModelProto:
+    if not path.is_file():
+        raise ModelFileError(f"{path}: no such file")
+    try:
+        model = onnx.load(path)
+        onnx.checker.check_model(model)
+    except (DecodeError, onnx.checker.ValidationError, ValueError) as error:
+        raise ModelFileError(f"{path} is not a valid ONNX file: {str(error).strip().splitlines()[0]}") from error
+    if not model.graph.node:
+        raise ModelFileError(f"{path} is not a valid ONNX file: it holds no operators")
+    return model
+
+
+def _keep_interface(model: onnx.ModelProto, spec: ModelSpec, path: Path, output_name: str | None) -> None:
+    """Leave one input and one output, under edgepose's names, with shapes that the spec allows."""
+    graph = model.graph
+    weights = {tensor.name for tensor in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in weights]
+    if len(inputs) != 1:
+        names = ", ".join(value.name for value in inputs)
+        raise ModelFileError(f"{path} has {len(inputs)} inputs ({names}), wanted one: the crops")
+    outputs = {value.name: value for value in graph.output}
+    output_name = output_name or (OUTPUT if OUTPUT in outputs else next(iter(outputs)))
+    if output_name not in outputs:
+        raise ModelFileError(f"{path} has no output {output_name}; it has: {', '.join(outputs)}")
+    _check_value(inputs[0], (3, *spec.input_hw), "input", path)
+    _check_value(outputs[output_name], (spec.output_channels, *spec.heatmap_hw), "output", path)
+    for field, kept in ((graph.input, inputs[0]), (graph.output, outputs[output_name])):
+        value = ValueInfoProto()
+        value.CopyFrom(kept)
+        del field[:]
+        field.append(value)
+    _rename(graph, graph.input[0].name, INPUT)
+    _rename(graph, graph.output[0].name, OUTPUT)
+
+
+def _check_value(value: ValueInfoProto, wanted: Sequence[int], role: str, path: Path) -> None:
+    """Compare the sizes and the type that the graph declares with (n, *wanted) float32; open sizes fit anything."""
+    tensor = value.type.tensor_type
+    if tensor.elem_type != TensorProto.FLOAT:
+        found = TensorProto.DataType.Name(tensor.elem_type).lower()
+        raise ModelFileError(
+            f"{path}: {role} {value.name} is {found}, wanted float32; edgepose makes FP16 and INT8 itself"
+        )
+    sizes = [size.dim_value if size.HasField("dim_value") else None for size in tensor.shape.dim]
+    if not sizes:  # no shape is declared; running it will tell
+        return
+    if len(sizes) == 4 and all(size in (None, want) for size, want in zip(sizes[1:], wanted, strict=True)):
+        return
+    found = "x".join("?" if size is None else str(size) for size in sizes)
+    text = "x".join(map(str, wanted))
+    if len(sizes) == 4 and sizes[1:] == [*wanted[1:], wanted[0]]:
+        raise ModelFileError(
+            f"{path}: {role} {value.name} is {found}, channels last; wanted channels first, nx{text}: "
+            f"convert it with the layout NCHW"
+        )
+    raise ModelFileError(
+        f"{path}: {role} {value.name} is {found}, but the spec says nx{text}: correct the spec"
+        + (", or name another output" if role == "output" else "")
+    )
+
+
+def _rename(graph: onnx.GraphProto, name: str, new_name: str) -> None:
+    """Give a tensor another name everywhere; whatever had that name before gets a longer one."""
+    if name == new_name:
+        return
+    mapping = {name: new_name, new_name: f"{new_name}_inside"}
+    for node in graph.node:
+        for names in (node.input, node.output):
+            for index, used in enumerate(names):
+                names[index] = mapping.get(used, used)
+    for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        value.name = mapping.get(value.name, value.name)
+
+
+def _run_checked(model: onnx.ModelProto, crop: np.ndarray, spec: ModelSpec, path: Path) -> np.ndarray:
+    heatmaps = run_onnx(model, crop)[0]
+    if heatmaps.shape != (1, spec.output_channels, *spec.heatmap_hw):
+        raise ModelFileError(
+            f"{path} gives {'x'.join(map(str, heatmaps.shape))} for one crop, but the spec says "
+            f"1x{spec.output_channels}x{'x'.join(map(str, spec.heatmap_hw))}: correct the spec, or name another output"
+        )
+    if not np.isfinite(heatmaps).all():
+        raise ModelFileError(f"{path} gives NaN or infinite heat maps; its weights are damaged")
+    return heatmaps
+
+
+def _bring_into_form(
+    original: onnx.ModelProto, spec: ModelSpec, crops: np.ndarray, reference: np.ndarray
+) -> tuple[int | str, onnx.ModelProto, Difference]:
+    """Opset, batch and onnxsim; of a dynamic batch and a batch of one the first that computes the same."""
+    try:
+        return BATCH, *_formed(original, spec, crops, reference, BATCH)
+    except EdgeposeError:
+        return 1, *_formed(original, spec, crops[:1], reference[:1], 1)
+
+
+def _formed(
+    original: onnx.ModelProto, spec: ModelSpec, crops: np.ndarray, reference: np.ndarray, batch: int | str
+) -> tuple[onnx.ModelProto, Difference]:
+    model = normalize(_to_opset(original))
+    set_interface(model, spec, batch)
+    simplified = simplify(model)
+    difference = check_fp32(
+        reference, run_onnx(simplified, crops)[0], spec, "the simplified graph differs from the original"
+    )
+    return simplified, difference
+
+
+def _to_opset(model: onnx.ModelProto) -> onnx.ModelProto:
+    """From `OPSET` on Q/DQ pairs take float16 scales; older graphs are converted."""
+    found = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    if found >= OPSET:
+        return model
+    try:
+        return onnx.version_converter.convert_version(model, OPSET)
+    except Exception as error:  # the converter lets C++ exceptions of any type through
+        raise ExportError(
+            f"the graph is of opset {found} and cannot be brought to {OPSET} ({error}): export it anew at opset {OPSET}"
+        ) from error
