@@ -1,0 +1,117 @@
+"""A calibration set: people in images, chosen reproducibly, checked before use, and cut out as `infer` does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgepose.errors import CalibrationError, InputError
+from edgepose.files import sha256_of
+from edgepose.geometry import Regions, usable_boxes
+from edgepose.io.boxes import ImageBoxes, boxes_for_images
+from edgepose.io.images import find_images, read_image
+from edgepose.passport import ModelSpec
+from edgepose.preprocess import cut_out
+
+HELD_OUT_SHARE = 10  # one image in so many, by its hash, is kept for checking
+Watch = Callable[[Sequence[ImageBoxes]], Iterable[ImageBoxes]]
+
+
+@dataclass(frozen=True)
+class CalibrationImage:
+    """One image and the people to cut out of it.
+
+    Attributes:
+        path: the file.
+        sha256: of its bytes.
+        boxes_xyxy: (N, 4) float32, N >= 1, image px.
+    """
+
+    path: Path
+    sha256: str
+    boxes_xyxy: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.boxes_xyxy)
+
+    def crops(self, spec: ModelSpec) -> np.ndarray:
+        """(N, 3, H, W) float32, normalised."""
+        return cut_out(read_image(self.path), Regions.around(self.boxes_xyxy, spec), spec)
+
+
+@dataclass(frozen=True)
+class CalibrationSet:
+    """What the ranges are taken from, and what the result is checked on: different images wherever there are two.
+
+    Attributes:
+        fitting: images whose crops give the ranges.
+        held_out: images whose crops show what INT8 does; `fitting` itself if there is only one image.
+        unreadable: one line for each image that could not be read.
+    """
+
+    fitting: tuple[CalibrationImage, ...]
+    held_out: tuple[CalibrationImage, ...]
+    unreadable: tuple[str, ...]
+
+    @property
+    def num_crops(self) -> int:
+        """People in all, each counted once."""
+        return sum(map(len, {image.sha256: image for image in (*self.fitting, *self.held_out)}.values()))
+
+
+def read_calibration_set(
+    images: Iterable[str | Path], boxes: Path | None, *, limit: int, seed: int, watch: Watch = iter
+) -> CalibrationSet:
+    """Choose up to `limit` people, image by image in an order that `seed` sets, and check that they can be read.
+
+    Args:
+        images: files, folders and globs.
+        boxes: COCO annotations or detection results; None takes each image as one person.
+        watch: sees the images pass, for a progress bar.
+
+    Raises:
+        InputError: no images, or a boxes file that cannot be read or belongs to other images.
+        CalibrationError: not one usable crop.
+    """
+    people = boxes_for_images(find_images(images), boxes)
+    order = np.random.default_rng(seed).permutation(len(people))
+    chosen: dict[str, CalibrationImage] = {}
+    unreadable: list[str] = []
+    missing = limit
+    for entry in watch([people[index] for index in order]):
+        if missing == 0:
+            continue  # the progress bar runs to its end
+        if entry.boxes_xyxy is not None and len(entry.boxes_xyxy) == 0:
+            continue
+        try:
+            pixels = read_image(entry.path)
+        except InputError as error:
+            unreadable.append(str(error))
+            continue
+        found = entry.boxes_in(pixels)
+        found = found[usable_boxes(found)][:missing]
+        digest = sha256_of(entry.path)
+        if len(found) and digest not in chosen:  # a copy of an image says nothing new
+            chosen[digest] = CalibrationImage(entry.path, digest, found)
+            missing -= len(found)
+    if not chosen:
+        raise CalibrationError(
+            f"no usable person in {len(people)} images ({len(unreadable)} unreadable"
+            f"{', the first: ' + unreadable[0] if unreadable else ''}); wanted: at least one"
+            f"{', check that the boxes belong to these images' if boxes else ''}"
+        )
+    by_hash = sorted(chosen.values(), key=lambda image: image.sha256)
+    count = min(max(1, len(by_hash) // HELD_OUT_SHARE), len(by_hash) - 1)
+    held_out = {image.sha256 for image in by_hash[:count]}
+    fitting = tuple(image for image in chosen.values() if image.sha256 not in held_out)
+    return CalibrationSet(fitting, tuple(by_hash[:count]) or fitting, tuple(unreadable))
+
+
+def crops_of(images: Sequence[CalibrationImage], spec: ModelSpec) -> Iterator[np.ndarray]:
+    """The crops one by one, (1, 3, H, W) float32 each; one image is in memory at a time."""
+    for image in images:
+        for crop in image.crops(spec):
+            yield crop[None]

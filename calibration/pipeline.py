@@ -1,0 +1,248 @@
+"""The workstation's second half: m.onnx and images -> m.calibration.json and m.int8.onnx, checked on people."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from edgepose.backends import load_backend
+from edgepose.calibration.dataset import CalibrationImage, CalibrationSet, crops_of, read_calibration_set
+from edgepose.calibration.prepare import prepare
+from edgepose.calibration.qdq import insert_qdq, quantisable_layers, quantised_inputs
+from edgepose.calibration.ranges import find_ranges
+from edgepose.calibration.table import CalibrationTable, table_path, usable_table, write_table
+from edgepose.decode import decode_heatmaps
+from edgepose.errors import CalibrationError, ModelFileError
+from edgepose.export.precision import to_fp16
+from edgepose.export.verify import beyond_fp16
+from edgepose.files import sha256_of
+from edgepose.metrics import shift_summary
+from edgepose.passport import Passport, passport_path, read_passport, write_passport
+
+CONFIDENT = 0.3  # score of the key points that are compared
+FEW_CROPS = 100
+Watch = Callable[[str, Iterable[Any], int], Iterable[Any]]  # step, items, how many -> the items
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """What a calibration wrote and what INT8 does to key points.
+
+    Attributes:
+        int8, table: the files.
+        reused: True if the ranges came from an earlier run with the same inputs.
+        crops: people whose crops gave the ranges; `held_out` others showed the shift.
+        float_layers: how many convolutions stay in FP16 for accuracy.
+        unreadable: one line for each image that could not be read.
+        shift: of key points with an FP32 score over 0.3, heat-map px: mean, p95, max, share_over_1, keypoints;
+            None if there was none.
+        random_weights: True: the figures mean nothing.
+    """
+
+    int8: Path
+    table: Path
+    reused: bool
+    crops: int
+    held_out: int
+    float_layers: int
+    unreadable: tuple[str, ...]
+    shift: dict[str, float | int] | None
+    random_weights: bool
+
+    def summary(self) -> str:
+        """What was written and what INT8 costs, for people."""
+        source = "ranges of an earlier run on the same people" if self.reused else f"ranges of {self.crops} people"
+        kept = f", {self.float_layers} convolutions kept in FP16" if self.float_layers else ""
+        lines = [f"{self.int8}: {source} ({self.table}){kept}"]
+        if self.shift is None:
+            lines.append(f"no key point of the {self.held_out} held-out people has a score over {CONFIDENT}")
+        else:
+            lines.append(
+                f"key points moved from FP32's by {self.shift['mean']:.3f} heat-map px on average, "
+                f"{self.shift['p95']:.2f} at the 95th percentile, {self.shift['max']:.1f} at most; "
+                f"{self.shift['share_over_1']:.1%} moved more than 1 px "
+                f"({self.shift['keypoints']} with a score over {CONFIDENT}, of {self.held_out} held-out people)"
+            )
+        return "\n".join(lines)
+
+    def warnings(self) -> list[str]:
+        """What the user should know besides."""
+        found = []
+        if self.unreadable:
+            found += [f"{len(self.unreadable)} images could not be read and were left out:", *self.unreadable]
+        if self.crops < FEW_CROPS:
+            found.append(f"only {self.crops} people to take ranges from; a few hundred (100 at least) are safer")
+        if self.random_weights:
+            found.append("the weights are random: this file is for timing, its key points mean nothing")
+        return found
+
+
+def calibrate(
+    model_path: Path,
+    images: Sequence[str | Path],
+    boxes: Path | None = None,
+    *,
+    method: str,
+    limit: int = 512,
+    seed: int = 0,
+    output_dir: Path | None = None,
+    watch: Watch = lambda step, items, count: items,
+) -> Calibrated:
+    """Quantise an FP32 ONNX to INT8, its remainder to FP16, with ranges from images like those of its later use.
+
+    Args:
+        model_path: FP32, with its passport.
+        images: files, folders and globs; boxes: COCO annotations or detection results, None: one person an image.
+        method: one of ranges.METHODS.
+        limit: most people to use; seed: which of more.
+        output_dir: where the files go; None: beside the model.
+        watch: sees each step's items pass, for a progress bar.
+
+    Raises:
+        ModelFileError: the model or its passport is missing, damaged, or not FP32.
+        InputError, CalibrationError: the images, boxes or model cannot be used.
+    """
+    passport = read_passport(model_path)
+    if passport.precision != "fp32":
+        raise ModelFileError(f"{model_path} is {passport.precision.upper()}; wanted: the FP32 file it was made from")
+    try:
+        prepared = prepare(onnx.load(model_path))
+    except Exception as error:  # protobuf's and onnx's own errors have no common base but this one
+        raise ModelFileError(f"{model_path} cannot be read as ONNX ({error}): export it again") from error
+    people = read_calibration_set(
+        images, boxes, limit=limit, seed=seed, watch=lambda items: watch("reading images", items, len(items))
+    )
+    folder = output_dir or model_path.parent
+    path = table_path(model_path, folder)
+    made_from = _made_from(passport, people, method, limit, seed)
+    table = usable_table(path, made_from)
+    reused = table is not None
+    if table is None:
+        table = _measure(prepared, people, passport, method, made_from, watch)
+        write_table(path, table)
+    layers = [name for name in quantisable_layers(prepared) if name not in table.float_layers]
+    quantised = insert_qdq(prepared, table.ranges, layers)
+    crops = next(crops_of(people.held_out, passport.spec))
+    int8 = folder / f"{model_path.stem}.int8.onnx"
+    with tempfile.TemporaryDirectory(prefix=".edgepose-", dir=folder) as temporary:
+        written = Path(temporary) / int8.name
+        written.write_bytes(
+            to_fp16(quantised, keep_fp32=beyond_fp16(prepared, crops)).SerializeToString(deterministic=True)
+        )
+        made = {model_path.name: passport.sha256, path.name: sha256_of(path)}
+        packages = ("edgepose", "onnx", "onnxruntime", "numpy")
+        int8_passport = Passport(
+            passport.spec,
+            "int8",
+            sha256_of(written),
+            passport.weights,
+            passport.weights_sha256,
+            made_from=made,
+            versions={name: version(name) for name in packages},
+        )
+        write_passport(written, int8_passport)
+        shift = _shift(model_path, written, people.held_out, watch)
+        verified = {f"int8_shift_{name}": float(value) for name, value in (shift or {}).items()}
+        write_passport(written, replace(int8_passport, verified=verified))
+        os.replace(passport_path(written), passport_path(int8))
+        os.replace(written, int8)
+    return Calibrated(
+        int8,
+        path,
+        reused,
+        sum(map(len, people.fitting)),
+        sum(map(len, people.held_out)),
+        len(table.float_layers),
+        people.unreadable,
+        shift,
+        passport.random_weights,
+    )
+
+
+def find_model(folder: Path) -> Path:
+    """The one passported FP32 ONNX in a folder.
+
+    Raises:
+        ModelFileError: there is none, or there are several.
+    """
+    found, others = [], []
+    for path in sorted(folder.glob("*.onnx")):
+        try:
+            passport = read_passport(path)
+        except ModelFileError:
+            others.append(f"{path.name} (no passport of its own)")
+            continue
+        if passport.precision == "fp32":
+            found.append(path)
+        else:
+            others.append(f"{path.name} ({passport.precision.upper()})")
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise ModelFileError(f"several FP32 models here: {', '.join(path.name for path in found)}: choose with --model")
+    seen = f"; found only: {', '.join(others)}" if others else ""
+    raise ModelFileError(f"no FP32 ONNX with a passport in {folder.resolve()}{seen}: export one, or give --model FILE")
+
+
+def _made_from(passport: Passport, people: CalibrationSet, method: str, limit: int, seed: int) -> dict[str, Any]:
+    """What the table depends on, by content: not on names, places or dates of files."""
+    crops = [[image.sha256, image.boxes_xyxy.tolist()] for image in (*people.fitting, *people.held_out)]
+    return {
+        "model_sha256": passport.sha256,
+        "recipe_sha256": _sha256_of_json(passport.spec.to_json()),
+        "crops_sha256": _sha256_of_json(crops),
+        "method": method,
+        "limit": limit,
+        "seed": seed,
+        "versions": {name: version(name) for name in ("edgepose", "onnx", "onnxruntime", "numpy")},
+    }
+
+
+def _sha256_of_json(data: Any) -> str:
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+
+
+def _measure(
+    prepared: onnx.ModelProto,
+    people: CalibrationSet,
+    passport: Passport,
+    method: str,
+    made_from: dict[str, Any],
+    watch: Watch,
+) -> CalibrationTable:
+    count = sum(map(len, people.fitting))
+    layers = quantisable_layers(prepared)
+    if not layers:
+        raise CalibrationError("this network has no convolution with constant weights before its head; nothing to do")
+    crops = watch("finding ranges", crops_of(people.fitting, passport.spec), count)
+    ranges = find_ranges(prepared, crops, list(quantised_inputs(prepared, layers)), method)
+    return CalibrationTable(made_from, ranges, {}, [])
+
+
+def _shift(
+    reference: Path, quantised: Path, images: Sequence[CalibrationImage], watch: Watch
+) -> dict[str, float | int] | None:
+    """How far INT8's key points lie from FP32's, heat-map px, where FP32's score is over 0.3."""
+    distances = [np.empty(0)]
+    with (
+        closing(load_backend(reference, backend="onnxruntime")) as exact,
+        closing(load_backend(quantised, backend="openvino")) as int8,
+    ):
+        spec = exact.spec
+        for image in watch("comparing with FP32", images, len(images)):
+            crops = image.crops(spec)
+            wanted, found = (decode_heatmaps(backend.heatmaps(crops), spec) for backend in (exact, int8))
+            confident = wanted[..., 2] > CONFIDENT
+            distances.append(np.linalg.norm(wanted[..., :2] - found[..., :2], axis=-1)[confident])
+    return shift_summary(np.concatenate(distances))

@@ -1,0 +1,141 @@
+"""Places Q/DQ pairs by TensorRT's rules: symmetric INT8, zero point 0, weights per output channel, biases in float.
+
+A pair goes on the input of every quantised convolution and on both inputs of every residual addition, behind the
+activation (never between Conv and ReLU, which TensorRT fuses), and before what only moves values (max pooling,
+DepthToSpace, Slice, nearest Resize). One tensor gets one pair, whoever reads it. The heat-map head stays in float:
+an INT8 step of a heat map is 0.8 % of its peak, which makes plateaus and ties where the peak is sought.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from edgepose.calibration.prepare import arrays_of, attributes_of, drop_unused, replace_nodes
+
+PASSIVE = ("MaxPool", "DepthToSpace", "Slice")  # hand on the values of their first input
+LEVELS = 127  # of [-127, 127]
+
+
+def quantisable_layers(model: onnx.ModelProto) -> list[str]:
+    """Names (the first output) of the convolutions that can be INT8: all but those the heat maps come straight from."""
+    arrays = arrays_of(model)
+    head = _head(model)
+    return [
+        node.output[0]
+        for node in model.graph.node
+        if node.op_type == "Conv" and node.input[1] in arrays and node.output[0] not in head
+    ]
+
+
+def _head(model: onnx.ModelProto) -> set[str]:
+    """The convolutions with no other convolution between them and a graph output."""
+    producers = {name: node for node in model.graph.node for name in node.output}
+    found: set[str] = set()
+    waiting = [item.name for item in model.graph.output]
+    seen: set[str] = set()
+    while waiting:
+        name = waiting.pop()
+        node = producers.get(name)
+        if node is None or name in seen:
+            continue
+        seen.add(name)
+        if node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
+            found.add(node.output[0])
+        else:
+            waiting += node.input
+    return found
+
+
+def quantised_inputs(model: onnx.ModelProto, layers: Collection[str]) -> dict[str, list[tuple[str, int]]]:
+    """Where the pairs go: tensor -> the (first output, input index) of the nodes that shall read it quantised.
+
+    Args:
+        model: a prepared graph.
+        layers: names of the convolutions to quantise, from `quantisable_layers`.
+    """
+    arrays = arrays_of(model)
+    producers = {name: node for node in model.graph.node for name in node.output}
+    places: dict[str, list[tuple[str, int]]] = {}
+    for node in model.graph.node:
+        if node.output[0] in layers:
+            indices = [0]
+        elif node.op_type == "Add" and not any(name in arrays for name in node.input):
+            indices = [0, 1]
+        else:
+            continue
+        for index in indices:
+            reader, position = node, index
+            while (source := producers.get(reader.input[position])) is not None and _hands_on(source):
+                reader, position = source, 0
+            place = (reader.output[0], position)
+            if place not in places.setdefault(reader.input[position], []):
+                places[reader.input[position]].append(place)
+    return places
+
+
+def _hands_on(node: onnx.NodeProto) -> bool:
+    return node.op_type in PASSIVE or (node.op_type == "Resize" and attributes_of(node).get("mode", b"") == b"nearest")
+
+
+def insert_qdq(model: onnx.ModelProto, ranges: Mapping[str, float], layers: Collection[str]) -> onnx.ModelProto:
+    """A copy of a prepared graph in which `layers` compute in INT8.
+
+    Args:
+        model: FP32, from `prepare`.
+        ranges: tensor -> the largest magnitude INT8 shall carry; every tensor of `quantised_inputs`.
+        layers: names of the convolutions to quantise.
+    """
+    quantised = onnx.ModelProto()
+    quantised.CopyFrom(model)
+    graph, arrays = quantised.graph, arrays_of(model)
+    nodes = {node.output[0]: node for node in graph.node}
+    graph.initializer.append(numpy_helper.from_array(np.array(0, np.int8), "int8_zero"))
+    pairs: dict[str, list[onnx.NodeProto]] = {}
+    for tensor, places in quantised_inputs(model, layers).items():
+        step = as_step(np.array(ranges[tensor]) / LEVELS)
+        graph.initializer.append(numpy_helper.from_array(step, f"{tensor}.step"))
+        parameters = [f"{tensor}.step", "int8_zero"]
+        pairs[tensor] = [
+            helper.make_node("QuantizeLinear", [tensor, *parameters], [f"{tensor}.int8"], f"{tensor}.quantize"),
+            helper.make_node(
+                "DequantizeLinear", [f"{tensor}.int8", *parameters], [f"{tensor}.dq"], f"{tensor}.dequantize"
+            ),
+        ]
+        for output, position in places:
+            nodes[output].input[position] = f"{tensor}.dq"
+    ordered = list(pairs.get(graph.input[0].name, []))
+    for node in graph.node:
+        if node.output[0] in layers:
+            ordered.append(_quantise_weight(graph, node, arrays[node.input[1]]))
+        ordered.append(node)
+        for name in node.output:
+            ordered += pairs.get(name, [])
+    replace_nodes(quantised, ordered)
+    drop_unused(quantised)
+    onnx.checker.check_model(quantised)
+    return quantised
+
+
+def _quantise_weight(graph: onnx.GraphProto, conv: onnx.NodeProto, weight: np.ndarray) -> onnx.NodeProto:
+    name = f"{conv.output[0]}.weight"
+    steps = weight_steps(weight)
+    values = np.clip(np.rint(weight / steps.reshape(-1, 1, 1, 1)), -LEVELS, LEVELS).astype(np.int8)
+    for suffix, array in (("int8", values), ("step", steps), ("zero", np.zeros(len(steps), np.int8))):
+        graph.initializer.append(numpy_helper.from_array(array, f"{name}.{suffix}"))
+    conv.input[1] = f"{name}.dq"
+    inputs = [f"{name}.{suffix}" for suffix in ("int8", "step", "zero")]
+    return helper.make_node("DequantizeLinear", inputs, [f"{name}.dq"], f"{name}.dequantize", axis=0)
+
+
+def weight_steps(weight: np.ndarray) -> np.ndarray:
+    """The step of each output channel of a (out, in, h, w) weight: its largest magnitude over 127."""
+    return as_step(np.abs(weight).reshape(len(weight), -1).max(axis=1) / LEVELS)
+
+
+def as_step(step: np.ndarray) -> np.ndarray:
+    """float32 steps that FP16 holds exactly, so that rounding is done with the very step the file will carry."""
+    return np.maximum(step, 2.0**-20).astype(np.float16).astype(np.float32)

@@ -1,0 +1,70 @@
+"""CalibrationTable: everything that was measured on a calibration set, and what it was measured on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from edgepose.errors import ModelFileError
+from edgepose.files import write_json
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class CalibrationTable:
+    """What INT8 needs to know of one network and one calibration set. It lies beside the model: m.calibration.json.
+
+    Attributes:
+        made_from: what the figures depend on: hashes of weights, recipe and crops, the method, the tools' versions.
+            The table is used again where all of it is the same, and never otherwise.
+        ranges: tensor -> the magnitude that 127 stands for.
+        factors: tensor -> what each of its channels is multiplied by before it is quantised.
+        float_layers: convolutions that stay in FP16 for accuracy.
+    """
+
+    made_from: dict[str, Any]
+    ranges: dict[str, float]
+    factors: dict[str, list[float]]
+    float_layers: list[str]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; `from_json` reads them back."""
+        return {"edgepose_calibration": FORMAT, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, data: Any) -> CalibrationTable:
+        """Read what `to_json` wrote; ModelFileError on anything else."""
+        if not isinstance(data, Mapping) or data.get("edgepose_calibration") != FORMAT:
+            raise ModelFileError(f"not an edgepose calibration table of format {FORMAT}")
+        try:
+            return cls(
+                made_from=dict(data["made_from"]),
+                ranges={str(name): float(value) for name, value in data["ranges"].items()},
+                factors={str(name): [float(value) for value in values] for name, values in data["factors"].items()},
+                float_layers=[str(name) for name in data["float_layers"]],
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ModelFileError(f"a calibration table with wrong entries: {error}") from error
+
+
+def table_path(model: Path, folder: Path) -> Path:
+    """m.onnx -> folder/m.calibration.json."""
+    return folder / f"{model.stem}.calibration.json"
+
+
+def write_table(path: Path, table: CalibrationTable) -> None:
+    """Write the table, whole or not at all."""
+    write_json(path, table.to_json())
+
+
+def usable_table(path: Path, made_from: Mapping[str, Any]) -> CalibrationTable | None:
+    """The table at `path` if it is readable and was made from exactly this, else None."""
+    try:
+        table = CalibrationTable.from_json(json.loads(path.read_bytes()))
+    except (OSError, ValueError, ModelFileError):  # missing or damaged: it will be made anew
+        return None
+    return table if table.made_from == made_from else None
