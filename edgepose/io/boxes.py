@@ -42,7 +42,9 @@ class ImageBoxes:
         return np.array([[0, 0, width, height]], np.float32)
 
 
-def boxes_for_images(paths: Sequence[Path], boxes_file: Path | None) -> list[ImageBoxes]:
+def boxes_for_images(
+    paths: Sequence[Path], boxes_file: Path | None, image_ids: Sequence[int] | None = None
+) -> list[ImageBoxes]:
     """The person boxes of each image, in the order of `paths`.
 
     Args:
@@ -51,13 +53,15 @@ def boxes_for_images(paths: Sequence[Path], boxes_file: Path | None) -> list[Ima
         boxes_file: COCO annotations ({"images", "annotations"}; crowds are left out) or COCO detection results
             ([{"image_id", "bbox", "score"}, ...]); other categories than person (1) are left out.
             None: each image is one person.
+        image_ids: the images' ids where they are known; else their names are taken for them.
 
     Raises:
         InputError: the file is missing, damaged or of another form, or knows none of the images.
     """
+    known_ids = [id_of_name(path) for path in paths] if image_ids is None else list(image_ids)
     if boxes_file is None:
         one = np.ones(1, np.float32)
-        return [ImageBoxes(path, id_of_name(path), None, one) for path in paths]
+        return [ImageBoxes(path, known, None, one) for path, known in zip(paths, known_ids, strict=True)]
     data = read_json(boxes_file)
     try:
         ids, boxes = _parse(data)
@@ -65,7 +69,7 @@ def boxes_for_images(paths: Sequence[Path], boxes_file: Path | None) -> list[Ima
         raise InputError(
             f"{boxes_file}: not COCO annotations or detection results ({type(error).__name__}: {error})"
         ) from error
-    found = [ids.get(path.name, id_of_name(path)) for path in paths]
+    found = [ids.get(path.name, known) for path, known in zip(paths, known_ids, strict=True)]
     known = set(ids.values()) | set(boxes)
     if paths and not known.intersection(found):
         raise InputError(

@@ -1,0 +1,309 @@
+"""Measure model files on annotated images, side by side, and write what was measured into their passports."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import edgepose
+from edgepose.accuracy import FIGURES, Found, figures_of, shift_between
+from edgepose.backends import Backend, StageTimes, load_backend
+from edgepose.errors import InputError
+from edgepose.estimator import estimate_poses
+from edgepose.files import sha256_of
+from edgepose.geometry import usable_boxes
+from edgepose.io.annotations import AnnotatedImage, read_annotations
+from edgepose.io.boxes import ImageBoxes, boxes_for_images
+from edgepose.io.images import read_image
+from edgepose.metrics import box_iou
+from edgepose.passport import read_passport, write_passport
+
+SAME_PERSON_IOU = 0.5  # a detected box is an annotated person's from this overlap on
+PACKAGES = ("openvino", "onnxruntime", "pycocotools", "numpy", "opencv-python-headless")
+
+
+@dataclass(frozen=True)
+class EngineAccuracy:
+    """One model file's figures.
+
+    Attributes:
+        engine: the file.
+        precision, backend: what it is and what ran it.
+        random_weights: True: the figures mean nothing.
+        figures: each of accuracy.FIGURES, 0 to 1; None where it cannot be computed.
+        missing: which cannot, and why.
+        shift: of its key points from the first file's, heat-map px; None for the first and for another recipe's.
+        ms_per_person: crop, network and decoding, as measured in this run.
+    """
+
+    engine: Path
+    precision: str
+    backend: str
+    random_weights: bool
+    figures: dict[str, float | None]
+    missing: list[str]
+    shift: dict[str, float | int] | None
+    ms_per_person: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate` measured.
+
+    Attributes:
+        conditions: annotations (name and hash), images, people, boxes, flip_test.
+        engines: in the order given.
+        unreadable: a line for each image that could not be read; the figures are over the others.
+        other_recipes: True: the files differ in more than precision, and key points have no common grid.
+    """
+
+    conditions: dict[str, Any]
+    engines: list[EngineAccuracy]
+    unreadable: list[str]
+    other_recipes: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        engines = [{**asdict(each), "engine": each.engine.name} for each in self.engines]
+        return {
+            "conditions": self.conditions,
+            "versions": _versions(),
+            "engines": engines,
+            "unreadable": self.unreadable,
+        }
+
+
+def evaluate(
+    engines: Sequence[Path],
+    images: Path,
+    annotations: Path,
+    *,
+    boxes: Path | None = None,
+    flip_test: bool = False,
+    limit: int | None = None,
+    backend: str | None = None,
+    threads: int | None = None,
+    watch: Callable[[Sequence[AnnotatedImage]], Iterable[AnnotatedImage]] = iter,
+) -> Evaluation:
+    """Run model files on the same annotated people and compute their figures.
+
+    Args:
+        engines: ONNX files with passports.
+        images: the folder that the annotations' file names are relative to.
+        annotations: COCO key-point annotations.
+        boxes: COCO detection results or annotations to take person boxes from; None: `annotated_boxes` of people
+            with a labelled key point.
+        flip_test: average with the mirrored crop.
+        limit: only the first so many images that have posed people.
+        backend, threads: as `load_backend` takes them.
+        watch: sees the images pass, for a progress bar.
+
+    Raises:
+        InputError: the annotations cannot be read, fit other pictures, or none of the images can be read.
+        ModelFileError, BackendError, MissingPackageError: from `load_backend` and COCO's evaluation.
+    """
+    if not engines:
+        raise ValueError("evaluate needs at least one engine")
+    truth = read_annotations(annotations)
+    if not Path(images).is_dir():
+        raise InputError(f"{images}: no such folder; wanted: the folder with the images that {annotations} names")
+    chosen = [image for image in truth.images if image.posed.any() or (boxes is not None and limit is None)][:limit]
+    source = _BoxSource(boxes, chosen)
+    with ExitStack() as stack:
+        backends = [stack.enter_context(closing(load_backend(e, backend=backend, threads=threads))) for e in engines]
+        run = _find_people(backends, Path(images), watch(chosen), source, flip_test)
+        if not run.images:
+            raise InputError(f"none of the {len(chosen)} images of {annotations} can be read; {run.unreadable[0]}")
+        conditions = {
+            "annotations": truth.name,
+            "annotations_sha256": truth.sha256,
+            "images": len(run.images),
+            "people": int(sum(image.posed.sum() for image in run.images)),
+            "boxes": source.label,
+            "flip_test": flip_test,
+        }
+        comparable = [replace(each.spec, name=backends[0].spec.name) == backends[0].spec for each in backends]
+        results: list[EngineAccuracy] = []
+        for i, each in enumerate(backends):
+            figures, missing = figures_of(run.images, truth.keypoint_names, run.found[i], each.spec)
+            results.append(
+                EngineAccuracy(
+                    engine=Path(engines[i]),
+                    precision=each.passport.precision,
+                    backend=each.name,
+                    random_weights=each.passport.random_weights,
+                    figures=figures,
+                    missing=missing,
+                    shift=shift_between(run.found[0], run.found[i], each.spec) if i and comparable[i] else None,
+                    ms_per_person=1000 * sum(each.times.seconds.values()) / max(each.times.people, 1),
+                )
+            )
+    return Evaluation(conditions, results, run.unreadable, not all(comparable))
+
+
+def record_accuracy(evaluation: Evaluation) -> None:
+    """Append each file's figures to its passport; those measured before under the same conditions give way.
+
+    Raises:
+        OSError: a passport cannot be written; it is then as it was.
+    """
+    for each in evaluation.engines:
+        passport = read_passport(each.engine)
+        conditions = {**evaluation.conditions, "backend": each.backend}
+        entry = {**conditions, "versions": _versions(), **each.figures}
+        others = [old for old in passport.accuracy if any(old.get(key) != conditions[key] for key in conditions)]
+        write_passport(each.engine, replace(passport, accuracy=[*others, entry]))
+
+
+def table_of(evaluation: Evaluation) -> str:
+    """The figures as text: a row each, a column per file, differences to the first file in brackets."""
+    first, conditions = evaluation.engines[0], evaluation.conditions
+    rows = [["", *(each.engine.name for each in evaluation.engines)]]
+    rows.append(["", *(f"{each.precision.upper()} {each.backend}" for each in evaluation.engines)])
+    for name in FIGURES:
+        values = [each.figures[name] for each in evaluation.engines]
+        if any(value is not None for value in values):
+            rows.append([name, *(_with_difference(value, first.figures[name], i) for i, value in enumerate(values))])
+    if any(each.shift for each in evaluation.engines):
+        for key, label in (("mean", "shift mean px"), ("p95", "shift p95 px"), ("share_over_1", "moved over 1 px")):
+            cells = [each.shift and each.shift[key] for each in evaluation.engines]
+            shape = "{:.1%}" if key == "share_over_1" else "{:.2f}"
+            rows.append([label, *("" if cell is None else shape.format(cell) for cell in cells)])
+    rows.append(["ms per person", *(f"{each.ms_per_person:.1f}" for each in evaluation.engines)])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    flip = "with" if conditions["flip_test"] else "no"
+    lines.append(
+        f"{conditions['people']} people in {conditions['images']} images of {conditions['annotations']}, "
+        f"boxes: {conditions['boxes'].partition(' sha256')[0]}, {flip} flip test"
+    )
+    if any(each.shift for each in evaluation.engines):
+        lines.append(f"shift: from {first.engine.name}'s key points of score over 0.3, in heat-map px")
+    return "\n".join(lines)
+
+
+def notes_on(evaluation: Evaluation) -> list[str]:
+    """What a reader of the figures has to know: random weights, what is missing, images left out."""
+    notes = [
+        f"{each.engine.name} has random weights: its accuracy means nothing"
+        for each in evaluation.engines
+        if each.random_weights
+    ]
+    reasons: dict[str, list[str]] = {}
+    for each in evaluation.engines:
+        for reason in each.missing:
+            reasons.setdefault(reason, []).append(each.engine.name)
+    notes += [f"{', '.join(names)}: {reason}" for reason, names in reasons.items()]
+    if evaluation.other_recipes:
+        notes.append("the files have different recipes (input, skeleton or decoder): key-point shifts are left out")
+    if evaluation.unreadable:
+        notes.append(f"{len(evaluation.unreadable)} images could not be read; the figures are over the others")
+    return notes + evaluation.unreadable
+
+
+def annotated_boxes(image: AnnotatedImage, image_hw: tuple[int, int]) -> np.ndarray:
+    """(N, 4) left, top, right, bottom of all annotated people, cut off at the image's last row and column.
+
+    As mmpose v1 cleans annotated boxes (`base_coco_style_dataset.py`). Microsoft's evaluation makes each box one pixel
+    smaller as well, which is nothing but noise: people's crops lie half a pixel elsewhere.
+    """
+    corners = np.concatenate([image.boxes_xywh[:, :2], image.boxes_xywh[:, :2] + image.boxes_xywh[:, 2:]], axis=1)
+    return np.clip(corners, 0, np.tile(np.array(image_hw[::-1]) - 1, 2))
+
+
+class _BoxSource:
+    """Where person boxes come from: the annotations themselves, or a file."""
+
+    def __init__(self, boxes: Path | None, images: Sequence[AnnotatedImage]) -> None:
+        self.label = "annotated"
+        self.by_image: dict[int, ImageBoxes] | None = None
+        if boxes is not None:
+            self.label = f"{Path(boxes).name} sha256 {sha256_of(Path(boxes))[:12]}" if Path(boxes).is_file() else ""
+            names = [Path(image.file_name) for image in images]
+            ids = [image.image_id for image in images]
+            self.by_image = dict(zip(ids, boxes_for_images(names, boxes, ids), strict=True))
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The images that could be read, what each backend found in them, and a line for each that could not."""
+
+    images: list[AnnotatedImage]
+    found: list[list[Found]]
+    unreadable: list[str]
+
+
+def _find_people(
+    backends: Sequence[Backend], folder: Path, images: Iterable[AnnotatedImage], source: _BoxSource, flip_test: bool
+) -> _Run:
+    """Run every backend on every image; image by image, so that a machine that slows down is fair to all."""
+    for backend in backends:
+        backend.heatmaps(np.zeros((1, 3, *backend.spec.input_hw), np.float32))  # the first run is slow
+        backend.times = StageTimes()
+    run = _Run([], [[] for _ in backends], [])
+    for image in images:
+        try:
+            pixels = read_image(_image_path(folder, image.file_name))
+        except InputError as error:
+            run.unreadable.append(str(error))
+            continue
+        _check_size(image, pixels)
+        run.images.append(image)
+        for backend, found in zip(backends, run.found, strict=True):
+            found.append(_find(backend, image, pixels, source, flip_test))
+    return run
+
+
+def _find(backend: Backend, image: AnnotatedImage, pixels: np.ndarray, source: _BoxSource, flip_test: bool) -> Found:
+    annotated = annotated_boxes(image, pixels.shape[:2])
+    pose_of = np.full(len(image), -1)
+    if source.by_image is None:
+        rows = np.flatnonzero(image.posed & usable_boxes(annotated) & (image.areas > 0))
+        boxes, box_scores = annotated[rows], np.ones(len(rows))
+        pose_of[rows] = np.arange(len(rows))
+    else:
+        given = source.by_image[image.image_id]
+        boxes, box_scores = given.boxes_in(pixels), given.box_scores
+        overlap = box_iou(annotated, boxes.astype(np.float64))
+        if overlap.size:
+            best = overlap.argmax(axis=1)
+            pose_of = np.where(overlap.max(axis=1) >= SAME_PERSON_IOU, best, -1)
+    return Found(estimate_poses(backend, pixels, boxes, flip_test=flip_test), box_scores, pose_of)
+
+
+def _image_path(folder: Path, file_name: str) -> Path:
+    """Where an image lies: as annotated, or in the folder itself where annotations name a folder of their own."""
+    path = folder / file_name
+    return path if path.exists() else folder / Path(file_name).name
+
+
+def _check_size(image: AnnotatedImage, pixels: np.ndarray) -> None:
+    height, width = pixels.shape[:2]
+    if image.size_wh not in (None, (width, height)):
+        wanted_w, wanted_h = image.size_wh or (0, 0)
+        raise InputError(
+            f"{image.file_name} is {width}x{height}, its annotations are for {wanted_w}x{wanted_h}: annotate the "
+            f"stored pixels (a rotation in EXIF is ignored), or take the original images"
+        )
+
+
+def _with_difference(value: float | None, reference: float | None, position: int) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.3f}" + (f" ({value - reference:+.3f})" if position and reference is not None else "")
+
+
+def _versions() -> dict[str, str]:
+    found = {"edgepose": edgepose.__version__}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
