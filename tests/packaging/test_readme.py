@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 import subprocess
@@ -14,6 +15,7 @@ import onnx
 import pytest
 
 from edgepose.cli import COMMANDS, main
+from edgepose.export.zoo import models
 from edgepose.files import sha256_of
 from edgepose.passport import Passport, write_passport
 from tests.makers import make_spec, smooth_image
@@ -28,7 +30,12 @@ def code_blocks(language: str) -> list[str]:
 
 def edgepose_lines() -> list[str]:
     """Every `edgepose ...` that the README shows, in a block or in a sentence."""
-    in_blocks = [line for block in code_blocks("bash") for line in block.splitlines() if line.startswith("edgepose ")]
+    in_blocks = [
+        line
+        for block in code_blocks("bash")
+        for line in block.replace("\\\n", "").splitlines()
+        if line.startswith("edgepose ")
+    ]
     in_sentences = re.findall(
         r"`(edgepose [a-z]+ [^`]*)`", re.sub(r"^```.*?^```", "", README, flags=re.DOTALL | re.MULTILINE)
     )
@@ -73,6 +80,27 @@ def test_the_python_runs(tmp_path: Path):
 
     assert done.returncode == 0, done.stderr
     assert done.stdout.split("\n")[0] == "(1, 2, 2) (1, 2)"
+
+
+def table_of_models() -> str:
+    """The rows of the README's table, from what can be exported."""
+    rows = []
+    for (name, dataset), group in itertools.groupby(models(), key=lambda model: (model.name, model.dataset)):
+        entries = list(group)
+        inputs = list(dict.fromkeys("{}x{}".format(*model.spec.input_hw) for model in entries))
+        published = []
+        for decoder in dict.fromkeys(model.spec.decoder for model in entries):
+            found = [f"{m.published.accuracy:.3f}" for m in entries if m.spec.decoder == decoder and m.published]
+            label = "" if decoder == "quarter" else f"{decoder.upper()} "
+            published += [label + ", ".join(found)] * bool(found)
+        accuracy = "; ".join(published) or ("embedded" if entries[0].embedded else "-")
+        millions = f"{entries[0].params / 1e6:.1f} M"
+        rows.append(f"| `{name}` | {dataset or '-'} | {', '.join(inputs)} | {millions} | {accuracy} |\n")
+    return "".join(rows)
+
+
+def test_the_table_of_models_lists_what_can_be_exported():
+    assert table_of_models() in README, f"the README's table should be:\n{table_of_models()}"
 
 
 def average_pool() -> onnx.ModelProto:
