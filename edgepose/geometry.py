@@ -3,7 +3,7 @@
 A *region* is the part of the image that becomes one crop. A *grid* is a raster laid over it: the network's
 input (`input_hw`) or its heat map (`heatmap_hw`). Coordinates are pixel centres at integers, in every grid.
 
-Three published conventions say how a grid lies on the region (formulas by their sources):
+Four published conventions say how a grid lies on the region (formulas by their sources):
 
 * "corner": pixel i of n covers region position i * size / n
   (microsoft/human-pose-estimation.pytorch `get_affine_transform`; mmpose `get_warp_matrix`).
@@ -11,6 +11,9 @@ Three published conventions say how a grid lies on the region (formulas by their
   (Huang et al., "The Devil is in the Details", CVPR 2020; mmpose `get_udp_warp_matrix`).
 * "darkpose": grid centre (n - 1) / 2 on the box's centre pixel, one scale from the width,
   (size - 1) / (n - 1) (ilovepose/DarkPose `get_affine_transform`).
+* "half-pixel": pixels have an area, i of n covers from i * size / n to (i + 1) * size / n; its centre lies half a
+  pixel further, in the grid as in the image (Newell et al., ECCV 2016, whose crops are resized parts of the image
+  and whose predictions get half a heat-map pixel before they are scaled; bearpaw/pytorch-pose `final_preds`).
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ class Regions:
     Attributes:
         center_xy: (N, 2) float64, image px.
         size_wh: (N, 2) float64, padded and of the input's aspect ratio, image px.
-        alignment: "corner", "udp" or "darkpose".
+        alignment: one of passport.ALIGNMENTS.
     """
 
     center_xy: np.ndarray
@@ -63,6 +66,8 @@ class Regions:
         center = boxes[:, :2] + size / 2
         if spec.alignment == "darkpose":
             center = boxes[:, :2] + (size - 1) / 2
+        elif spec.alignment == "half-pixel":
+            center = center - 0.5
         aspect = input_w / input_h
         width = np.maximum(size[:, 0], size[:, 1] * aspect)
         return cls(center, np.stack([width, width / aspect], axis=1) * spec.box_padding, spec.alignment)
@@ -70,7 +75,7 @@ class Regions:
     def _px_per_step(self, grid_hw: tuple[int, int]) -> np.ndarray:
         """(N, 2) image px per grid px, x and y."""
         grid_wh = np.array(grid_hw[::-1], dtype=np.float64)
-        if self.alignment == "corner":
+        if self.alignment in ("corner", "half-pixel"):
             return self.size_wh / grid_wh
         if self.alignment == "udp":
             return self.size_wh / (grid_wh - 1)

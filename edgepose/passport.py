@@ -15,7 +15,7 @@ from edgepose.skeletons import COCO17, Skeleton
 
 FORMAT = 1  # of the passport's JSON
 
-ALIGNMENTS = ("corner", "udp", "darkpose")
+ALIGNMENTS = ("corner", "udp", "darkpose", "half-pixel")
 DECODERS = ("argmax", "quarter", "dark", "udp", "udp-combined")
 QUARTER_GUARDS = ("joint", "independent")
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -36,7 +36,7 @@ class ModelSpec:
         mean, std: per channel *of the crops* (so after the colour order), grey levels 0..255:
             crops = (pixel - mean) / std.
         box_padding: the box is enlarged by this factor before the aspect ratio is fixed.
-        alignment: what geometry.Regions does between pixel grids: "corner", "udp" or "darkpose".
+        alignment: what geometry.Regions does between pixel grids: one of ALIGNMENTS.
         decoder: how decode.decode_heatmaps reads a peak: one of DECODERS.
         blur_kernel: side of the Gaussian of "dark" and "udp", heat-map px, odd, at most 31.
         quarter_guard: border rule of "quarter": "joint" (SimpleBaseline, HRNet, mmpose v0) or

@@ -50,12 +50,12 @@ class Model:
         dataset: "coco" or "mpii", or "" where there is only one.
         spec: the recipe with which its published checkpoint reached its accuracy.
         build: makes the network, given the stride style (one of `styles`).
-        gflops: of one crop, convolutions only; a multiply-add is two operations.
-        params: number of trainable values.
+        gflops: of one crop, convolutions only; a multiply-add is two operations. In the first style.
+        params: number of trainable values. In the first style.
         published: what `--weights auto` loads; None if nobody published one.
         embedded: a checkpoint inside the package, which `--weights auto` loads instead.
-        styles: ways to build it that a checkpoint cannot tell apart; the first is the default.
-        recipes: what a checkpoint's origin (checkpoint.ORIGINS) changes in the spec.
+        styles: ways to build it; the first is the default. A checkpoint tells some apart and some not.
+        recipes: what a style, or a checkpoint's origin (checkpoint.ORIGINS), changes in the spec.
     """
 
     name: str
@@ -78,7 +78,16 @@ class Model:
 @cache
 def models() -> tuple[Model, ...]:
     """All entries, in the order in which `edgepose models` lists them."""
-    return (*_simple_baseline(), *_simple_baseline_tiny())
+    from edgepose.export import zoo_families  # it is built of this module's parts
+
+    return (
+        *_simple_baseline(),
+        *_simple_baseline_tiny(),
+        *zoo_families.hrnet(),
+        *zoo_families.cpm(),
+        *zoo_families.hourglass52(),
+        *zoo_families.stacked_hourglass(),
+    )
 
 
 ALIASES = {"simplebaseline": "simplebaseline_resnet50"}

@@ -225,7 +225,7 @@ def test_decode_agrees_with_the_reference_implementations(kernels, decoder, guar
 BOXES = np.array([[20, 10, 90, 110], [-30, -20, 40, 60], [100, 60, 200, 150], [500, 500, 600, 700], [3, 3, 4, 5]])
 
 
-@pytest.mark.parametrize("alignment", ["corner", "udp", "darkpose"])
+@pytest.mark.parametrize("alignment", ["corner", "udp", "darkpose", "half-pixel"])
 @pytest.mark.parametrize("order", ["rgb", "bgr"])
 def test_crops_agree_to_one_grey_level(kernels, alignment, order):
     spec = make_spec(alignment=alignment, color_order=order)

@@ -95,6 +95,15 @@ def test_corner_grid_starts_at_the_regions_corner_and_udp_spans_it():
         np.testing.assert_allclose(ends[0], [(0, 0), last], atol=1e-5)
 
 
+def test_half_pixel_grid_tiles_the_region_as_a_resized_part_of_the_image_does():
+    box = np.array([[10, 20, 106, 148]])  # twice a heat map of 64x48
+    spec = make_spec(**BODY, alignment="half-pixel", box_padding=1)
+
+    ends = Regions.around(box, spec).to_image(np.array([[[0, 0], [47, 63]]]), (64, 48))
+
+    np.testing.assert_allclose(ends[0], [(10.5, 20.5), (104.5, 146.5)], atol=1e-5)  # between pixels 10 and 11, ...
+
+
 @pytest.mark.parametrize("grid_hw", [*GRIDS, (46, 46), (2, 2)])
 @pytest.mark.parametrize("alignment", ALIGNMENTS)
 def test_image_and_grid_are_inverse(alignment, grid_hw):

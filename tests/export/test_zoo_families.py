@@ -1,0 +1,45 @@
+import pytest
+import torch
+
+from edgepose.export.zoo import Model, models
+from tests.export.test_simple_baseline import run_on_meta
+
+FAMILIES = ("hrnet_w32", "hrnet_w48", "cpm", "hourglass52", "stacked_hourglass_1", "stacked_hourglass_2")
+
+
+def entries(name: str) -> list[Model]:
+    return [model for model in models() if model.name == name]
+
+
+@pytest.mark.parametrize("name", [*FAMILIES, "stacked_hourglass_8"])
+def test_the_zoo_tells_the_size_and_cost_of_each_network(name):
+    built = {}
+    for model in entries(name):
+        key = (model.spec.output_channels, model.spec.input_hw)
+        if key not in built:
+            with torch.device("meta"):
+                network = model.build(model.styles[0])
+            built[key] = (*run_on_meta(network, model.spec.input_hw), sum(p.numel() for p in network.parameters()))
+        heatmaps, flops, params = built[key]
+
+        assert heatmaps.shape == (1, model.spec.output_channels, *model.spec.heatmap_hw)
+        assert model.gflops == pytest.approx(flops / 1e9, abs=0.0051)
+        assert model.params == params
+
+
+def test_every_published_file_is_named_with_the_start_of_its_hash():
+    published = [model.published for model in models() if model.published]
+
+    assert len({file.sha256_prefix for file in published}) == len(published)
+    for file in published:
+        assert len(file.sha256_prefix) == 8
+        assert int(file.sha256_prefix, 16) >= 0
+        assert f"-{file.sha256_prefix}_" in file.url
+
+
+def test_udp_entries_align_as_udp_and_do_not_shift_the_mirrored_map():
+    for model in models():
+        udp = model.spec.decoder in ("udp", "udp-combined")
+
+        assert (model.spec.alignment == "udp") == udp
+        assert not (udp and model.spec.flip_shift)
