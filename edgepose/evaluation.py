@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 import edgepose
-from edgepose.accuracy import FIGURES, Found, figures_of, shift_between
+from edgepose.accuracy import Found, figures_of, shift_between
 from edgepose.backends import Backend, StageTimes, load_backend
 from edgepose.errors import InputError
 from edgepose.estimator import estimate_poses
@@ -39,7 +39,7 @@ class EngineAccuracy:
         figures: each of accuracy.FIGURES, 0 to 1; None where it cannot be computed.
         missing: which cannot, and why.
         shift: of its key points from the first file's, heat-map px; None for the first and for another recipe's.
-        ms_per_person: crop, network and decoding, as measured in this run.
+        stage_ms: milliseconds a person of crop, network and decode, as measured in this run.
     """
 
     engine: Path
@@ -49,7 +49,7 @@ class EngineAccuracy:
     figures: dict[str, float | None]
     missing: list[str]
     shift: dict[str, float | int] | None
-    ms_per_person: float
+    stage_ms: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def evaluate(
                     figures=figures,
                     missing=missing,
                     shift=shift_between(run.found[0], run.found[i], each.spec) if i and comparable[i] else None,
-                    ms_per_person=1000 * sum(each.times.seconds.values()) / max(each.times.people, 1),
+                    stage_ms={k: 1000 * v / max(each.times.people, 1) for k, v in each.times.seconds.items()},
                 )
             )
     return Evaluation(conditions, results, run.unreadable, not all(comparable))
@@ -159,52 +159,6 @@ def record_accuracy(evaluation: Evaluation) -> None:
         entry = {**conditions, "versions": _versions(), **each.figures}
         others = [old for old in passport.accuracy if any(old.get(key) != conditions[key] for key in conditions)]
         write_passport(each.engine, replace(passport, accuracy=[*others, entry]))
-
-
-def table_of(evaluation: Evaluation) -> str:
-    """The figures as text: a row each, a column per file, differences to the first file in brackets."""
-    first, conditions = evaluation.engines[0], evaluation.conditions
-    rows = [["", *(each.engine.name for each in evaluation.engines)]]
-    rows.append(["", *(f"{each.precision.upper()} {each.backend}" for each in evaluation.engines)])
-    for name in FIGURES:
-        values = [each.figures[name] for each in evaluation.engines]
-        if any(value is not None for value in values):
-            rows.append([name, *(_with_difference(value, first.figures[name], i) for i, value in enumerate(values))])
-    if any(each.shift for each in evaluation.engines):
-        for key, label in (("mean", "shift mean px"), ("p95", "shift p95 px"), ("share_over_1", "moved over 1 px")):
-            cells = [each.shift and each.shift[key] for each in evaluation.engines]
-            shape = "{:.1%}" if key == "share_over_1" else "{:.2f}"
-            rows.append([label, *("" if cell is None else shape.format(cell) for cell in cells)])
-    rows.append(["ms per person", *(f"{each.ms_per_person:.1f}" for each in evaluation.engines)])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    flip = "with" if conditions["flip_test"] else "no"
-    lines.append(
-        f"{conditions['people']} people in {conditions['images']} images of {conditions['annotations']}, "
-        f"boxes: {conditions['boxes'].partition(' sha256')[0]}, {flip} flip test"
-    )
-    if any(each.shift for each in evaluation.engines):
-        lines.append(f"shift: from {first.engine.name}'s key points of score over 0.3, in heat-map px")
-    return "\n".join(lines)
-
-
-def notes_on(evaluation: Evaluation) -> list[str]:
-    """What a reader of the figures has to know: random weights, what is missing, images left out."""
-    notes = [
-        f"{each.engine.name} has random weights: its accuracy means nothing"
-        for each in evaluation.engines
-        if each.random_weights
-    ]
-    reasons: dict[str, list[str]] = {}
-    for each in evaluation.engines:
-        for reason in each.missing:
-            reasons.setdefault(reason, []).append(each.engine.name)
-    notes += [f"{', '.join(names)}: {reason}" for reason, names in reasons.items()]
-    if evaluation.other_recipes:
-        notes.append("the files have different recipes (input, skeleton or decoder): key-point shifts are left out")
-    if evaluation.unreadable:
-        notes.append(f"{len(evaluation.unreadable)} images could not be read; the figures are over the others")
-    return notes + evaluation.unreadable
 
 
 def annotated_boxes(image: AnnotatedImage, image_hw: tuple[int, int]) -> np.ndarray:
@@ -291,12 +245,6 @@ def _check_size(image: AnnotatedImage, pixels: np.ndarray) -> None:
             f"{image.file_name} is {width}x{height}, its annotations are for {wanted_w}x{wanted_h}: annotate the "
             f"stored pixels (a rotation in EXIF is ignored), or take the original images"
         )
-
-
-def _with_difference(value: float | None, reference: float | None, position: int) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.3f}" + (f" ({value - reference:+.3f})" if position and reference is not None else "")
 
 
 def _versions() -> dict[str, str]:

@@ -45,7 +45,8 @@ def command(
     import json
 
     from edgepose.cli import SOME_UNREADABLE
-    from edgepose.evaluation import evaluate, notes_on, record_accuracy, table_of
+    from edgepose.evaluation import evaluate, record_accuracy
+    from edgepose.evaluation_text import notes_on, table_of
     from edgepose.files import write_json
 
     evaluation = evaluate(

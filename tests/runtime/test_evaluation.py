@@ -18,7 +18,8 @@ from edgepose.backends import StageTimes
 from edgepose.cli import main
 from edgepose.coco_ap import average_precision
 from edgepose.errors import InputError, MissingPackageError
-from edgepose.evaluation import annotated_boxes, evaluate, notes_on, record_accuracy, table_of
+from edgepose.evaluation import annotated_boxes, evaluate, record_accuracy
+from edgepose.evaluation_text import notes_on, table_of
 from edgepose.files import sha256_of
 from edgepose.io.annotations import AnnotatedImage, read_annotations
 from edgepose.passport import ModelSpec, Passport, read_passport, write_passport

@@ -1,0 +1,93 @@
+"""One HTML page with everything in it: figures and pictures to look at, in any browser, with no network."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+import cv2
+import numpy as np
+
+JPEG_QUALITY = 88
+
+_STYLE = """
+:root { color-scheme: light dark; --line: #8884; --soft: #8882; }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 0 auto; padding: 1rem; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; white-space: nowrap; }
+th, td { padding: .3rem .9rem .3rem 0; text-align: left; border-bottom: 1px solid var(--line); }
+thead th { font-weight: 600; }
+.pictures { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); }
+figure { margin: 0; background: var(--soft); border-radius: .4rem; overflow: hidden; }
+figure img { display: block; width: 100%; height: auto; }
+figcaption { padding: .3rem .6rem; font-size: .85rem; }
+"""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture and what is said under it: (H, W, 3) uint8 RGB."""
+
+    image: np.ndarray
+    caption: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading, paragraphs, then a table, then pictures; each may be missing.
+
+    Attributes:
+        rows: a table's cells; the first `heading_rows` rows and the first cell of each row are headings.
+    """
+
+    title: str
+    paragraphs: Sequence[str] = ()
+    rows: Sequence[Sequence[str]] = ()
+    heading_rows: int = 1
+    pictures: Sequence[Picture] = ()
+
+
+def html_page(title: str, sections: Sequence[Section]) -> str:
+    """The page as text. Pictures are inside it, as JPEG; it runs no script and loads nothing."""
+    body = "\n".join(_section(section) for section in sections)
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n"
+        f"<body>\n<h1>{escape(title)}</h1>\n{body}\n</body>\n</html>\n"
+    )
+
+
+def jpeg(image: np.ndarray) -> bytes:
+    """(H, W, 3) uint8 RGB as a JPEG file's bytes."""
+    written, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    if not written:
+        raise ValueError(f"an image of {image.shape} {image.dtype} cannot be written as JPEG")
+    return bytes(data)
+
+
+def _section(section: Section) -> str:
+    parts = [f"<h2>{escape(section.title)}</h2>", *(f"<p>{escape(text)}</p>" for text in section.paragraphs)]
+    if section.rows:
+        head, rest = section.rows[: section.heading_rows], section.rows[section.heading_rows :]
+        rows = "".join(_row(row, "th") for row in head), "".join(_row(row, "td") for row in rest)
+        parts.append(f'<div class="wide"><table><thead>{rows[0]}</thead><tbody>{rows[1]}</tbody></table></div>')
+    if section.pictures:
+        parts.append(f'<div class="pictures">{"".join(map(_figure, section.pictures))}</div>')
+    return "\n".join(parts)
+
+
+def _row(cells: Sequence[str], tag: str) -> str:
+    first, *others = (escape(cell) for cell in cells)
+    return f"<tr><th>{first}</th>" + "".join(f"<{tag}>{cell}</{tag}>" for cell in others) + "</tr>\n"
+
+
+def _figure(picture: Picture) -> str:
+    height, width = picture.image.shape[:2]
+    caption = escape(picture.caption)
+    source = f"data:image/jpeg;base64,{b64encode(jpeg(picture.image)).decode()}"
+    image = f'<img src="{source}" width="{width}" height="{height}" alt="{caption}">'
+    return f"<figure>{image}<figcaption>{caption}</figcaption></figure>\n"
