@@ -1,9 +1,12 @@
-"""The range of each tensor over a calibration set: one pass, a running histogram per tensor.
+"""The range of each tensor over a calibration set: one pass, running histograms.
 
-Memory does not grow with the number of crops. The methods that turn a histogram into a range:
+Each crop votes for a range with the histogram of its own values, by one of the methods below, and the vote that
+90 % of the crops stay below wins: a few pictures with nobody in them, whose activations can be many times larger
+than usual, do not stretch the range for all others. Votes are counted in histograms too, so memory does not grow
+with the number of crops. What a crop votes for:
 
-* minmax: the largest magnitude seen.
-* percentile: the magnitude that all but 0.01 % of the values stay below.
+* minmax: its largest magnitude. The largest vote wins, so nothing seen is ever clipped.
+* percentile: the magnitude that all but 0.01 % of its values stay below.
 * entropy: the range whose 128 levels keep most of the distribution, by Kullback-Leibler divergence
   (Migacz, "8-bit inference with TensorRT", GTC 2017).
 * mse: the range with the least mean squared rounding and clipping error.
@@ -21,68 +24,57 @@ from onnx import TensorProto, helper
 from edgepose.errors import CalibrationError
 
 METHODS = ("minmax", "percentile", "entropy", "mse")
-BINS = 2048
 LEVELS = 127  # steps on the positive side
+BINS = 2048
 PERCENTILE = 0.9999
+WINNING_SHARE = 0.9
+CANDIDATES = np.unique(np.rint(np.geomspace(BINS / 32, BINS, 128)).astype(int))  # ranges that are tried, in bins
+
+
+def _squared_errors() -> np.ndarray:
+    """(candidates, BINS) squared error of a value in each bin, in bin widths, where 127 stands for each candidate."""
+    centers = np.arange(BINS) + 0.5
+    steps = CANDIDATES[:, None] / LEVELS
+    return (centers - np.minimum(np.rint(centers / steps), LEVELS) * steps) ** 2
+
+
+SQUARED_ERRORS = _squared_errors()
 
 
 class Histogram:
-    """Counts of magnitudes in 2048 bins from 0 to a power of two that doubles, by merging bins in pairs, as needed.
-
-    Bins merge exactly, so the outcome does not depend on the order or the grouping of the values.
+    """Counts of magnitudes in 2048 bins from 0 to a power of two above them.
 
     Attributes:
-        counts: (2048,) int64; bin i holds magnitudes from i to i + 1 times `top` / 2048.
-        top: upper end of the last bin, above every value; 0 as long as all values were 0.
+        counts: (2048,) bin i holds magnitudes from i to i + 1 times `top` / 2048.
+        top: upper end of the last bin; 0 if all values were 0.
         largest: the largest magnitude.
     """
 
-    def __init__(self) -> None:
-        self.counts = np.zeros(BINS, np.int64)
-        self.top = 0.0
-        self.largest = 0.0
-
-    def add(self, values: np.ndarray) -> None:
-        """Count an array's values; all must be finite."""
+    def __init__(self, values: np.ndarray) -> None:
         magnitudes = np.abs(values, dtype=np.float32).ravel()
-        largest = float(magnitudes.max(initial=0.0))
-        self.largest = max(self.largest, largest)
-        if largest >= self.top and largest > 0:
-            top = float(2.0 ** (np.floor(np.log2(largest)) + 1))
-            while 0 < self.top < top:
-                self.counts = np.concatenate([self.counts.reshape(-1, 2).sum(axis=1), np.zeros(BINS // 2, np.int64)])
-                self.top *= 2
-            self.top = top
+        self.largest = float(magnitudes.max(initial=0.0))
+        self.top = float(2.0 ** (np.floor(np.log2(self.largest)) + 1)) if self.largest else 0.0
         bins = (magnitudes * np.float32(BINS / self.top if self.top else 0.0)).astype(np.int32)
-        self.counts += np.bincount(bins, minlength=BINS)
+        self.counts = np.bincount(bins, minlength=BINS)
 
     def range_by(self, method: str) -> float:
-        """The magnitude that INT8's 127 shall stand for; 1 if all values were 0."""
-        if self.largest == 0:
-            return 1.0
-        if method == "minmax":
+        """The magnitude that 127 shall stand for; 0 if all values were 0."""
+        if method == "minmax" or self.largest == 0:
             return self.largest
-        width = self.top / BINS
         if method == "percentile":
-            filled = int(np.searchsorted(np.cumsum(self.counts), PERCENTILE * self.counts.sum())) + 1
-            return min(filled * width, self.largest)
-        find = {"entropy": _divergence, "mse": _squared_error}[method]
-        used = int(np.flatnonzero(self.counts)[-1]) + 1
-        candidates = np.arange(min(LEVELS + 1, used), used + 1, max(1, used // 256))
-        errors = [find(self.counts[:used].astype(np.float64), int(candidate)) for candidate in candidates]
-        return min(float(candidates[int(np.argmin(errors))]) * width, self.largest)
-
-
-def _squared_error(counts: np.ndarray, kept: int) -> float:
-    """Sum of squared differences, in bin widths, if 127 stood for `kept` bins."""
-    centers = np.arange(len(counts)) + 0.5
-    step = kept / LEVELS
-    rounded = np.minimum(np.rint(centers / step), LEVELS) * step
-    return float((counts * (centers - rounded) ** 2).sum())
+            bins = int(np.searchsorted(np.cumsum(self.counts), PERCENTILE * self.counts.sum())) + 1
+        elif method == "mse":
+            bins = int(CANDIDATES[np.argmin(SQUARED_ERRORS @ self.counts)])
+        else:
+            divergences = [_divergence(self.counts, kept) for kept in CANDIDATES if kept > LEVELS]
+            bins = int(CANDIDATES[CANDIDATES > LEVELS][np.argmin(divergences)])
+        return min(bins * self.top / BINS, self.largest)
 
 
 def _divergence(counts: np.ndarray, kept: int) -> float:
     """Kullback-Leibler divergence of the values in 128 levels of `kept` bins from those clipped there."""
+    counts = counts.astype(np.float64)
+    counts[0] = counts[1]  # the zeros behind a ReLU would outweigh all else, and every range holds them
     clipped = counts[:kept].copy()
     clipped[-1] += counts[kept:].sum()
     level = np.arange(kept) * (LEVELS + 1) // kept
@@ -90,9 +82,33 @@ def _divergence(counts: np.ndarray, kept: int) -> float:
     in_level = np.bincount(level, counts[:kept], LEVELS + 1)
     bins_filled = np.bincount(level, filled, LEVELS + 1)
     spread = np.where(filled, in_level[level] / np.maximum(bins_filled[level], 1), 0.0)
-    share, approximation = clipped / clipped.sum(), spread / max(spread.sum(), 1.0)
+    share, approximation = clipped / max(clipped.sum(), 1.0), spread / max(spread.sum(), 1.0)
     seen = share > 0
     return float((share[seen] * np.log(share[seen] / np.maximum(approximation[seen], 1e-12))).sum())
+
+
+class Votes:
+    """How many crops voted for which range: a histogram of 32 bins an octave, and the largest vote as it is."""
+
+    PER_OCTAVE, LOWEST = 32, -40
+
+    def __init__(self) -> None:
+        self.counts = np.zeros(80 * self.PER_OCTAVE, np.int64)
+        self.largest = 0.0
+
+    def add(self, value: float) -> None:
+        """Count one crop's range; a tensor that is 0 all over has no vote."""
+        if value > 0:
+            place = int(np.ceil((np.log2(value) - self.LOWEST) * self.PER_OCTAVE))
+            self.counts[np.clip(place, 0, len(self.counts) - 1)] += 1
+            self.largest = max(self.largest, value)
+
+    def winner(self, share: float) -> float:
+        """The range that this share of the votes stays below, to 2 %; 1 if nobody voted."""
+        if self.largest == 0:
+            return 1.0
+        place = int(np.searchsorted(np.cumsum(self.counts), share * self.counts.sum()))
+        return min(float(2.0 ** (place / self.PER_OCTAVE + self.LOWEST)), self.largest)
 
 
 class Probe:
@@ -108,8 +124,8 @@ class Probe:
             helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in self.tensors
         )
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        options.enable_cpu_mem_arena = False
+        options.log_severity_level = 3  # errors only
+        options.enable_cpu_mem_arena = False  # its pools keep twice the memory
         self._session = onnxruntime.InferenceSession(
             tapped.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
@@ -122,7 +138,7 @@ class Probe:
         """
         values = dict(zip(self.tensors, self._session.run(self.tensors, {self.input: crop}), strict=True))
         for name, value in values.items():
-            if not np.isfinite(value.max(initial=0) + value.min(initial=0)):
+            if not np.isfinite(value.max(initial=0) - value.min(initial=0)):
                 raise CalibrationError(
                     f"tensor {name} has values that are not finite: the weights are damaged, "
                     f"or the images are not what this network takes"
@@ -133,7 +149,7 @@ class Probe:
 def find_ranges(
     model: onnx.ModelProto, crops: Iterable[np.ndarray], tensors: Collection[str], method: str
 ) -> dict[str, float]:
-    """The range of each tensor over all crops, (1, 3, H, W) float32 each.
+    """The range of each tensor over all crops, (1, 3, H, W) float32 each; 1 for a tensor that is 0 all over.
 
     Raises:
         CalibrationError: a tensor has a value that is not finite, or there is no crop.
@@ -141,13 +157,13 @@ def find_ranges(
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
     probe = Probe(model, tensors)
-    histograms = {name: Histogram() for name in tensors}
+    votes = {name: Votes() for name in tensors}
     count = 0
     for crop in crops:
         values = probe.run(crop)
-        for name, histogram in histograms.items():
-            histogram.add(values[name])
+        for name, counted in votes.items():
+            counted.add(Histogram(values[name]).range_by(method))
         count += 1
     if count == 0:
         raise CalibrationError("no crop to take ranges from; wanted: at least one person")
-    return {name: histogram.range_by(method) for name, histogram in histograms.items()}
+    return {name: counted.winner(1.0 if method == "minmax" else WINNING_SHARE) for name, counted in votes.items()}

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from edgepose.calibration.prepare import prepare
+from edgepose.calibration.qdq import insert_qdq, quantisable_layers, quantised_inputs
+from tests.calibration.graphs import mobile_network, pose_network, run, toy_crops
+
+
+@pytest.fixture(params=[pose_network, mobile_network], ids=["pose", "mobile"])
+def prepared(request) -> onnx.ModelProto:
+    return prepare(request.param())
+
+
+def quantise(prepared: onnx.ModelProto, magnitude: float = 4.0) -> onnx.ModelProto:
+    layers = quantisable_layers(prepared)
+    return insert_qdq(prepared, dict.fromkeys(quantised_inputs(prepared, layers), magnitude), layers)
+
+
+def producers(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
+    return {name: node for node in model.graph.node for name in node.output}
+
+
+def weights(model: onnx.ModelProto) -> dict[str, np.ndarray]:
+    return {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
+
+
+def test_every_convolution_but_the_head_reads_int8_data_and_int8_weights(prepared):
+    quantised = quantise(prepared)
+
+    made_by = producers(quantised)
+    for node in quantised.graph.node:
+        if node.op_type == "Conv":
+            sources = [made_by.get(name) for name in node.input[:2]]
+            while sources[0] is not None and sources[0].op_type in ("MaxPool", "DepthToSpace", "Slice"):
+                sources[0] = made_by[sources[0].input[0]]
+            quantises = [source is not None and source.op_type == "DequantizeLinear" for source in sources]
+            assert quantises == [node.output[0] != "heatmaps"] * 2
+
+
+def test_no_pair_stands_between_a_convolution_and_its_activation(prepared):
+    quantised = quantise(prepared)
+
+    made_by = producers(quantised)
+    activations = [node for node in quantised.graph.node if node.op_type in ("Relu", "Clip")]
+    assert activations
+    assert all(made_by[node.input[0]].op_type in ("Conv", "Add") for node in activations)
+
+
+def test_both_inputs_of_a_residual_addition_are_int8(prepared):
+    quantised = quantise(prepared)
+
+    made_by = producers(quantised)
+    (addition,) = [node for node in quantised.graph.node if node.op_type == "Add"]
+    for name in addition.input:
+        source = made_by[name]
+        assert (made_by[source.input[0]] if source.op_type == "MaxPool" else source).op_type == "DequantizeLinear"
+
+
+def test_a_tensor_has_one_pair_whoever_reads_it():
+    quantised = quantise(prepare(pose_network()))
+
+    pairs = [node.input[0] for node in quantised.graph.node if node.op_type == "QuantizeLinear"]
+    assert len(pairs) == len(set(pairs))
+    assert "stem_relu" in pairs  # read through the pooling by the first convolution and by the addition
+    assert "pool" not in pairs
+
+
+def test_quantisation_is_symmetric_with_one_step_for_data_and_one_per_output_channel_for_weights(prepared):
+    quantised = quantise(prepared)
+
+    values = weights(quantised)
+    for node in quantised.graph.node:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            step, zero = values[node.input[1]], values[node.input[2]]
+            assert zero.dtype == np.int8
+            assert not zero.any()
+            if node.input[0] in values:
+                stored = values[node.input[0]]
+                assert stored.dtype == np.int8
+                assert np.abs(stored.astype(int)).max() == 127  # -128 has no counterpart
+                assert step.shape == (len(stored),)
+                assert [item.i for item in node.attribute if item.name == "axis"] == [0]
+            else:
+                assert step.shape == ()
+
+
+def test_biases_stay_float(prepared):
+    quantised = quantise(prepared)
+
+    values = weights(quantised)
+    biases = [values[node.input[2]] for node in quantised.graph.node if node.op_type == "Conv" and len(node.input) > 2]
+    assert biases
+    assert all(bias.dtype == np.float32 for bias in biases)
+
+
+def test_steps_are_numbers_that_fp16_holds_exactly(prepared):
+    quantised = quantise(prepared, magnitude=np.pi)
+
+    steps = [weights(quantised)[node.input[1]] for node in quantised.graph.node if node.op_type == "QuantizeLinear"]
+    assert all(step == step.astype(np.float16) for step in steps)
+
+
+def test_a_layer_left_out_keeps_float_weights_and_reads_float_data():
+    prepared = prepare(pose_network())
+    layers = [name for name in quantisable_layers(prepared) if name != "second_bn"]
+
+    quantised = insert_qdq(prepared, dict.fromkeys(quantised_inputs(prepared, layers), 4.0), layers)
+
+    node = producers(quantised)["second_bn"]
+    assert node.input[0] == "first_relu"
+    assert node.input[1] in weights(quantised)
+
+
+def test_values_come_close_to_fp32(prepared):
+    crops = toy_crops()
+    layers = quantisable_layers(prepared)
+    tensors = [name for name in quantised_inputs(prepared, layers) if name != "crops"]
+    seen = dict(zip(tensors, run(prepared, crops, tensors), strict=True)) | {"crops": crops}
+    ranges = {name: float(np.abs(value).max()) for name, value in seen.items()}
+
+    found = run(insert_qdq(prepared, ranges, layers), crops)[0]
+
+    wanted = run(prepared, crops)[0]
+    error = np.sqrt(((found - wanted) ** 2).mean() / (wanted**2).mean())
+    assert error < 0.05  # a step of 1/127 of the range in each of a handful of layers
+
+
+def test_no_range_is_a_mistake_of_the_caller():
+    prepared = prepare(pose_network())
+
+    with pytest.raises(KeyError):
+        insert_qdq(prepared, {}, quantisable_layers(prepared))
