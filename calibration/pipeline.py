@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -18,7 +18,8 @@ import onnx
 
 from edgepose.backends import load_backend
 from edgepose.calibration.dataset import CalibrationImage, CalibrationSet, crops_of, read_calibration_set
-from edgepose.calibration.prepare import prepare
+from edgepose.calibration.equalise import CROPS, find_factors, scale_channels
+from edgepose.calibration.prepare import fold, without_deconvolutions
 from edgepose.calibration.qdq import insert_qdq, quantisable_layers, quantised_inputs
 from edgepose.calibration.ranges import find_ranges
 from edgepose.calibration.table import CalibrationTable, table_path, usable_table, write_table
@@ -117,7 +118,7 @@ def calibrate(
     if passport.precision != "fp32":
         raise ModelFileError(f"{model_path} is {passport.precision.upper()}; wanted: the FP32 file it was made from")
     try:
-        prepared = prepare(onnx.load(model_path))
+        folded = fold(onnx.load(model_path))
     except Exception as error:  # protobuf's and onnx's own errors have no common base but this one
         raise ModelFileError(f"{model_path} cannot be read as ONNX ({error}): export it again") from error
     people = read_calibration_set(
@@ -129,8 +130,9 @@ def calibrate(
     table = usable_table(path, made_from)
     reused = table is not None
     if table is None:
-        table = _measure(prepared, people, passport, method, made_from, watch)
+        table = _measure(folded, people, passport, method, made_from, watch)
         write_table(path, table)
+    prepared = _prepared(folded, table.factors)
     layers = [name for name in quantisable_layers(prepared) if name not in table.float_layers]
     quantised = insert_qdq(prepared, table.ranges, layers)
     crops = next(crops_of(people.held_out, passport.spec))
@@ -213,8 +215,13 @@ def _sha256_of_json(data: Any) -> str:
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
 
+def _prepared(folded: onnx.ModelProto, factors: Mapping[str, Sequence[float]]) -> onnx.ModelProto:
+    """The graph that ranges belong to: equalised, without deconvolutions."""
+    return without_deconvolutions(scale_channels(folded, {name: np.array(values) for name, values in factors.items()}))
+
+
 def _measure(
-    prepared: onnx.ModelProto,
+    folded: onnx.ModelProto,
     people: CalibrationSet,
     passport: Passport,
     method: str,
@@ -222,12 +229,15 @@ def _measure(
     watch: Watch,
 ) -> CalibrationTable:
     count = sum(map(len, people.fitting))
+    some = watch("comparing channels", crops_of(people.fitting, passport.spec), min(count, CROPS))
+    factors = {name: values.tolist() for name, values in find_factors(folded, some).items()}
+    prepared = _prepared(folded, factors)
     layers = quantisable_layers(prepared)
     if not layers:
         raise CalibrationError("this network has no convolution with constant weights before its head; nothing to do")
     crops = watch("finding ranges", crops_of(people.fitting, passport.spec), count)
     ranges = find_ranges(prepared, crops, list(quantised_inputs(prepared, layers)), method)
-    return CalibrationTable(made_from, ranges, {}, [])
+    return CalibrationTable(made_from, ranges, factors, [])
 
 
 def _shift(

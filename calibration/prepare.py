@@ -7,6 +7,8 @@ wrong in several runtimes; INT8 Conv is neither.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper, version_converter
@@ -17,17 +19,37 @@ ACTIVATIONS = ("Relu", "Clip", "LeakyRelu")  # element by element, so they commu
 
 def prepare(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy of the FP32 `model` that computes the same heat maps (to rounding) in layers that can be quantised."""
-    prepared = onnx.ModelProto()
-    prepared.CopyFrom(model)
-    del prepared.graph.value_info[:]
-    constants_to_initializers(prepared)
-    prepared = at_least_opset(prepared, OPSET)
-    fold_batchnorm(prepared)
-    rewrite_deconvolutions(prepared)
-    drop_unused(prepared)
-    name_nodes(prepared)
-    onnx.checker.check_model(prepared)
-    return prepared
+    return without_deconvolutions(fold(model))
+
+
+def fold(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy with constants as initialisers and BatchNorm folded into convolutions, in an opset with FP16 steps."""
+    folded = copy_of(model)
+    del folded.graph.value_info[:]
+    constants_to_initializers(folded)
+    folded = at_least_opset(folded, OPSET)
+    fold_batchnorm(folded)
+    drop_unused(folded)
+    name_nodes(folded)
+    onnx.checker.check_model(folded)
+    return folded
+
+
+def without_deconvolutions(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of a folded graph with Conv, DepthToSpace and Slice in the place of ConvTranspose."""
+    rewritten = copy_of(model)
+    rewrite_deconvolutions(rewritten)
+    drop_unused(rewritten)
+    name_nodes(rewritten)
+    onnx.checker.check_model(rewritten)
+    return rewritten
+
+
+def copy_of(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Another model with the same contents."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    return copy
 
 
 def at_least_opset(model: onnx.ModelProto, version: int) -> onnx.ModelProto:
@@ -54,7 +76,7 @@ def consumers_of(model: onnx.ModelProto) -> dict[str, list[onnx.NodeProto]]:
     return readers
 
 
-def attributes_of(node: onnx.NodeProto) -> dict[str, object]:
+def attributes_of(node: onnx.NodeProto) -> dict[str, Any]:
     """A node's attributes as Python values."""
     return {item.name: helper.get_attribute_value(item) for item in node.attribute}
 
@@ -112,13 +134,13 @@ def fold_batchnorm(model: onnx.ModelProto) -> None:
             kept.append(node)
             continue
         scale, shift, mean, variance = (arrays[name].astype(np.float64) for name in node.input[1:5])
-        factor = scale / np.sqrt(variance + float(attributes_of(node).get("epsilon", 1e-5)))  # type: ignore[arg-type]
+        factor = scale / np.sqrt(variance + float(attributes_of(node).get("epsilon", 1e-5)))
         weight = arrays[conv.input[1]].astype(np.float64)
         bias = arrays[conv.input[2]].astype(np.float64) if len(conv.input) > 2 else 0.0
         if conv.op_type == "Conv":
             weight = weight * factor.reshape(-1, 1, 1, 1)
         else:  # (in, out / groups, h, w)
-            groups = int(attributes_of(conv).get("group", 1))  # type: ignore[call-overload]
+            groups = int(attributes_of(conv).get("group", 1))
             grouped = weight.reshape(groups, -1, *weight.shape[1:]) * factor.reshape(groups, 1, -1, 1, 1)
             weight = grouped.reshape(weight.shape)
         set_weights(model, conv, weight, (bias - mean) * factor + shift)
@@ -130,6 +152,9 @@ def fold_batchnorm(model: onnx.ModelProto) -> None:
 def set_weights(model: onnx.ModelProto, conv: onnx.NodeProto, weight: np.ndarray, bias: np.ndarray) -> None:
     """Give a convolution weights and a bias of its own, as float32 initialisers."""
     names = (f"{conv.output[0]}.folded_weight", f"{conv.output[0]}.folded_bias")
+    for index in reversed(range(len(model.graph.initializer))):
+        if model.graph.initializer[index].name in names:  # of an earlier call
+            del model.graph.initializer[index]
     for name, value in zip(names, (weight, bias), strict=True):
         model.graph.initializer.append(numpy_helper.from_array(np.asarray(value, np.float32), name))
     conv.input[:] = [conv.input[0], *names]
@@ -159,7 +184,7 @@ def rewrite_deconvolutions(model: onnx.ModelProto) -> None:
 def _is_upsampling(node: onnx.NodeProto, arrays: dict[str, np.ndarray]) -> bool:
     values = attributes_of(node)
     wanted = {"strides": [2, 2], "pads": [1, 1, 1, 1], "dilations": [1, 1], "output_padding": [0, 0]}
-    plain = all(list(values.get(key, want)) == want for key, want in wanted.items())  # type: ignore[call-overload]
+    plain = all(list(values.get(key, want)) == want for key, want in wanted.items())
     return (
         plain
         and "pads" in values
@@ -175,7 +200,7 @@ def _as_convolution(
     model: onnx.ModelProto, node: onnx.NodeProto, activation: onnx.NodeProto | None, arrays: dict[str, np.ndarray]
 ) -> list[onnx.NodeProto]:
     weight = arrays[node.input[1]]  # (in, out / groups, 4, 4)
-    groups = int(attributes_of(node).get("group", 1))  # type: ignore[call-overload]
+    groups = int(attributes_of(node).get("group", 1))
     per_group = weight.reshape(groups, -1, *weight.shape[1:]).transpose(0, 2, 1, 3, 4)  # groups, out, in, 4, 4
     # Row p of the padded result takes taps (3, 1) for an odd and (2, 0) for an even row of the kernel, so that
     # DepthToSpace's phase 0 comes from kernel rows 2, 0 and phase 1 from rows 3, 1.

@@ -1,9 +1,9 @@
 """The range of each tensor over a calibration set: one pass, running histograms.
 
 Each crop votes for a range with the histogram of its own values, by one of the methods below, and the vote that
-90 % of the crops stay below wins: a few pictures with nobody in them, whose activations can be many times larger
-than usual, do not stretch the range for all others. Votes are counted in histograms too, so memory does not grow
-with the number of crops. What a crop votes for:
+three quarters of the crops stay below wins: some pictures make activations twenty times larger than usual, and must
+not stretch the range for all others. Votes are counted in histograms too, so memory does not grow with the number
+of crops. What a crop votes for:
 
 * minmax: its largest magnitude. The largest vote wins, so nothing seen is ever clipped.
 * percentile: the magnitude that all but 0.01 % of its values stay below.
@@ -27,7 +27,7 @@ METHODS = ("minmax", "percentile", "entropy", "mse")
 LEVELS = 127  # steps on the positive side
 BINS = 2048
 PERCENTILE = 0.9999
-WINNING_SHARE = 0.9
+WINNING_SHARE = 0.75
 CANDIDATES = np.unique(np.rint(np.geomspace(BINS / 32, BINS, 128)).astype(int))  # ranges that are tried, in bins
 
 
