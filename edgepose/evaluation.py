@@ -203,7 +203,7 @@ def _find_people(
     run = _Run([], [[] for _ in backends], [])
     for image in images:
         try:
-            pixels = read_image(_image_path(folder, image.file_name))
+            pixels = read_image(image_path(folder, image.file_name))
         except InputError as error:
             run.unreadable.append(str(error))
             continue
@@ -231,7 +231,7 @@ def _find(backend: Backend, image: AnnotatedImage, pixels: np.ndarray, source: _
     return Found(estimate_poses(backend, pixels, boxes, flip_test=flip_test), box_scores, pose_of)
 
 
-def _image_path(folder: Path, file_name: str) -> Path:
+def image_path(folder: Path, file_name: str) -> Path:
     """Where an image lies: as annotated, or in the folder itself where annotations name a folder of their own."""
     path = folder / file_name
     return path if path.exists() else folder / Path(file_name).name

@@ -62,7 +62,8 @@ def notes_on(evaluation: Evaluation) -> list[str]:
     for each in evaluation.engines:
         for reason in each.missing:
             reasons.setdefault(reason, []).append(each.engine.name)
-    notes += [f"{', '.join(names)}: {reason}" for reason, names in reasons.items()]
+    for reason, names in reasons.items():
+        notes.append(reason if len(names) == len(evaluation.engines) else f"{', '.join(names)}: {reason}")
     if evaluation.other_recipes:
         notes.append("the files have different recipes (input, skeleton or decoder): key-point shifts are left out")
     if evaluation.unreadable:

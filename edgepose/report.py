@@ -20,7 +20,7 @@ h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; white-space: nowrap; }
 th, td { padding: .3rem .9rem .3rem 0; text-align: left; border-bottom: 1px solid var(--line); }
 thead th { font-weight: 600; }
-.pictures { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); }
+.pictures { display: grid; gap: .6rem; align-items: start; }
 figure { margin: 0; background: var(--soft); border-radius: .4rem; overflow: hidden; }
 figure img { display: block; width: 100%; height: auto; }
 figcaption { padding: .3rem .6rem; font-size: .85rem; }
@@ -40,14 +40,15 @@ class Section:
     """A heading, paragraphs, then a table, then pictures; each may be missing.
 
     Attributes:
-        rows: a table's cells; the first `heading_rows` rows and the first cell of each row are headings.
+        rows: a table's cells; the first row and the first cell of each row are headings.
+        columns: pictures side by side.
     """
 
     title: str
     paragraphs: Sequence[str] = ()
     rows: Sequence[Sequence[str]] = ()
-    heading_rows: int = 1
     pictures: Sequence[Picture] = ()
+    columns: int = 3
 
 
 def html_page(title: str, sections: Sequence[Section]) -> str:
@@ -72,11 +73,11 @@ def jpeg(image: np.ndarray) -> bytes:
 def _section(section: Section) -> str:
     parts = [f"<h2>{escape(section.title)}</h2>", *(f"<p>{escape(text)}</p>" for text in section.paragraphs)]
     if section.rows:
-        head, rest = section.rows[: section.heading_rows], section.rows[section.heading_rows :]
-        rows = "".join(_row(row, "th") for row in head), "".join(_row(row, "td") for row in rest)
-        parts.append(f'<div class="wide"><table><thead>{rows[0]}</thead><tbody>{rows[1]}</tbody></table></div>')
+        head, rest = _row(section.rows[0], "th"), "".join(_row(row, "td") for row in section.rows[1:])
+        parts.append(f'<div class="wide"><table><thead>{head}</thead><tbody>{rest}</tbody></table></div>')
     if section.pictures:
-        parts.append(f'<div class="pictures">{"".join(map(_figure, section.pictures))}</div>')
+        columns = f"grid-template-columns: repeat({section.columns}, 1fr)"
+        parts.append(f'<div class="pictures" style="{columns}">{"".join(map(_figure, section.pictures))}</div>')
     return "\n".join(parts)
 
 
