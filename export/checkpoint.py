@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from edgepose.errors import CheckpointError
+from edgepose.export.fingerprint import recognize
 
 ORIGINS = ("original", "mmpose_v0", "mmpose_v1")
 
@@ -60,8 +61,15 @@ def load_into(network: nn.Module, state: StateDict, *, path: Path, label: str) -
         CheckpointError: keys are missing, unexpected or of another shape; the first of each is named.
     """
     if clash := _clash(network, state):
-        raise CheckpointError(f"{path} is not a checkpoint of {label}: {clash}; edgepose models lists the networks")
+        family = recognize(state)
+        looks = f"it looks like {family}" if family else "edgepose models lists the networks"
+        raise CheckpointError(f"{path} is not a checkpoint of {label}: {clash}; {looks}")
     network.load_state_dict(state, strict=False)  # strict but for the counters
+
+
+def fits(network: nn.Module, state: StateDict) -> bool:
+    """Whether the state dict has the network's keys and shapes."""
+    return not _clash(network, state)
 
 
 def _clash(network: nn.Module, state: StateDict) -> str:

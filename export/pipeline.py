@@ -15,7 +15,7 @@ from torch import nn
 
 from edgepose.backends import load_backend
 from edgepose.errors import CheckpointError
-from edgepose.export.checkpoint import load_into, read_checkpoint
+from edgepose.export.checkpoint import StateDict, fits, load_into, read_checkpoint
 from edgepose.export.download import cache_folder, fetch
 from edgepose.export.precision import to_fp16
 from edgepose.export.simplify import simplify
@@ -83,6 +83,7 @@ def export_model(
     style: str | None = None,
     color: str | None = None,
     decoder: str | None = None,
+    alignment: str | None = None,
     report: Report = lambda step: None,
 ) -> Exported:
     """Build the network, load its weights, and write `NAME.onnx` and `NAME.fp16.onnx` with their passports.
@@ -90,9 +91,12 @@ def export_model(
     Args:
         model: from `zoo.find_model`.
         weights: "auto" (the published or embedded checkpoint), "random" (for timing), or a checkpoint's path.
-        style: one of the model's styles; None means "caffe" if the checkpoint's file name says so, else the first.
+        style: one of the model's styles; None means "caffe" if the checkpoint's file name says so, else the first
+            that the checkpoint fits.
         color: "rgb" or "bgr"; None means what the checkpoint's origin was trained with.
         decoder: how to read the heat maps; None means the model's, and "dark" for a file whose name says so.
+        alignment: "darkpose" for weights of DarkPose's own training, which also has no flip shift; None means the
+            model's.
         report: called with each step's name as it starts.
 
     Raises:
@@ -101,18 +105,20 @@ def export_model(
     """
     path = _weights_path(model, weights)
     file_name = path.name.lower() if path else ""
-    style = style or ("caffe" if "caffe" in file_name and "caffe" in model.styles else model.styles[0])
-    if style not in model.styles:
+    if style not in (None, *model.styles):
         raise ValueError(f"{model.label} has no {style} style; it has: {', '.join(model.styles)}")
-    network = model.build(style)
     spec = model.spec
     if path is None:
+        style = style or model.styles[0]
+        network = model.build(style)
         report("making random weights, for timing only")
         randomize(network, spec)
         loaded = Weights("random")
     else:
         report(f"loading {path.name}")
         state, origin = read_checkpoint(path)
+        style = style or _style_of(model, state, file_name)
+        network = model.build(style)
         load_into(network, state, path=path, label=model.label)
         spec = replace(spec, **model.recipes.get(origin, {}))
         source = model.published.url if weights == "auto" and model.published else path.name
@@ -120,7 +126,9 @@ def export_model(
         loaded = Weights(source + asked, sha256_of(path))
     if decoder is None and "dark" in file_name:
         decoder = "dark"
+    spec = replace(spec, **model.recipes.get(style, {}))
     spec = replace(spec, color_order=color or spec.color_order, decoder=decoder or spec.decoder)
+    spec = _aligned(spec, alignment or spec.alignment)
     spec = replace(spec, name=_file_stem(model, spec, style))
 
     report("tracing the network")
@@ -187,7 +195,7 @@ def randomize(network: nn.Module, spec: ModelSpec) -> None:
                 module.reset_parameters()
             if isinstance(module, nn.BatchNorm2d):
                 module.momentum = 1.0  # the statistics become those of the next batch
-        small = replace(spec, input_hw=(64, 64))
+        small = replace(spec, input_hw=(128, 128))  # the deepest network halves seven times
         network.double().train()(torch.from_numpy(sample_crops(small)).double())
         network.float().eval()
 
@@ -202,10 +210,32 @@ def _weights_path(model: Model, weights: str) -> Path | None:
         return model.embedded
     if model.published is None:
         raise CheckpointError(
-            f"nobody published weights for {model.label}: give a checkpoint with --weights FILE, "
+            f"there is no address to fetch weights for {model.label} from: give a checkpoint with --weights FILE, "
             f"or use --weights random, which is for timing only"
         )
     return fetch(model.published.url, model.published.sha256_prefix, cache_folder())
+
+
+def _style_of(model: Model, state: StateDict, file_name: str) -> str:
+    """The style that a checkpoint's file name or keys tell; where they do not, the model's default."""
+    if "caffe" in file_name and "caffe" in model.styles:
+        return "caffe"
+    for style in model.styles[1:]:
+        with torch.device("meta"):  # shapes only
+            first, other = model.build(model.styles[0]), model.build(style)
+        if fits(other, state) and not fits(first, state):
+            return style
+    return model.styles[0]
+
+
+def _aligned(spec: ModelSpec, alignment: str) -> ModelSpec:
+    """The spec with another alignment, and with what goes along with it in the training that has it."""
+    if alignment == spec.alignment:
+        return spec
+    if alignment != "darkpose" or spec.alignment != "corner":
+        raise ValueError(f"{spec.name} with the {spec.decoder} decoder has {spec.alignment} alignment, not {alignment}")
+    blur = 17 if spec.input_hw[0] == 384 else spec.blur_kernel  # DarkPose's configurations for its larger input
+    return replace(spec, alignment=alignment, flip_shift=0, blur_kernel=blur)
 
 
 def _file_stem(model: Model, spec: ModelSpec, style: str) -> str:
@@ -214,6 +244,7 @@ def _file_stem(model: Model, spec: ModelSpec, style: str) -> str:
         return model.name
     size = f"{spec.input_hw[0]}x{spec.input_hw[1]}"
     unusual = [spec.decoder] * (spec.decoder != "quarter") + [style] * (style != model.styles[0])
+    unusual += ["darkpose"] * (spec.alignment == "darkpose")
     return "_".join([model.name, model.dataset, size, *unusual])
 
 

@@ -117,7 +117,7 @@ def find_model(
     ]
     if not fitting:
         known = ", ".join(dict.fromkeys(model.label.removeprefix(f"{model.name} ") for model in named))
-        asked = " ".join([dataset] * bool(dataset) + (["{}x{}".format(*input_hw)] if input_hw else []))
+        asked = " ".join(([dataset] if dataset else []) + (["{}x{}".format(*input_hw)] if input_hw else []))
         raise ValueError(f"{name} has no {asked} form; it has: {known}")
     if decoder is None:
         return fitting[0]

@@ -18,7 +18,10 @@ def _input_hw(context: click.Context, parameter: click.Parameter, value: str | N
 
 
 @click.command("export")
-@click.option("--model", required=True, help="A name from `edgepose models`, such as simplebaseline.")
+@click.option(
+    "--model",
+    help="A name from `edgepose models`, such as simplebaseline.  [default: what --weights FILE is recognised as]",
+)
 @click.option(
     "--weights",
     default="auto",
@@ -32,13 +35,14 @@ def _input_hw(context: click.Context, parameter: click.Parameter, value: str | N
     "--decoder",
     type=click.Choice(("argmax", "quarter", "dark", "udp", "udp-combined")),
     help="How its heat maps are read; with auto, also which checkpoint is fetched.  "
-    "[default: dark for a FILE whose name says so, else quarter]",
+    "[default: dark or udp for a FILE whose name says so, else quarter]",
 )
 @click.option(
     "--style",
-    type=click.Choice(("pytorch", "caffe")),
-    help="Where a bottleneck of ResNet-50 and deeper has its stride, which a checkpoint does not tell.  "
-    "[default: caffe for a FILE whose name says so, else pytorch]",
+    type=click.Choice(("pytorch", "caffe", "bearpaw", "princeton")),
+    help="SimpleBaseline: where a bottleneck of ResNet-50 and deeper has its stride, which a checkpoint does not "
+    "tell; Stacked Hourglass: whose form, which a checkpoint tells.  "
+    "[default: caffe for a FILE whose name says so, else what FILE fits, else the first]",
 )
 @click.option(
     "--color",
@@ -47,16 +51,23 @@ def _input_hw(context: click.Context, parameter: click.Parameter, value: str | N
     "[default: by the checkpoint's names; Microsoft's and leoxiaobin's pose_resnet: bgr, mmpose's: rgb]",
 )
 @click.option(
+    "--alignment",
+    type=click.Choice(("corner", "darkpose")),
+    help="darkpose: for checkpoints of DarkPose's own training, which lays pixels differently.  "
+    "[default: what the network is known for]",
+)
+@click.option(
     "-o", "--output-dir", type=click.Path(path_type=Path, file_okay=False), default=".", help="Default: this folder."
 )
 def command(
-    model: str,
+    model: str | None,
     weights: str,
     input_hw: tuple[int, int] | None,
     dataset: str | None,
     decoder: str | None,
     style: str | None,
     color: str | None,
+    alignment: str | None,
     output_dir: Path,
 ) -> None:
     """Turn a network and its weights into NAME.onnx and NAME.fp16.onnx, and check that they compute the same.
@@ -66,17 +77,29 @@ def command(
     from edgepose.export import require_workstation
 
     require_workstation()
+    from edgepose.export.identify import decoder_in_name, identify
     from edgepose.export.pipeline import export_model
     from edgepose.export.zoo import find_model
 
     try:
+        if model:
+            if weights not in ("auto", "random"):
+                decoder = decoder or decoder_in_name(Path(weights).name)
+            chosen = find_model(model, dataset=dataset, input_hw=input_hw, decoder=decoder)
+        elif weights in ("auto", "random"):
+            raise click.UsageError(f"--weights {weights} needs a --model: edgepose models lists them")
+        else:
+            identified = identify(Path(weights), dataset=dataset, input_hw=input_hw, decoder=decoder)
+            click.echo(f"took {weights} for {identified}")
+            chosen, decoder = identified.model, identified.model.spec.decoder
         exported = export_model(
-            find_model(model, dataset=dataset, input_hw=input_hw, decoder=decoder),
+            chosen,
             output_dir,
             weights=weights,
             style=style,
             color=color,
             decoder=decoder,
+            alignment=alignment,
             report=lambda step: click.echo(step, err=True),
         )
     except ValueError as error:

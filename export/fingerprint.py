@@ -1,0 +1,84 @@
+"""Which network a state dict is of, read from its keys and shapes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+
+State = Mapping[str, torch.Tensor]
+
+_RESNETS: dict[tuple[tuple[int, ...], bool], int] = {  # blocks per stage, with bottlenecks or not -> depth
+    ((2, 2, 2, 2), False): 18,
+    ((3, 4, 6, 3), False): 34,
+    ((3, 4, 6, 3), True): 50,
+    ((3, 4, 23, 3), True): 101,
+    ((3, 8, 36, 3), True): 152,
+}
+_PUBLISHED_STEM = 64  # channels of every published ResNet's first convolution
+
+
+@dataclass(frozen=True)
+class Family:
+    """What the keys tell.
+
+    Attributes:
+        name: as the zoo would call it, though the zoo need not have it.
+        channels: of the output.
+    """
+
+    name: str
+    channels: int
+
+    def __str__(self) -> str:
+        return f"{self.name} with {self.channels} output channels"
+
+
+def recognize(state: State) -> Family | None:
+    """The family of a state dict with the names that `read_checkpoint` gives; None if it is of none.
+
+    The counts of blocks and stacks are read, the shapes in between are not: `load_into` compares those.
+    """
+    for key, head, name in _FINGERPRINTS:
+        if key in state and head in state:
+            return Family(name(state), int(state[head].shape[0]))
+    return None
+
+
+def _hrnet(state: State) -> str:
+    width = state["transition1.0.0.weight"].shape[0] if "transition1.0.0.weight" in state else "?"
+    return f"hrnet_w{width}"
+
+
+def _simple_baseline(state: State) -> str:
+    if "conv1.weight" in state and state["conv1.weight"].shape[0] < _PUBLISHED_STEM:
+        return "simplebaseline_tiny"
+    blocks = tuple(_count(state, f"layer{stage}") for stage in (1, 2, 3, 4))
+    return f"simplebaseline_resnet{_RESNETS.get((blocks, 'layer1.0.conv3.weight' in state), '?')}"
+
+
+def _hourglass(state: State) -> str:
+    stacks = _count(state, "hourglass_modules")
+    return "hourglass52" if stacks == 1 else f"hourglass{52 * stacks}"
+
+
+def _stacked_hourglass(prefix: str) -> Callable[[State], str]:
+    return lambda state: f"stacked_hourglass_{_count(state, prefix)}"
+
+
+def _count(state: State, prefix: str) -> int:
+    """How many numbered parts there are behind a prefix."""
+    parts = (re.match(rf"{re.escape(prefix)}\.(\d+)\.", key) for key in state)
+    return len({part[1] for part in parts if part})
+
+
+_FINGERPRINTS: tuple[tuple[str, str, Callable[[State], str]], ...] = (  # a key no other family has, head, name
+    ("stage4.2.fuse_layers.0.3.0.weight", "final_layer.weight", _hrnet),
+    ("deconv_layers.0.weight", "final_layer.weight", _simple_baseline),
+    ("cpm_stages.0.model.0.conv.weight", "out_convs.0.1.conv.weight", lambda state: "cpm"),
+    ("hourglass_modules.0.up1.0.conv1.weight", "multi_final_layers.0.weight", _hourglass),
+    ("hg.0.hg.0.3.0.conv1.weight", "score.0.weight", _stacked_hourglass("hg")),
+    ("hgs.0.0.up1.conv1.conv.weight", "outs.0.conv.weight", _stacked_hourglass("hgs")),
+)

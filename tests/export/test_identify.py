@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from edgepose.cli import main
+from edgepose.errors import CheckpointError
+from edgepose.export import identify as identify_module
+from edgepose.export.checkpoint import read_checkpoint
+from edgepose.export.fingerprint import recognize
+from edgepose.export.identify import identify
+from edgepose.export.zoo import models
+from edgepose.files import sha256_of
+
+NETWORKS = {  # name, channels, style -> what it is recognised as
+    f"{model.name} {model.spec.output_channels} {style}": (model, style)
+    for model in models()
+    for style in model.styles
+    if model.name != "simplebaseline_tiny"
+}
+
+
+def write_checkpoint(
+    path: Path, name: str, *, channels: int = 17, wrap: str = "", head: str = "", meta: str = ""
+) -> Path:
+    """A checkpoint with the right keys and one value in place of each tensor's own, which `identify` does not read."""
+    model = next(m for m in models() if m.name == name and m.spec.output_channels == channels)
+    with torch.device("meta"):
+        state = model.build(model.styles[0]).state_dict()
+    heads = ("final_layer", "deconv_layers", "multi_final_layers")
+    stored = {
+        f"{wrap and (head if key.startswith(heads) else wrap)}{key}": torch.zeros(()).expand(tensor.shape[:2])
+        for key, tensor in state.items()
+    }
+    torch.save({"meta": {f"{meta}_version": "1"}, "state_dict": stored} if meta else stored, path)
+    return path
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_every_network_of_the_zoo_is_recognised_by_its_keys(network):
+    model, style = NETWORKS[network]
+    with torch.device("meta"):
+        state = model.build(style).state_dict()
+
+    family = recognize(state)
+
+    assert (family.name, family.channels) == (model.name, model.spec.output_channels)
+
+
+@pytest.mark.parametrize(
+    ("name", "channels", "file", "options", "found"),
+    [
+        ("simplebaseline_resnet50", 17, "pose_resnet_50_256x192.pth.tar", {}, ("coco", (256, 192), "quarter")),
+        ("simplebaseline_resnet101", 16, "any.pth", {}, ("mpii", (256, 256), "quarter")),
+        ("simplebaseline_resnet50", 17, "res50_coco_384x288_dark.pth", {}, ("coco", (384, 288), "dark")),
+        ("hrnet_w32", 17, "w32_256x192_udp.pth", {}, ("coco", (256, 192), "udp")),
+        ("hrnet_w48", 17, "w48.pth", {"input_hw": (384, 288), "decoder": "dark"}, ("coco", (384, 288), "dark")),
+        ("hrnet_w32", 51, "regress_256x192.pth", {}, ("coco", (256, 192), "udp-combined")),
+        ("hrnet_w32", 16, "any.pth", {"decoder": "quarter"}, ("mpii", (256, 256), "quarter")),
+        ("cpm", 16, "any.pth", {}, ("mpii", (368, 368), "quarter")),
+        ("cpm", 17, "cpm_384x288.pth", {}, ("coco", (384, 288), "quarter")),
+        ("hourglass52", 17, "any.pth", {"input_hw": (256, 256)}, ("coco", (256, 256), "quarter")),
+        ("stacked_hourglass_8", 16, "any.pth", {}, ("mpii", (256, 256), "quarter")),
+    ],
+)
+def test_the_keys_the_name_and_the_options_together_identify_a_checkpoint(
+    name, channels, file, options, found, tmp_path
+):
+    path = write_checkpoint(tmp_path / file, name, channels=channels)
+
+    model = identify(path, **options).model
+
+    assert model.name == name
+    assert (model.dataset, model.spec.input_hw, model.spec.decoder) == found
+
+
+def test_mmposes_names_are_recognised_as_well(tmp_path):
+    for wrap, head, meta in (("backbone.", "head.", "mmengine"), ("backbone.", "keypoint_head.", "mmcv")):
+        path = write_checkpoint(tmp_path / "udp_384x288.pth", "hrnet_w48", wrap=wrap, head=head, meta=meta)
+
+        assert identify(path).model.label == "hrnet_w48 coco 384x288"
+
+
+@pytest.mark.parametrize(
+    ("file", "options", "question"),
+    [
+        ("pose_hrnet_w32_256x192.pth", {}, "how it was trained: give --decoder quarter or dark or udp"),
+        ("pose_hrnet_w32_256x192.pth", {}, "--decoder dark --alignment darkpose"),
+        ("mine.pth", {"decoder": "udp"}, "its input size: give --input 256x192 or 384x288"),
+        ("mine.pth", {}, "--input 256x192 or 384x288; nor how it was trained"),
+    ],
+)
+def test_what_a_checkpoint_does_not_tell_is_asked_for(file, options, question, tmp_path):
+    path = write_checkpoint(tmp_path / file, "hrnet_w32")
+
+    with pytest.raises(CheckpointError, match=question):
+        identify(path, **options)
+
+
+def test_a_published_file_tells_everything_by_its_hash(tmp_path, monkeypatch):
+    path = write_checkpoint(tmp_path / "renamed.pth", "hrnet_w32")
+    listed = models()
+    known = tuple(
+        replace(model, published=replace(model.published, sha256_prefix=sha256_of(path)[:8]))
+        if (model.name, model.spec.input_hw, model.spec.decoder) == ("hrnet_w32", (384, 288), "udp")
+        else model
+        for model in listed
+    )
+    monkeypatch.setattr(identify_module, "models", lambda: known)
+
+    identified = identify(path)
+
+    assert (identified.model.spec.input_hw, identified.model.spec.decoder) == ((384, 288), "udp")
+    assert "published" in identified.evidence
+
+
+def test_an_earlier_publication_is_known_by_its_hash(tmp_path, monkeypatch):
+    path = write_checkpoint(tmp_path / "renamed.pth", "hrnet_w32")
+    monkeypatch.setattr(identify_module, "sha256_of", lambda path: "e97c1a0f" + 56 * "0")
+
+    model = identify(path).model
+
+    assert (model.spec.input_hw, model.spec.decoder) == ((384, 288), "udp")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dataset": "mpii"}, "17 output channels, but hrnet_w32 is exported for: .*mpii 256x256 with 16 channels"),
+        ({"input_hw": (320, 320)}, "but hrnet_w32 is exported for: coco 256x192"),
+        ({"decoder": "udp-combined"}, "not for the udp-combined decoder"),
+    ],
+)
+def test_options_that_contradict_the_checkpoint_are_refused(options, message, tmp_path):
+    path = write_checkpoint(tmp_path / "w32_256x192.pth", "hrnet_w32")
+
+    with pytest.raises(CheckpointError, match=message):
+        identify(path, **options)
+
+
+def test_a_bottom_up_checkpoint_is_told_by_its_channels(tmp_path):
+    path = write_checkpoint(tmp_path / "w32.pth", "hrnet_w32")
+    state, _ = read_checkpoint(path)
+    state["final_layer.weight"] = torch.zeros(34, 32)
+    torch.save(state, path)
+
+    with pytest.raises(CheckpointError, match="hrnet_w32 with 34 output channels, but hrnet_w32 is exported for"):
+        identify(path)
+
+
+def test_a_network_of_another_kind_is_refused(tmp_path):
+    torch.save({"features.0.weight": torch.zeros(3)}, tmp_path / "vgg.pth")
+
+    with pytest.raises(CheckpointError, match=r"no network that edgepose knows: its 1 keys begin with features\.0"):
+        identify(tmp_path / "vgg.pth")
+
+
+def test_the_command_says_what_is_missing_in_one_line(tmp_path):
+    path = write_checkpoint(tmp_path / "pose_hrnet_w32_256x192.pth", "hrnet_w32")
+
+    refused = CliRunner().invoke(main, ["export", "--weights", str(path), "-o", str(tmp_path)])
+    unnamed = CliRunner().invoke(main, ["export", "-o", str(tmp_path)])
+
+    assert refused.exit_code == 1
+    assert "give --decoder quarter or dark or udp" in refused.output
+    assert refused.output.count("\n") == 1
+    assert unnamed.exit_code == 2
+    assert "--model" in unnamed.output
