@@ -92,7 +92,7 @@ def read_annotations(path: Path) -> Annotations:
                 raise ValueError(f"annotation {annotation.get('id')} is of image {annotation['image_id']}, not listed")
             by_image[annotation["image_id"]].append(annotation)
         images = tuple(_image(image, by_image[int(image["id"])], lists, names) for image in data["images"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise InputError(
             f"{path}: not COCO key-point annotations ({reason}); wanted: images, categories with keypoints, "
@@ -139,7 +139,7 @@ def _image(
         file_name=str(image["file_name"]),
         size_wh=(int(image["width"]), int(image["height"])) if "width" in image and "height" in image else None,
         boxes_xywh=boxes,
-        areas=np.array([float(annotation["area"]) for annotation in annotations]),
+        areas=np.array([_numbers(annotation, "area", 1)[0] for annotation in annotations]),
         crowd=np.array([bool(annotation.get("iscrowd", 0)) for annotation in annotations], dtype=bool),
         keypoints=keypoints,
         head_sizes=heads,
@@ -164,6 +164,6 @@ def _read_keypoints(
 
 def _numbers(annotation: Mapping[str, Any], key: str, count: int) -> np.ndarray:
     values = np.array(annotation[key], dtype=np.float64)
-    if values.shape != (count,) or not np.isfinite(values).all():
-        raise ValueError(f"{key} of annotation {annotation.get('id')} must be {count} finite numbers")
-    return values
+    if values.size != count or values.ndim > 1 or not np.isfinite(values).all():
+        raise ValueError(f"{key} of annotation {annotation.get('id')} must be {count} finite number{'s' * (count > 1)}")
+    return values.reshape(count)
