@@ -65,7 +65,7 @@ def boxes_for_images(
     data = read_json(boxes_file)
     try:
         ids, boxes = _parse(data)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise InputError(
             f"{boxes_file}: not COCO annotations or detection results ({type(error).__name__}: {error})"
         ) from error
