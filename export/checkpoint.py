@@ -14,8 +14,9 @@ from torch import nn
 
 from edgepose.errors import CheckpointError
 from edgepose.export.fingerprint import recognize
+from edgepose.export.keras_weights import is_keras_file, read_keras_weights
 
-ORIGINS = ("original", "mmpose_v0", "mmpose_v1")
+ORIGINS = ("original", "mmpose_v0", "mmpose_v1", "keras")
 
 _WRAPPERS = ("module.", "model.")  # DataParallel, Lightning and the like; may be nested
 _COUNTER = ".num_batches_tracked"  # training's business; files before PyTorch 0.4.1 lack it
@@ -28,15 +29,17 @@ def read_checkpoint(path: Path) -> tuple[StateDict, str]:
 
     Known containers: a plain state dict, {'state_dict'}, {'meta', 'state_dict'}, training checkpoints
     {'epoch', 'model', 'state_dict', 'perf', 'optimizer'}, all with or without `module.` prefixes.
-    Nothing in the file is executed.
+    Keras's files go to `keras_weights`. Nothing in the file is executed.
 
     Returns:
         float32 tensors under the names the original implementation gave them, and one of `ORIGINS`: "original"
-        where the file already had those names, "mmpose_v0" and "mmpose_v1" where it had mmpose's.
+        where the file already had those names, "mmpose_v0" and "mmpose_v1" where it had mmpose's, "keras".
 
     Raises:
         CheckpointError: the file is missing or damaged, would run code, holds no state dict, or a value is NaN.
     """
+    if is_keras_file(path):
+        return read_keras_weights(path), "keras"
     content = _load(path)
     state = _find_state_dict(content, path)
     while prefix := next((prefix for prefix in _WRAPPERS if all(key.startswith(prefix) for key in state)), None):

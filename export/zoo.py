@@ -83,6 +83,7 @@ def models() -> tuple[Model, ...]:
     return (
         *_simple_baseline(),
         *_simple_baseline_tiny(),
+        _simple_baseline_keras(),
         *zoo_families.hrnet(),
         *zoo_families.cpm(),
         *zoo_families.hourglass52(),
@@ -233,6 +234,36 @@ def _simple_baseline_tiny() -> list[Model]:
             embedded=WEIGHTS / "simplebaseline_tiny.pth",
         )
     ]
+
+
+# How tf.keras.applications' preprocess_input prepares pixels, by its names for it; no weight
+# file tells which one its author used. Keras's own ImageNet weights are of "caffe".
+_KERAS_PIXELS: dict[str, dict[str, Any]] = {
+    "torch": {},  # RGB with ImageNet's mean and standard deviation, as SimpleBaseline has it
+    "caffe": {"color_order": "bgr", "mean": (103.939, 116.779, 123.68), "std": (1.0, 1.0, 1.0)},
+    "tf": {"mean": (127.5, 127.5, 127.5), "std": (127.5, 127.5, 127.5)},  # RGB from -1 to 1
+}
+
+
+def _simple_baseline_keras() -> Model:
+    """SimpleBaseline as written with Keras, for people's own weights: there is no file to fetch."""
+    spec = ModelSpec("simplebaseline_keras", (256, 192), (64, 48))
+
+    def build(style: str) -> nn.Module:
+        from edgepose.export.networks.keras_simple_baseline import KerasSimpleBaseline  # torch: as below
+
+        return KerasSimpleBaseline(spec.num_keypoints)
+
+    return Model(
+        name=spec.name,
+        dataset="coco",
+        spec=spec,
+        build=build,
+        gflops=10.40,
+        params=34_027_025,
+        styles=tuple(_KERAS_PIXELS),
+        recipes=_KERAS_PIXELS,
+    )
 
 
 def _build_simple_baseline(depth: int, num_keypoints: int, **options: Any) -> nn.Module:

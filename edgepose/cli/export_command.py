@@ -27,7 +27,8 @@ def _input_hw(context: click.Context, parameter: click.Parameter, value: str | N
     default="auto",
     show_default=True,
     metavar="auto|random|FILE",
-    help="auto: the published checkpoint, fetched once into a cache ($EDGEPOSE_CACHE); random: for timing only.",
+    help="auto: the published checkpoint, fetched once into a cache ($EDGEPOSE_CACHE); random: for timing only; FILE: "
+    "a PyTorch checkpoint, or Keras's .h5, .weights.h5 or .npz for simplebaseline_keras.",
 )
 @click.option("--input", "input_hw", callback=_input_hw, metavar="HxW", help="Input size.  [default: the smallest]")
 @click.option("--dataset", help="What it was trained on: coco or mpii.  [default: coco]")
@@ -39,9 +40,11 @@ def _input_hw(context: click.Context, parameter: click.Parameter, value: str | N
 )
 @click.option(
     "--style",
-    type=click.Choice(("pytorch", "caffe", "bearpaw", "princeton")),
+    type=click.Choice(("pytorch", "caffe", "bearpaw", "princeton", "torch", "tf")),
     help="SimpleBaseline: where a bottleneck of ResNet-50 and deeper has its stride, which a checkpoint does not "
-    "tell; Stacked Hourglass: whose form, which a checkpoint tells.  "
+    "tell; Stacked Hourglass: whose form, which a checkpoint tells; "
+    "simplebaseline_keras: the preprocess_input mode it was trained with, torch (ImageNet mean and deviation), caffe "
+    "or tf, which a weight file does not tell.  "
     "[default: caffe for a FILE whose name says so, else what FILE fits, else the first]",
 )
 @click.option(

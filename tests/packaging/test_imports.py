@@ -25,6 +25,7 @@ DOORS = {
     "tensorrt_rtx": ("edgepose/backends/trt.py", "edgepose/build.py"),
     "pycuda": ("edgepose/cuda/",),
     "torch": ("export/",),
+    "h5py": ("export/keras_weights.py",),
     "onnx": ("export/", "calibration/"),
     "onnxsim": ("export/", "calibration/"),
     "onnxscript": ("export/", "calibration/"),
