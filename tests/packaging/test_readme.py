@@ -90,9 +90,10 @@ def table_of_models() -> str:
         inputs = list(dict.fromkeys("{}x{}".format(*model.spec.input_hw) for model in entries))
         published = []
         for decoder in dict.fromkeys(model.spec.decoder for model in entries):
-            found = [f"{m.published.accuracy:.3f}" for m in entries if m.spec.decoder == decoder and m.published]
-            label = "" if decoder == "quarter" else f"{decoder.upper()} "
-            published += [label + ", ".join(found)] * bool(found)
+            of_decoder = [model.published for model in entries if model.spec.decoder == decoder]
+            if any(of_decoder):
+                label = "" if decoder == "quarter" else f"{decoder.upper()} "
+                published.append(label + ", ".join(f"{p.accuracy:.3f}" if p else "-" for p in of_decoder))
         accuracy = "; ".join(published) or ("embedded" if entries[0].embedded else "-")
         millions = f"{entries[0].params / 1e6:.1f} M"
         rows.append(f"| `{name}` | {dataset or '-'} | {', '.join(inputs)} | {millions} | {accuracy} |\n")
