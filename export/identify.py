@@ -93,7 +93,9 @@ def identify(
         decoder = decoder or published.spec.decoder
         entries, evidence = [published], ["a published file, known by its sha256"]
     else:
+        given = input_hw or decoder or dataset
         entries, decoder, evidence = _narrow(path, family, entries, decoder, dark_moves=origin == "original")
+        evidence += ["the rest as given"] if given else []
     only = entries[0]
     model = find_model(only.name, dataset=only.dataset or None, input_hw=only.spec.input_hw, decoder=decoder)
     if model.spec.output_channels != family.channels:

@@ -118,6 +118,8 @@ def export_model(
         report(f"loading {path.name}")
         state, origin = read_checkpoint(path)
         style = style or _style_of(model, state, file_name)
+        if len(model.styles) > 1:
+            report(f"building it in {style} style")
         network = model.build(style)
         load_into(network, state, path=path, label=model.label)
         spec = replace(spec, **model.recipes.get(origin, {}))
