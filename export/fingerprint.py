@@ -53,10 +53,10 @@ def _hrnet(state: State) -> str:
 
 
 def _simple_baseline(state: State) -> str:
-    if "conv1.weight" in state and state["conv1.weight"].shape[0] < _PUBLISHED_STEM:
-        return "simplebaseline_tiny"
     if "deconv_layers.0.bias" in state:
         return "simplebaseline_keras"
+    if "conv1.weight" in state and state["conv1.weight"].shape[0] < _PUBLISHED_STEM:
+        return "simplebaseline_tiny"
     blocks = tuple(_count(state, f"layer{stage}") for stage in (1, 2, 3, 4))
     return f"simplebaseline_resnet{_RESNETS.get((blocks, 'layer1.0.conv3.weight' in state), '?')}"
 
