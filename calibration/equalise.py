@@ -10,17 +10,16 @@ small that no channel reaches the limit where it did not before, on the crops se
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import onnx
 
 from edgepose.calibration.prepare import arrays_of, attributes_of, copy_of, drop_unused, set_weights
-from edgepose.calibration.ranges import Probe
+from edgepose.calibration.statistics import ChannelStatistics
 
 COMMUTING = ("Relu", "LeakyRelu", "MaxPool", "AveragePool", "GlobalAveragePool", "Add", "Clip")
 CONVOLUTIONS = ("Conv", "ConvTranspose")
-CROPS = 128  # at most so many are looked at; bounds memory
 USUAL_SHARE = 0.75  # of the crops, by the size of a channel's largest magnitude: the rest may be anything
 STRENGTH = 0.75  # 1 makes all channels alike, at the cost of weights that are less so
 LARGEST_FACTOR = 64.0
@@ -73,28 +72,18 @@ def _commutes(node: onnx.NodeProto, num_data: int, arrays: Mapping[str, np.ndarr
     return node.op_type in COMMUTING and num_data == 1
 
 
-def find_factors(model: onnx.ModelProto, crops: Iterable[np.ndarray]) -> dict[str, np.ndarray]:
-    """The factor of each channel (C,) of each tensor in the groups, from at most 128 crops (1, 3, H, W).
+def find_factors(model: onnx.ModelProto, statistics: Mapping[str, ChannelStatistics]) -> dict[str, np.ndarray]:
+    """The factor of each channel (C,) of each tensor in the groups.
 
     Args:
-        model: with BatchNorm folded, before deconvolutions are rewritten.
+        model: folded, before deconvolutions are rewritten.
+        statistics: of this model.
     """
-    groups = channel_groups(model)
-    read = {node.input[0] for node in model.graph.node if node.op_type in CONVOLUTIONS}
-    read |= {name for node in model.graph.node if node.op_type == "Add" for name in node.input}
-    quantised = {names: [name for name in names if name in read] for names in groups}
-    probe = Probe(model, [name for names in quantised.values() for name in names])
-    seen: dict[str, list[np.ndarray]] = {name: [] for name in probe.tensors}
-    for _, crop in zip(range(CROPS), crops, strict=False):
-        values = probe.run(crop)
-        for name, sizes in seen.items():
-            sizes.append(np.abs(values[name]).max(axis=(0, 2, 3)))
     factors: dict[str, np.ndarray] = {}
-    for names, limit in groups.items():
-        sizes = [np.stack(seen[name]) for name in quantised[names]]  # (crops, C) each
+    for names, limit in channel_groups(model).items():
+        sizes = [statistics[name].largest for name in names if name in statistics]
         if sizes and len({size.shape for size in sizes}) == 1:
-            largest = np.max(sizes, axis=0)
-            factors |= dict.fromkeys(names, _factors_of(largest, limit))
+            factors |= dict.fromkeys(names, _factors_of(np.max(sizes, axis=0), limit))
     return factors
 
 

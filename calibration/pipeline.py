@@ -17,11 +17,13 @@ import numpy as np
 import onnx
 
 from edgepose.backends import load_backend
+from edgepose.calibration.biases import correct_biases
 from edgepose.calibration.dataset import CalibrationImage, CalibrationSet, crops_of, read_calibration_set
-from edgepose.calibration.equalise import CROPS, find_factors, scale_channels
+from edgepose.calibration.equalise import find_factors, scale_channels
 from edgepose.calibration.prepare import fold, without_deconvolutions
 from edgepose.calibration.qdq import insert_qdq, quantisable_layers, quantised_inputs
 from edgepose.calibration.ranges import find_ranges
+from edgepose.calibration.statistics import CROPS, channel_statistics
 from edgepose.calibration.table import CalibrationTable, table_path, usable_table, write_table
 from edgepose.decode import decode_heatmaps
 from edgepose.errors import CalibrationError, ModelFileError
@@ -134,7 +136,8 @@ def calibrate(
         write_table(path, table)
     prepared = _prepared(folded, table.factors)
     layers = [name for name in quantisable_layers(prepared) if name not in table.float_layers]
-    quantised = insert_qdq(prepared, table.ranges, layers)
+    means = {name: np.array(values) for name, values in table.means.items()}
+    quantised = insert_qdq(correct_biases(prepared, layers, means), table.ranges, layers)
     crops = next(crops_of(people.held_out, passport.spec))
     int8 = folder / f"{model_path.stem}.int8.onnx"
     with tempfile.TemporaryDirectory(prefix=".edgepose-", dir=folder) as temporary:
@@ -230,14 +233,22 @@ def _measure(
 ) -> CalibrationTable:
     count = sum(map(len, people.fitting))
     some = watch("comparing channels", crops_of(people.fitting, passport.spec), min(count, CROPS))
-    factors = {name: values.tolist() for name, values in find_factors(folded, some).items()}
+    statistics = channel_statistics(folded, some)
+    scales = find_factors(folded, statistics)
+    factors = {name: _short(values) for name, values in scales.items()}
+    means = {name: _short(np.median(seen.mean, axis=0) * scales.get(name, 1.0)) for name, seen in statistics.items()}
     prepared = _prepared(folded, factors)
     layers = quantisable_layers(prepared)
     if not layers:
         raise CalibrationError("this network has no convolution with constant weights before its head; nothing to do")
     crops = watch("finding ranges", crops_of(people.fitting, passport.spec), count)
     ranges = find_ranges(prepared, crops, list(quantised_inputs(prepared, layers)), method)
-    return CalibrationTable(made_from, ranges, factors, [])
+    return CalibrationTable(made_from, ranges, factors, means, [])
+
+
+def _short(values: np.ndarray) -> list[float]:
+    """Numbers of six digits: the table is read by people too."""
+    return [float(f"{value:.6g}") for value in values]
 
 
 def _shift(

@@ -123,7 +123,7 @@ def insert_qdq(model: onnx.ModelProto, ranges: Mapping[str, float], layers: Coll
 def _quantise_weight(graph: onnx.GraphProto, conv: onnx.NodeProto, weight: np.ndarray) -> onnx.NodeProto:
     name = f"{conv.output[0]}.weight"
     steps = weight_steps(weight)
-    values = np.clip(np.rint(weight / steps.reshape(-1, 1, 1, 1)), -LEVELS, LEVELS).astype(np.int8)
+    values = _levels(weight, steps)
     for suffix, array in (("int8", values), ("step", steps), ("zero", np.zeros(len(steps), np.int8))):
         graph.initializer.append(numpy_helper.from_array(array, f"{name}.{suffix}"))
     conv.input[1] = f"{name}.dq"
@@ -134,6 +134,16 @@ def _quantise_weight(graph: onnx.GraphProto, conv: onnx.NodeProto, weight: np.nd
 def weight_steps(weight: np.ndarray) -> np.ndarray:
     """The step of each output channel of a (out, in, h, w) weight: its largest magnitude over 127."""
     return as_step(np.abs(weight).reshape(len(weight), -1).max(axis=1) / LEVELS)
+
+
+def rounded(weight: np.ndarray) -> np.ndarray:
+    """A (out, in, h, w) weight as INT8 will hold it, in float32."""
+    steps = weight_steps(weight)
+    return _levels(weight, steps) * steps.reshape(-1, 1, 1, 1)
+
+
+def _levels(weight: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    return np.clip(np.rint(weight / steps.reshape(-1, 1, 1, 1)), -LEVELS, LEVELS).astype(np.int8)
 
 
 def as_step(step: np.ndarray) -> np.ndarray:

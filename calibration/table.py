@@ -23,12 +23,14 @@ class CalibrationTable:
             The table is used again where all of it is the same, and never otherwise.
         ranges: tensor -> the magnitude that 127 stands for.
         factors: tensor -> what each of its channels is multiplied by before it is quantised.
+        means: tensor -> the usual mean of each of its channels, after that multiplication.
         float_layers: convolutions that stay in FP16 for accuracy.
     """
 
     made_from: dict[str, Any]
     ranges: dict[str, float]
     factors: dict[str, list[float]]
+    means: dict[str, list[float]]
     float_layers: list[str]
 
     def to_json(self) -> dict[str, Any]:
@@ -44,11 +46,16 @@ class CalibrationTable:
             return cls(
                 made_from=dict(data["made_from"]),
                 ranges={str(name): float(value) for name, value in data["ranges"].items()},
-                factors={str(name): [float(value) for value in values] for name, values in data["factors"].items()},
+                factors=_lists(data["factors"]),
+                means=_lists(data["means"]),
                 float_layers=[str(name) for name in data["float_layers"]],
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ModelFileError(f"a calibration table with wrong entries: {error}") from error
+
+
+def _lists(data: Mapping[str, Any]) -> dict[str, list[float]]:
+    return {str(name): [float(value) for value in values] for name, values in data.items()}
 
 
 def table_path(model: Path, folder: Path) -> Path:

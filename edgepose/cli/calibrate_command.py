@@ -27,7 +27,7 @@ import click
 @click.option(
     "--method",
     type=click.Choice(("minmax", "percentile", "entropy", "mse")),
-    default="percentile",
+    default="mse",
     show_default=True,
     help="How a range is taken from what was seen.",
 )

@@ -5,13 +5,18 @@ import pytest
 
 from edgepose.calibration.equalise import channel_groups, find_factors, scale_channels
 from edgepose.calibration.prepare import fold
+from edgepose.calibration.statistics import channel_statistics
 from tests.calibration.graphs import GraphMaker, mobile_network, pose_network, run, toy_crops
+
+
+def factors_on(folded, crops):
+    return find_factors(folded, channel_statistics(folded, [crop[None] for crop in crops]))
 
 
 @pytest.mark.parametrize("network", [pose_network, mobile_network])
 def test_scaled_channels_leave_the_heatmaps_as_they_were(network):
     folded, crops = fold(network()), toy_crops()
-    factors = find_factors(folded, [crop[None] for crop in crops])
+    factors = factors_on(folded, crops)
 
     scaled = scale_channels(folded, factors)
 
@@ -23,7 +28,7 @@ def test_scaled_channels_leave_the_heatmaps_as_they_were(network):
 @pytest.mark.parametrize("network", [pose_network, mobile_network])
 def test_each_tensor_is_multiplied_by_its_factors(network):
     folded, crops = fold(network()), toy_crops()
-    factors = find_factors(folded, [crop[None] for crop in crops])
+    factors = factors_on(folded, crops)
     names = list(factors)
 
     scaled = scale_channels(folded, factors)
@@ -37,7 +42,7 @@ def test_each_tensor_is_multiplied_by_its_factors(network):
 
 def test_channels_end_more_alike():
     folded, crops = fold(mobile_network()), toy_crops()
-    factors = find_factors(folded, [crop[None] for crop in crops])
+    factors = factors_on(folded, crops)
 
     def spread(model):
         (values,) = run(model, crops, ["expand_clip"])
@@ -50,7 +55,7 @@ def test_channels_end_more_alike():
 def test_tensors_that_are_added_share_their_factors():
     folded, crops = fold(pose_network()), toy_crops()
 
-    factors = find_factors(folded, [crop[None] for crop in crops])
+    factors = factors_on(folded, crops)
 
     np.testing.assert_array_equal(factors["second_bn"], factors["pool"])
     np.testing.assert_array_equal(factors["second_bn"], factors["sum_relu"])
@@ -74,7 +79,7 @@ def test_a_channel_that_is_always_zero_does_no_harm():
     g.conv(g.node("Relu", [x], "relu"), "heatmaps", (2, 4, 1, 1))
     folded = fold(g.model(["n", 3, 8, 8], "heatmaps"))
 
-    factors = find_factors(folded, [np.ones((1, 3, 8, 8), np.float32)])
+    factors = factors_on(folded, np.ones((1, 3, 8, 8), np.float32))
 
     assert all(np.isfinite(values).all() for values in factors.values())
     assert max(values.max() for values in factors.values()) <= 64
