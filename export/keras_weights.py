@@ -112,17 +112,22 @@ def _match(layers: Layers, path: Path) -> Iterator[tuple[str, str, Layer]]:
         if name not in in_trunk or not _kind(layer):
             head[_kind(layer)].append(name)
     missing = [name for name in trunk() if name not in in_trunk.values()]
-    complaints = [f"{len(missing)} layers of ResNet-50 missing (first: {missing[0]})"] if missing else []
-    for kind, count in _HEAD.items():
-        if len(head[kind]) != count:
-            found = f" (first: {head[kind][0]})" if head[kind] else ""
-            complaints.append(f"{len(head[kind])} {kind} behind it{found}, wanted {count}")
-    if head[""]:
-        complaints.append(f"{len(head[''])} layers of another kind (first: {head[''][0]})")
+    others = [name for names in head.values() for name in names]
+    complaints = []
+    if missing:
+        beside = f", {len(others)} unexpected (first: {others[0]})" if others else ""
+        complaints = [f"{len(missing)} layers of ResNet-50 missing (first: {missing[0]}){beside}"]
+    elif head[""]:
+        complaints = [f"{len(head[''])} layers of another kind (first: {head[''][0]})"]
+    else:
+        for kind, count in _HEAD.items():
+            if len(head[kind]) != count:
+                found = f" (first: {head[kind][0]})" if head[kind] else ""
+                complaints.append(f"{len(head[kind])} {kind} behind it{found}, wanted {count}")
     if complaints:
         raise CheckpointError(
             f"{path} is not a Keras SimpleBaseline, which is ResNet-50 of tf.keras.applications and a head of 3 "
-            f"Conv2DTranspose with BatchNormalization and a 1x1 Conv2D: {'; '.join(complaints)}"
+            f"Conv2DTranspose with BatchNormalization and a 1x1 Conv2D: {', '.join(complaints)}"
         )
     for name, keras_name in in_trunk.items():
         yield trunk()[keras_name], name, layers[name]
