@@ -1,0 +1,104 @@
+"""How a checkpoint's style and the options become the recipe in the passport."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from edgepose.errors import CheckpointError
+from edgepose.export.networks import hourglass52
+from edgepose.export.networks.hourglass52 import Hourglass52
+from edgepose.export.networks.simple_baseline import SimpleBaseline
+from edgepose.export.networks.stacked_hourglass import PrincetonHourglass
+from edgepose.export.pipeline import export_model, randomize
+from edgepose.export.zoo import Model, find_model
+from edgepose.passport import ModelSpec, read_passport
+from edgepose.skeletons import MPII16
+from tests.makers import TWO_POINTS
+
+
+def small_model(**recipe: object) -> Model:
+    """A SimpleBaseline of a few thousand weights, at DarkPose's larger input height."""
+    values = {"name": "small", "input_hw": (384, 32), "heatmap_hw": (96, 8), "skeleton": TWO_POINTS, **recipe}
+    spec = ModelSpec(**values)  # type: ignore[arg-type]
+
+    def build(style: str) -> SimpleBaseline:
+        return SimpleBaseline(18, spec.output_channels, planes=(4, 4, 4, 4), deconv_filters=4)
+
+    return Model("small", "coco", spec, build, gflops=0.1, params=1)
+
+
+@pytest.fixture
+def one_stack() -> Model:
+    """One hourglass in either form, at an input small enough for a test."""
+    model = find_model("stacked_hourglass_1")
+    return replace(model, spec=replace(model.spec, input_hw=(64, 64), heatmap_hw=(16, 16)))
+
+
+def test_the_checkpoint_decides_whose_hourglass_it_is(one_stack, tmp_path):
+    torch.manual_seed(0)
+    state = {f"model.module.{key}": value for key, value in PrincetonHourglass(1, len(MPII16)).state_dict().items()}
+    torch.save({"state_dict": state, "epoch": 1}, tmp_path / "checkpoint.pt")
+
+    exported = export_model(one_stack, tmp_path, weights=str(tmp_path / "checkpoint.pt"))
+
+    assert exported.fp32.name == "stacked_hourglass_1_mpii_64x64_princeton.onnx"
+    spec = read_passport(exported.fp32).spec
+    assert (spec.mean, spec.std) == ((0.0, 0.0, 0.0), (255.0, 255.0, 255.0))
+    assert (spec.alignment, spec.flip_shift) == ("half-pixel", 0)
+
+
+def test_the_form_that_is_asked_for_must_fit(one_stack, tmp_path):
+    torch.save(PrincetonHourglass(1, len(MPII16)).state_dict(), tmp_path / "checkpoint.pt")
+
+    with pytest.raises(CheckpointError, match="it looks like stacked_hourglass_1 with 16 output channels"):
+        export_model(one_stack, tmp_path, weights=str(tmp_path / "checkpoint.pt"), style="bearpaw")
+
+
+def test_weights_of_darkpose_bring_its_alignment_blur_and_flip(tmp_path):
+    exported = export_model(small_model(), tmp_path, weights="random", decoder="dark", alignment="darkpose")
+
+    assert exported.fp32.name == "small_coco_384x32_dark_darkpose.onnx"
+    assert (exported.spec.alignment, exported.spec.flip_shift, exported.spec.blur_kernel) == ("darkpose", 0, 17)
+
+
+@pytest.mark.parametrize("alignment", ["corner", "darkpose"])
+def test_an_alignment_that_contradicts_the_recipe_is_refused(alignment, tmp_path):
+    model = small_model(alignment="udp", decoder="udp", flip_shift=0)
+
+    with pytest.raises(ValueError, match=f"has udp alignment, not {alignment}"):
+        export_model(model, tmp_path, weights="random", alignment=alignment)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("origin", "decoder", "height", "guard", "blur"),
+    [
+        ("original", "quarter", 256, "joint", 11),
+        ("mmpose_v0", "dark", 256, "joint", 11),
+        ("mmpose_v0", "dark", 384, "joint", 17),
+        ("mmpose_v1", "dark", 384, "independent", 11),
+    ],
+)
+def test_each_publisher_has_a_recipe_of_its_own(origin, decoder, height, guard, blur):
+    model = find_model("hrnet_w32", input_hw=(height, height * 3 // 4), decoder=decoder)
+
+    spec = replace(model.spec, **model.recipes[origin])
+
+    assert (spec.quarter_guard, spec.blur_kernel, spec.color_order) == (guard, blur, "rgb")
+
+
+def test_random_weights_suit_the_network_that_halves_most_often(monkeypatch):
+    monkeypatch.setattr(hourglass52, "CHANNELS", (4, 4, 4, 4, 4, 4))
+    network = Hourglass52(2)
+
+    randomize(network, find_model("hourglass52").spec)
+
+    with torch.inference_mode():
+        heatmaps = np.asarray(network(torch.zeros(1, 3, 128, 256)))
+    assert heatmaps.shape == (1, 2, 32, 64)
+    assert np.isfinite(heatmaps).all()
