@@ -123,6 +123,8 @@ def calibrate(
         folded = fold(onnx.load(model_path))
     except Exception as error:  # protobuf's and onnx's own errors have no common base but this one
         raise ModelFileError(f"{model_path} cannot be read as ONNX ({error}): export it again") from error
+    if not quantisable_layers(without_deconvolutions(folded)):
+        raise CalibrationError(f"{model_path} has no convolution with constant weights before its head: nothing to do")
     people = read_calibration_set(
         images, boxes, limit=limit, seed=seed, watch=lambda items: watch("reading images", items, len(items))
     )
@@ -239,8 +241,6 @@ def _measure(
     means = {name: _short(np.median(seen.mean, axis=0) * scales.get(name, 1.0)) for name, seen in statistics.items()}
     prepared = _prepared(folded, factors)
     layers = quantisable_layers(prepared)
-    if not layers:
-        raise CalibrationError("this network has no convolution with constant weights before its head; nothing to do")
     crops = watch("finding ranges", crops_of(people.fitting, passport.spec), count)
     ranges = find_ranges(prepared, crops, list(quantised_inputs(prepared, layers)), method)
     return CalibrationTable(made_from, ranges, factors, means, [])

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edgepose.calibration.dataset import CalibrationSet, crops_of, read_calibration_set
+from edgepose.errors import CalibrationError, InputError
+from edgepose.geometry import Regions
+from edgepose.io.images import read_image
+from edgepose.preprocess import cut_out
+from tests.makers import make_spec, smooth_image
+
+
+def write_images(folder: Path, count: int) -> Path:
+    for seed in range(count):
+        cv2.imwrite(str(folder / f"{seed + 1:03}.png"), smooth_image(seed=seed))
+    return folder
+
+
+def write_boxes(path: Path, boxes: dict[int, list[list[float]]]) -> Path:
+    results = [
+        {"image_id": image_id, "category_id": 1, "bbox": box, "score": 1.0}
+        for image_id, rows in boxes.items()
+        for box in rows
+    ]
+    path.write_text(json.dumps(results))
+    return path
+
+
+def paths_of(people: CalibrationSet) -> list[str]:
+    return [image.path.name for image in (*people.fitting, *people.held_out)]
+
+
+def test_without_boxes_each_image_is_one_person(tmp_path):
+    people = read_calibration_set([write_images(tmp_path, 3)], None, limit=10, seed=0)
+
+    assert people.num_crops == 3
+    assert [image.boxes_xyxy.tolist() for image in people.fitting] == [[[0, 0, 160, 120]]] * 2
+
+
+def test_crops_are_those_that_infer_cuts(tmp_path):
+    spec = make_spec()
+    boxes = write_boxes(tmp_path / "boxes.json", {1: [[10, 5, 40, 80], [60, 20, 30, 50]]})
+    people = read_calibration_set([write_images(tmp_path, 1)], boxes, limit=10, seed=0)
+
+    crops = np.concatenate(list(crops_of(people.fitting, spec)))
+
+    wanted = np.array([[10, 5, 50, 85], [60, 20, 90, 70]], np.float32)
+    image = read_image(tmp_path / "001.png")
+    np.testing.assert_array_equal(crops, cut_out(image, Regions.around(wanted, spec), spec))
+
+
+def test_held_out_people_are_in_other_images(tmp_path):
+    people = read_calibration_set([write_images(tmp_path, 25)], None, limit=100, seed=0)
+
+    assert len(people.held_out) == 2  # one in ten
+    assert not {image.sha256 for image in people.fitting} & {image.sha256 for image in people.held_out}
+    assert people.num_crops == 25
+
+
+def test_one_person_is_enough(tmp_path):
+    people = read_calibration_set([write_images(tmp_path, 1)], None, limit=512, seed=0)
+
+    assert people.fitting == people.held_out
+    assert people.num_crops == 1
+
+
+def test_the_limit_counts_people_and_the_seed_says_which(tmp_path):
+    folder = write_images(tmp_path, 12)
+    boxes = write_boxes(tmp_path / "b.json", {i: [[10, 5, 40, 80], [60, 20, 30, 50]] for i in range(1, 13)})
+
+    first, again, other = (read_calibration_set([folder], boxes, limit=7, seed=seed) for seed in (0, 0, 1))
+
+    assert first.num_crops == other.num_crops == 7
+    assert paths_of(first) == paths_of(again) != paths_of(other)
+
+
+def test_unreadable_images_are_listed_and_the_others_used(tmp_path):
+    folder = write_images(tmp_path, 3)
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 and no more")
+    (folder / "empty.png").touch()
+
+    people = read_calibration_set([folder], None, limit=10, seed=0)
+
+    assert people.num_crops == 3
+    assert sorted(Path(line.split(":")[0]).name for line in people.unreadable) == ["broken.jpg", "empty.png"]
+
+
+def test_an_image_that_is_there_twice_counts_once(tmp_path):
+    folder = write_images(tmp_path, 2)
+    (folder / "copy.png").write_bytes((folder / "001.png").read_bytes())
+
+    assert read_calibration_set([folder], None, limit=10, seed=0).num_crops == 2
+
+
+def test_no_usable_person_is_an_error_that_says_what_was_found(tmp_path):
+    (tmp_path / "broken.jpg").write_bytes(b"nothing")
+
+    with pytest.raises(CalibrationError, match=r"no usable person in 1 images \(1 unreadable.*at least one"):
+        read_calibration_set([tmp_path], None, limit=10, seed=0)
+
+
+def test_boxes_without_area_are_no_people(tmp_path):
+    boxes = write_boxes(tmp_path / "b.json", {1: [[10, 5, 0, 80]]})
+
+    with pytest.raises(CalibrationError, match="check that the boxes belong to these images"):
+        read_calibration_set([write_images(tmp_path, 1)], boxes, limit=10, seed=0)
+
+
+def test_an_empty_folder_is_an_error(tmp_path):
+    with pytest.raises(InputError, match="no images"):
+        read_calibration_set([tmp_path], None, limit=10, seed=0)
