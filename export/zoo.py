@@ -215,7 +215,8 @@ def _simple_baseline_tiny() -> list[Model]:
         name="simplebaseline_tiny",
         input_hw=(data["input_hw"][0], data["input_hw"][1]),
         heatmap_hw=(data["heatmap_hw"][0], data["heatmap_hw"][1]),
-        decoder="dark",
+        decoder=data["decoder"],
+        blur_kernel=data["blur_kernel"],
     )
 
     def build(style: str) -> nn.Module:
