@@ -1,0 +1,70 @@
+"""Key points drawn on pictures."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from edgepose.estimator import Poses
+from edgepose.skeletons import Skeleton
+
+LEFT, RIGHT, MIDDLE = (255, 153, 51), (51, 187, 255), (90, 230, 90)  # RGB; the person's own left and right
+OUTLINE, BOX = (20, 20, 20), (255, 255, 255)
+FRACTION_BITS = 4  # cv2 draws at 1/16 px
+
+
+def draw_poses(image: np.ndarray, poses: Poses, skeleton: Skeleton, min_score: float = 0.3) -> np.ndarray:
+    """Draw limbs, key points and boxes; the person's left is orange, right is blue, the rest green.
+
+    Args:
+        image: (H, W, 3) uint8 RGB; left as it is.
+        poses: N people in it.
+        min_score: key points below are left out, and the limbs that end in them.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+    """
+    canvas = np.ascontiguousarray(image).copy()
+    sides = [_side(name) for name in skeleton.keypoints]
+    for xy, scores, box in zip(poses.xy, poses.scores, poses.boxes_xyxy, strict=True):
+        # points far outside, or not finite, would overflow cv2's integers
+        shown = (scores >= min_score) & (np.abs(xy) < 1e5).all(axis=1)
+        radius = float(np.clip(np.sqrt(np.prod(box[2:] - box[:2])) / 60, 1.5, 10))
+        _rectangle(canvas, box)
+        lines = [
+            (_fixed(xy[a]), _fixed(xy[b]), sides[a] if sides[a] == sides[b] else MIDDLE)
+            for a, b in skeleton.limbs
+            if shown[a] and shown[b]
+        ]
+        for width, outlined in ((radius + 2, True), (radius, False)):  # a dark rim keeps lines visible on any ground
+            for start, end, color in lines:
+                _line(canvas, start, end, OUTLINE if outlined else color, width)
+        for point, color in ((_fixed(xy[k]), sides[k]) for k in np.flatnonzero(shown)):
+            _disc(canvas, point, OUTLINE, radius + 1)
+            _disc(canvas, point, color, radius)
+    return canvas
+
+
+def _side(name: str) -> tuple[int, int, int]:
+    return LEFT if name.startswith("left_") else RIGHT if name.startswith("right_") else MIDDLE
+
+
+def _fixed(xy: np.ndarray) -> tuple[int, int]:
+    """Image px to cv2's fixed-point coordinates."""
+    x, y = np.rint(xy * 2**FRACTION_BITS).astype(int)
+    return int(x), int(y)
+
+
+def _rectangle(canvas: np.ndarray, box: np.ndarray) -> None:
+    box = np.clip(box, -1e5, 1e5)
+    cv2.rectangle(canvas, _fixed(box[:2]), _fixed(box[2:]), BOX, 1, cv2.LINE_AA, FRACTION_BITS)
+
+
+def _line(
+    canvas: np.ndarray, start: tuple[int, int], end: tuple[int, int], color: tuple[int, int, int], width: float
+) -> None:
+    cv2.line(canvas, start, end, color, max(1, round(width)), cv2.LINE_AA, FRACTION_BITS)
+
+
+def _disc(canvas: np.ndarray, center: tuple[int, int], color: tuple[int, int, int], radius: float) -> None:
+    cv2.circle(canvas, center, round(radius * 2**FRACTION_BITS), color, cv2.FILLED, cv2.LINE_AA, FRACTION_BITS)
