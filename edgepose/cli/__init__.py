@@ -8,11 +8,15 @@ from __future__ import annotations
 import errno
 import sys
 from importlib import import_module
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgepose.errors import EdgeposeError
+
+if TYPE_CHECKING:
+    from edgepose.passport import Passport
 
 SOME_UNREADABLE = 3  # exit status: done, but some of the inputs could not be read
 
@@ -29,6 +33,11 @@ COMMANDS = {
     "doctor": "Print what this machine has and lacks, and what mends it.",
     "demo": "Try the whole chain on the embedded model.",
 }
+
+_ABOUT_FILES = (
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES, errno.EPERM, errno.EROFS,
+    errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG,
+)  # fmt: skip
 
 
 class _LazyGroup(click.Group):
@@ -55,15 +64,18 @@ class _LazyGroup(click.Group):
         except EdgeposeError as error:
             _fail(str(error))
         except OSError as error:
-            if error.errno == errno.EPIPE:  # the reader of our stdout has gone: `edgepose infer ... | head`
-                sys.stderr.close()
-                sys.exit(1)
-            if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EISDIR):
+            if error.errno not in _ABOUT_FILES:  # EPIPE, the reader of our stdout has gone, is click's
                 raise
             _fail(f"{error.filename or 'output'}: {error.strerror}; nothing half-written was left")
-        except KeyboardInterrupt:
-            click.echo("interrupted; nothing half-written was left", err=True)
+        except KeyboardInterrupt as interrupt:
+            click.echo(f"interrupted {interrupt}".rstrip() + "; nothing half-written was left", err=True)
             sys.exit(130)
+
+
+def warn_of_random_weights(model: Path, passport: Passport) -> None:
+    """Say on stderr that a model's key points mean nothing, if its weights are random."""
+    if passport.random_weights:
+        click.echo(f"{model}: its weights are random, key points mean nothing: for timing only", err=True)
 
 
 def _fail(message: str) -> None:

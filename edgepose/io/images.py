@@ -11,7 +11,8 @@ from zlib import crc32
 import cv2
 import numpy as np
 
-from edgepose.errors import InputError
+from edgepose.errors import EdgeposeError, InputError
+from edgepose.files import write_bytes
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".jp2", ".ppm", ".pgm")
 
@@ -100,3 +101,11 @@ def _damage(data: bytes) -> str | None:
 def _silence_opencv() -> None:
     """Keep OpenCV's own words about broken files from stderr: the caller gets one InputError instead."""
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
+
+def write_image(path: Path, image: np.ndarray) -> None:
+    """Write (H, W, 3) uint8 RGB as PNG or JPEG, by the path's suffix; whole or not at all."""
+    written, data = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    if not written:
+        raise EdgeposeError(f"{path}: OpenCV cannot write a picture of {image.shape[1]}x{image.shape[0]} pixels so")
+    write_bytes(path, bytes(data))  # not cv2.imwrite: it says nothing when the disk is full

@@ -1,0 +1,96 @@
+"""edgepose infer: key points in images and videos."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+@click.command("infer")
+@click.option("--engine", type=click.Path(path_type=Path), required=True, help="Model file, its passport beside it.")
+@click.option(
+    "--input",
+    "inputs",
+    multiple=True,
+    metavar="PATH...",
+    help="Images, folders, globs and videos; - reads image paths from stdin, one a line.",
+)
+@click.argument("more", nargs=-1, metavar="[PATH]...")
+@click.option(
+    "--boxes", type=click.Path(path_type=Path), help="COCO annotations or detections; else an image is a person."
+)
+@click.option("--out", default=None, help="Folder for keypoints.json and overlays/; - for stdout.  [default: poses]")
+@click.option("--flip-test", is_flag=True, help="Average with the mirrored crop: better, and twice the work.")
+@click.option("--save-overlay/--no-save-overlay", default=True, show_default=True, help="Write annotated copies.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(("json", "jsonl")),
+    default="json",
+    show_default=True,
+    help="json: COCO results in keypoints.json; jsonl: a line for each image on stdout, as it is done.",
+)
+@click.option("--backend", type=click.Choice(("openvino", "onnxruntime")), help="Default: the best installed.")
+@click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: the runtime's]")
+def command(
+    engine: Path,
+    inputs: tuple[str, ...],
+    more: tuple[str, ...],
+    boxes: Path | None,
+    out: str | None,
+    flip_test: bool,
+    save_overlay: bool,
+    form: str,
+    backend: str | None,
+    threads: int | None,
+) -> None:
+    """Find the key points of every person in images and videos.
+
+    Rotations noted in EXIF are ignored, as in COCO's annotations. Exit status 3: done, but some files could not be
+    read.
+    """
+    from contextlib import closing
+
+    from edgepose.backends import load_backend
+    from edgepose.cli import SOME_UNREADABLE, warn_of_random_weights
+    from edgepose.infer import infer
+    from edgepose.io.images import IMAGE_SUFFIXES, find_images
+    from edgepose.io.video import VIDEO_SUFFIXES
+
+    named = [path for path in (*inputs, *more) if path != "-"]
+    if not inputs and not more:
+        raise click.UsageError("give images with --input")
+    paths = find_images(named, (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES))
+    if "-" in (*inputs, *more):
+        paths += [Path(line.rstrip("\r\n")) for line in sys.stdin if line.strip()]
+    streaming = form == "jsonl" or out == "-"
+    folder = None if out == "-" or (streaming and out is None) else Path(out or "poses")
+    with closing(load_backend(engine, backend=backend, threads=threads)) as loaded:
+        warn_of_random_weights(engine, loaded.passport)
+        report = infer(
+            loaded,
+            paths,
+            boxes_file=boxes,
+            folder=folder,
+            stream=sys.stdout if streaming else None,
+            flip_test=flip_test,
+            save_overlays=save_overlay,
+            watch=_progress,
+        )
+    for line in report.warnings():
+        click.echo(line, err=True)
+    click.echo(report.summary(), err=streaming)
+    if report.unreadable:
+        sys.exit(SOME_UNREADABLE)
+
+
+def _progress(step: str, items: Iterable[Any], count: int) -> Iterator[Any]:
+    if not sys.stderr.isatty() or count < 2:
+        yield from items
+        return
+    with click.progressbar(items, length=count, label=step, file=sys.stderr) as bar:
+        yield from bar

@@ -1,0 +1,289 @@
+"""From image and video files to key points in files: what `edgepose infer` does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+from edgepose.backends import Backend, StageTimes
+from edgepose.errors import InputError
+from edgepose.estimator import Poses, estimate_poses
+from edgepose.files import whole_file
+from edgepose.io.boxes import PERSON, ImageBoxes, boxes_for_images
+from edgepose.io.images import read_image, write_image
+from edgepose.io.overlay import draw_poses
+from edgepose.io.video import VIDEO_SUFFIXES, VideoReader, VideoWriter, video_file
+from edgepose.metrics import rescore
+
+STAGES = ("read", "crop", "network", "decode", "draw", "write")
+SHOWN = 10  # unreadable files that are named one by one
+
+Watch = Callable[[str, Iterable[Any], int], Iterable[Any]]
+
+
+@dataclass
+class InferReport:
+    """What `infer` did.
+
+    Attributes:
+        images: images and video frames that were read.
+        people: boxes in them that key points were found for.
+        unreadable: a line for each file that could not be read, or not to its end.
+        unusable_boxes: boxes left out: not finite, without area, or wholly outside their image.
+        seconds: wall time of each of STAGES.
+        results: the JSON file written, if any.
+        overlays: pictures and videos written.
+    """
+
+    images: int = 0
+    people: int = 0
+    unreadable: list[str] = field(default_factory=list)
+    unusable_boxes: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+    results: Path | None = None
+    overlays: list[Path] = field(default_factory=list)
+
+    def summary(self) -> str:
+        """Counts, what was written, and a table of the stages' times."""
+        written = [str(self.results)] if self.results else []
+        if self.overlays:
+            written.append(f"{len(self.overlays)} overlays in {self.overlays[0].parent}")
+        lines = [f"{self.images} images, {self.people} people" + (f"; wrote {', '.join(written)}" if written else "")]
+        lines.append(f"{'stage':<8} {'ms/image':>9} {'ms/person':>10}")
+        for name, seconds in (*self.seconds.items(), ("sum", sum(self.seconds.values()))):
+            per_person = f"{1e3 * seconds / self.people:10.2f}" if self.people else f"{'-':>10}"
+            lines.append(f"{name:<8} {1e3 * seconds / max(1, self.images):9.2f} {per_person}")
+        return "\n".join(lines)
+
+    def warnings(self) -> list[str]:
+        """What the user should know besides the results."""
+        lines = self.unreadable[:SHOWN]
+        if len(self.unreadable) > SHOWN:
+            lines.append(f"… and {len(self.unreadable) - SHOWN} more files that could not be read")
+        if self.unusable_boxes:
+            lines.append(f"{self.unusable_boxes} boxes left out: not finite, without area, or outside their image")
+        return lines
+
+
+def infer(
+    backend: Backend,
+    inputs: Sequence[Path],
+    *,
+    boxes_file: Path | None = None,
+    folder: Path | None = None,
+    stream: TextIO | None = None,
+    flip_test: bool = False,
+    save_overlays: bool = True,
+    watch: Watch = lambda step, items, count: items,
+) -> InferReport:
+    """Find the key points of every person in images and videos; images first, then videos.
+
+    Args:
+        backend: from `load_backend`.
+        inputs: image files, and videos (by their suffix).
+        boxes_file: see `boxes_for_images`; for a video its image_id is the frame's number, from 0.
+            None: each image or frame is one person.
+        folder: where keypoints.json (COCO results; only without a stream) and overlays/ go; None: no files.
+        stream: gets one JSON object a line for each image or frame, as it is done, unreadable files included.
+        flip_test: average with the mirrored crop.
+        save_overlays: write annotated copies into the folder.
+        watch: sees each step's items pass, with their name and count, for a progress bar.
+
+    Raises:
+        InputError: the boxes file cannot be read or fits other images; an overlay would replace an input; or none
+            of the inputs can be read. Single unreadable files are reported instead.
+        OSError: the folder or stream cannot be written. No half-written file is left.
+        KeyboardInterrupt: interrupted; its text says how far it came.
+    """
+    videos = [path for path in inputs if path.suffix.lower() in VIDEO_SUFFIXES]
+    images = [path for path in inputs if path.suffix.lower() not in VIDEO_SUFFIXES]
+    if boxes_file is not None and len(videos) > 1:
+        raise InputError(f"{boxes_file}: boxes fit one video, {len(videos)} were given: infer them one by one")
+    entries = boxes_for_images(images, boxes_file)
+    targets = _overlay_targets(inputs, folder / "overlays") if folder and save_overlays else {}
+    backend.heatmaps(np.zeros((1, 3, *backend.spec.input_hw), np.float32))  # the first run is slow, and is not timed
+    backend.times = StageTimes()
+    report = InferReport()
+    with ExitStack() as stack:
+        if stream is not None:
+            write = _to_stream(stream)
+        elif folder is not None:
+            report.results = folder / "keypoints.json"
+            write = stack.enter_context(_to_file(report.results))
+        else:
+            raise ValueError("infer needs a folder or a stream to write to")
+        run = _Run(backend, write, flip_test, report)
+        try:
+            for entry in watch("images", entries, len(entries)):
+                run.image(entry, targets.get(entry.path))
+            for path in videos:
+                run.video(path, boxes_file, targets.get(path), watch)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f"after {report.images} images or frames") from None
+        if inputs and not report.images:
+            more = f", nor {len(inputs) - 1} others" if len(inputs) > 1 else ""
+            raise InputError(f"nothing could be read: {report.unreadable[0]}{more}")
+    report.seconds = {name: backend.times.seconds.get(name, 0.0) for name in STAGES}
+    return report
+
+
+Write = Callable[[dict[str, Any]], None]
+
+
+@dataclass
+class _Run:
+    """One run over all inputs: the loop's body, with what it counts."""
+
+    backend: Backend
+    write: Write
+    flip_test: bool
+    report: InferReport
+
+    def image(self, entry: ImageBoxes, target: Path | None) -> None:
+        """Read one image, find its people, write them and their overlay."""
+        times = self.backend.times
+        try:
+            with times.stage("read"):
+                image = read_image(entry.path)
+        except InputError as error:
+            self._unreadable(entry.path, error)
+            return
+        poses = self._find(image, entry, {"image_id": entry.path.name if entry.image_id is None else entry.image_id})
+        if target is not None:
+            with times.stage("draw"):
+                overlay = draw_poses(image, poses, self.backend.spec.skeleton)
+            with times.stage("write"):
+                write_image(target, overlay)
+            self.report.overlays.append(target)
+
+    def video(self, path: Path, boxes_file: Path | None, target: Path | None, watch: Watch) -> None:
+        """Read one video, find the people of each frame, write them and the overlay video."""
+        times = self.backend.times
+        try:
+            reader = VideoReader(path)
+        except InputError as error:
+            self._unreadable(path, error)
+            return
+        with closing(reader), ExitStack() as stack:
+            entries = _boxes_of_frames(reader, boxes_file)
+            overlay: VideoWriter | None = None
+            for index, frame in enumerate(watch(path.name, self._frames(reader), reader.length)):
+                entry = entries[index] if index < len(entries) else _no_boxes(path, boxes_file)
+                poses = self._find(frame, entry, {"image_id": f"{path.name}/{index}", "frame": index})
+                if target is None:
+                    continue
+                with times.stage("draw"):
+                    drawn = draw_poses(frame, poses, self.backend.spec.skeleton)
+                with times.stage("write"):
+                    overlay = overlay or stack.enter_context(video_file(target, reader.fps))
+                    overlay.write(drawn)
+        if overlay is not None and target is not None:
+            self.report.overlays.append(target)
+
+    def _find(self, image: np.ndarray, entry: ImageBoxes, identity: dict[str, Any]) -> Poses:
+        height, width = image.shape[:2]
+        boxes = entry.boxes_in(image)
+        inside = (boxes[:, 0] < width) & (boxes[:, 1] < height) & (boxes[:, 2] > 0) & (boxes[:, 3] > 0)
+        poses = estimate_poses(self.backend, image, boxes[inside], flip_test=self.flip_test)
+        with self.backend.times.stage("write"):
+            people = _people(poses, entry.box_scores[inside])
+            self.write({**identity, "file_name": str(entry.path), "width": width, "height": height, "people": people})
+        self.report.images += 1
+        self.report.people += len(poses)
+        self.report.unusable_boxes += entry.unusable + int((~inside).sum())
+        return poses
+
+    def _frames(self, reader: VideoReader) -> Iterator[np.ndarray]:
+        """The frames, each timed; a video that ends early is reported."""
+        frames = iter(reader)
+        while True:
+            try:
+                with self.backend.times.stage("read"):
+                    frame = next(frames, None)
+            except InputError as error:
+                self._unreadable(reader.path, error)
+                return
+            if frame is None:
+                return
+            yield frame
+
+    def _unreadable(self, path: Path, error: InputError) -> None:
+        self.report.unreadable.append(str(error))
+        self.write({"file_name": str(path), "error": str(error)})
+
+
+def _people(poses: Poses, box_scores: np.ndarray) -> list[dict[str, Any]]:
+    """COCO's fields for each person; a pose's score is its box's times the mean of its key points' above 0.2."""
+    keypoints = np.concatenate([poses.xy, poses.scores[..., None]], axis=2).astype(np.float64).round(3)
+    boxes = poses.boxes_xyxy.astype(np.float64)
+    boxes_xywh = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1).round(2)
+    return [
+        {"category_id": PERSON, "bbox": box.tolist(), "score": round(float(score), 5), "keypoints": points.tolist()}
+        for box, score, points in zip(
+            boxes_xywh, rescore(poses.scores, box_scores), keypoints.reshape(len(poses), -1), strict=True
+        )
+    ]
+
+
+def _to_stream(stream: TextIO) -> Write:
+    def write(record: dict[str, Any]) -> None:
+        stream.write(json.dumps(record, allow_nan=False) + "\n")
+        stream.flush()
+
+    return write
+
+
+@contextmanager
+def _to_file(path: Path) -> Iterator[Write]:
+    """COCO results, written person by person so that memory does not grow; the file appears when all is done."""
+    with whole_file(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        separator = "[\n"
+
+        def write(record: dict[str, Any]) -> None:
+            nonlocal separator
+            about = {key: record[key] for key in ("image_id", "file_name", "frame") if key in record}
+            for person in record.get("people", ()):
+                file.write(separator + json.dumps({**about, **person}, allow_nan=False))
+                separator = ",\n"
+
+        yield write
+        file.write("\n]\n" if separator == ",\n" else "[]\n")
+
+
+def _overlay_targets(inputs: Sequence[Path], folder: Path) -> dict[Path, Path]:
+    """Where each input's overlay goes: under its own name, numbered where two inputs share it."""
+    originals = {path.resolve() for path in inputs}
+    targets: dict[Path, Path] = {}
+    taken: set[str] = set()
+    for path in inputs:
+        suffix = ".png" if path.suffix.lower() == ".png" else ".jpg"
+        suffix = ".mp4" if path.suffix.lower() in VIDEO_SUFFIXES else suffix
+        name, number = f"{path.stem}{suffix}", 1
+        while name in taken:
+            number += 1
+            name = f"{path.stem}-{number}{suffix}"
+        taken.add(name)
+        targets[path] = folder / name
+        if targets[path].resolve() in originals:
+            raise InputError(f"{targets[path]} is an input, and the overlay would replace it: choose another --out")
+    return targets
+
+
+def _boxes_of_frames(reader: VideoReader, boxes_file: Path | None) -> list[ImageBoxes]:
+    """The boxes of each frame that the file announces; empty without a boxes file."""
+    if boxes_file is None:
+        return []
+    return boxes_for_images([reader.path] * reader.length, boxes_file, range(reader.length))
+
+
+def _no_boxes(path: Path, boxes_file: Path | None) -> ImageBoxes:
+    """A frame without boxes of its own: the whole of it is one person, or, with a boxes file, nobody is in it."""
+    if boxes_file is None:
+        return boxes_for_images([path], None)[0]
+    return ImageBoxes(path, None, np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
