@@ -1,0 +1,1 @@
+"""Training of the embedded model on labelled photographs and drawn figures (torch)."""

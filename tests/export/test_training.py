@@ -1,0 +1,171 @@
+"""Training of the embedded model: what it learns from, step by step, and what is shipped."""
+
+from __future__ import annotations
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from edgepose.export.training.data import KEYPOINTS, MIRROR_ORDER, Person, is_held_out, targets, vary  # noqa: E402
+from edgepose.export.training.rendered import draw_people  # noqa: E402
+from edgepose.export.training.train_tiny import (  # noqa: E402
+    SPEC,
+    Average,
+    loss_of,
+    make_batch,
+    make_network,
+    recipe,
+    shipped_state,
+    train,
+)
+from edgepose.export.zoo import WEIGHTS  # noqa: E402
+from edgepose.files import sha256_of  # noqa: E402
+from edgepose.skeletons import COCO17  # noqa: E402
+
+
+def dotted_person(index: int, at: tuple[int, int]) -> Person:
+    """A dark picture with a bright disc where one key point is."""
+    image = np.full((200, 150, 3), 30, np.uint8)
+    cv2.circle(image, at, 5, (255, 255, 255), -1)
+    keypoints = np.zeros((len(KEYPOINTS), 3))
+    keypoints[index] = (*at, 2)
+    return Person(image, keypoints, np.array([10.0, 10.0, 140.0, 190.0]))
+
+
+def some_people(count: int = 40) -> list[Person]:
+    rng = np.random.default_rng(0)
+    pose = np.zeros((len(KEYPOINTS), 3))
+    pose[:, 2] = 2
+    pose[:, :2] = rng.uniform(20, 150, (len(KEYPOINTS), 2))
+    background = rng.integers(0, 255, (160, 160, 3), dtype=np.uint8)
+    return draw_people([pose], [background], count, rng)
+
+
+def test_the_split_is_by_the_name_of_the_image_and_never_changes():
+    assert [number for number in range(1, 9) if is_held_out(f"lsp_im{number:04}.jpg", 0.2)] == [5]
+    assert not any(is_held_out(f"{number}.jpg", 0.0) for number in range(50))
+    assert all(is_held_out(f"{number}.jpg", 1.0) for number in range(50))
+
+
+def test_a_variation_keeps_the_label_on_the_picture():
+    rng = np.random.default_rng(1)
+    seen = 0
+    for _ in range(200):
+        crop, keypoints = vary(dotted_person(KEYPOINTS.index("nose"), (80, 60)), SPEC, rng)
+        x, y, labelled = keypoints[KEYPOINTS.index("nose")]
+        if not labelled:
+            continue
+        grey = crop.astype(np.float32).mean(axis=2)
+        around = grey[max(0, int(y) - 4) : int(y) + 5, max(0, int(x) - 4) : int(x) + 5]
+        seen += around.max() > np.median(grey) + 40
+    assert seen > 140  # the rest lies under a rectangle that hides it
+
+
+def test_mirroring_swaps_the_names_of_the_sides():
+    rng = np.random.default_rng(2)
+    left, right = KEYPOINTS.index("left_wrist"), KEYPOINTS.index("right_wrist")
+    person = dotted_person(left, (40, 100))  # in the picture's left half
+
+    labels = [vary(person, SPEC, rng)[1][[left, right], 2] for _ in range(60)]
+
+    assert {tuple(pair) for pair in labels} >= {(1.0, 0.0), (0.0, 1.0)}
+    assert [MIRROR_ORDER[i] for i in MIRROR_ORDER] == list(range(len(KEYPOINTS)))
+
+
+def test_targets_peak_where_the_key_points_are():
+    keypoints = np.zeros((1, len(KEYPOINTS), 3), np.float32)
+    keypoints[0, 3] = (41, 61, 1)
+
+    maps, weights = targets(keypoints, SPEC)
+
+    y, x = np.unravel_index(int(maps[0, 3].argmax()), SPEC.heatmap_hw)
+    assert (x, y) == (10, 15)  # 41 / 4 and 61 / 4, to the nearest
+    assert weights[0].tolist() == [float(i == 3) for i in range(len(KEYPOINTS))]
+
+
+def test_unlabelled_key_points_teach_nothing():
+    heatmaps = torch.zeros(1, 2, 4, 4)
+    maps = torch.zeros(1, 2, 4, 4)
+    maps[0, 1] = 1
+
+    assert loss_of(heatmaps, maps, torch.tensor([[1.0, 0.0]])) == 0
+    assert loss_of(heatmaps, maps, torch.tensor([[0.0, 1.0]])) > 0
+
+
+def test_steps_on_one_batch_lower_its_loss():
+    torch.manual_seed(0)
+    network = make_network().train()
+    batch = make_batch(some_people(4), [], np.random.default_rng(0))
+    optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3)
+
+    losses = []
+    for _ in range(6):
+        loss = loss_of(network(batch[0]), batch[1], batch[2])
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+
+    assert losses[-1] < 0.9 * losses[0]
+
+
+def test_training_hands_over_a_network_after_each_epoch_and_repeats_itself():
+    runs = []
+    for _ in range(2):
+        kept: list[tuple[dict[str, torch.Tensor], int]] = []
+        train(
+            some_people(),
+            [],
+            epochs=2,
+            seed=3,
+            keep=lambda network, losses, kept=kept: kept.append(
+                ({key: value.clone() for key, value in network.state_dict().items()}, len(losses))
+            ),
+        )
+        runs.append(kept)
+
+    assert [count for _, count in runs[0]] == [1, 2]
+    assert all(torch.equal(value, runs[1][1][0][key]) for key, value in runs[0][1][0].items())
+
+
+def test_the_average_follows_the_weights():
+    network = make_network()
+    average = Average(network)
+    with torch.no_grad():
+        network.final_layer.bias.fill_(1.0)
+
+    for _ in range(50):
+        average.update(network)
+
+    assert (average.network.final_layer.bias > 0.9).all()
+
+
+def test_what_is_shipped_has_cocos_channels_in_half_precision():
+    state = shipped_state(make_network())
+
+    assert state["final_layer.weight"].shape[0] == state["final_layer.bias"].shape[0] == len(COCO17)
+    assert {value.dtype for value in state.values()} == {torch.float16, torch.int64}
+    make_network(len(COCO17)).load_state_dict(state)
+
+
+def test_the_recipe_states_what_the_network_costs():
+    about = recipe({"lsp": 1}, [1.0], {})
+
+    assert about["params"] == sum(value.numel() for value in make_network(len(COCO17)).parameters())
+    assert 0.1 < about["gflops"] < 1
+
+
+def test_the_packaged_weights_are_those_of_their_recipe():
+    weights = WEIGHTS / "simplebaseline_tiny.pth"
+    about = json.loads((WEIGHTS / "simplebaseline_tiny.json").read_text())
+
+    state = torch.load(weights, weights_only=True)
+
+    assert weights.stat().st_size <= 4 * 2**20
+    assert about["sha256"] == sha256_of(weights)
+    assert sum(value.numel() for key, value in make_network(17).named_parameters()) == about["params"]
+    make_network(len(COCO17)).load_state_dict(state)
