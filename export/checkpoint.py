@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,7 @@ def _numpy_globals() -> list[Any]:
     """What numpy scalars and arrays unpickle through: training checkpoints hold their best result as one, mmpose
     v1's `meta` the data set's colours. The names are numpy 1's, in which those files were written, and numpy 2's.
     """
-    multiarray = np.core.multiarray if np.lib.NumpyVersion(np.__version__) < "2.0.0" else np._core.multiarray
+    multiarray = import_module("numpy.core.multiarray" if np.__version__ < "2" else "numpy._core.multiarray")
     named = [
         (getattr(multiarray, name), f"{module}.{name}")
         for module in ("numpy.core.multiarray", "numpy._core.multiarray")
