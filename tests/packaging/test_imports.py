@@ -21,6 +21,7 @@ SOURCES = sorted(
 DOORS = {
     "openvino": ("edgepose/backends/openvino.py",),
     "onnxruntime": ("edgepose/backends/ort.py", "export/", "calibration/"),
+    "pycocotools": ("edgepose/coco_ap.py",),
     "tensorrt": ("edgepose/backends/trt.py", "edgepose/build.py"),
     "tensorrt_rtx": ("edgepose/backends/trt.py", "edgepose/build.py"),
     "pycuda": ("edgepose/cuda/",),
