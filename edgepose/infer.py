@@ -53,8 +53,9 @@ class InferReport:
         """Counts, what was written, and a table of the stages' times."""
         written = [str(self.results)] if self.results else []
         if self.overlays:
-            written.append(f"{len(self.overlays)} overlays in {self.overlays[0].parent}")
-        lines = [f"{self.images} images, {self.people} people" + (f"; wrote {', '.join(written)}" if written else "")]
+            written.append(f"overlays in {self.overlays[0].parent}")
+        counts = f"images: {self.images}, people: {self.people}"
+        lines = [counts + (f"; wrote {' and '.join(written)}" if written else "")]
         lines.append(f"{'stage':<8} {'ms/image':>9} {'ms/person':>10}")
         for name, seconds in (*self.seconds.items(), ("sum", sum(self.seconds.values()))):
             per_person = f"{1e3 * seconds / self.people:10.2f}" if self.people else f"{'-':>10}"
@@ -226,7 +227,10 @@ def _people(poses: Poses, box_scores: np.ndarray) -> list[dict[str, Any]]:
     return [
         {"category_id": PERSON, "bbox": box.tolist(), "score": round(float(score), 5), "keypoints": points.tolist()}
         for box, score, points in zip(
-            boxes_xywh, rescore(poses.scores, box_scores), keypoints.reshape(len(poses), -1), strict=True
+            boxes_xywh,
+            rescore(poses.scores, box_scores),
+            keypoints.reshape(len(poses), 3 * poses.xy.shape[1]),
+            strict=True,
         )
     ]
 
