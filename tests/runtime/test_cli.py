@@ -13,21 +13,8 @@ from edgepose import cli
 from edgepose.cli import COMMANDS, main
 from edgepose.errors import InputError
 
-HEAVY = [
-    "cv2",
-    "openvino",
-    "onnxruntime",
-    "onnx",
-    "torch",
-    "onnxsim",
-    "pycocotools",
-    "tensorrt",
-    "tensorrt_rtx",
-    "pycuda",
-    "PIL",
-    "h5py",
-    "scipy",
-]
+HEAVY = ["cv2", "openvino", "onnxruntime", "onnx", "torch", "onnxsim", "pycocotools"]
+HEAVY += ["tensorrt", "tensorrt_rtx", "pycuda", "PIL", "h5py", "scipy"]
 BARE = f"""
 import sys
 for name in {HEAVY}:
