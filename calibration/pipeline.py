@@ -46,7 +46,6 @@ class Calibrated:
         int8, table: the files.
         reused: True if the ranges came from an earlier run with the same inputs.
         crops: people whose crops gave the ranges; `held_out` others showed the shift.
-        float_layers: how many convolutions stay in FP16 for accuracy.
         unreadable: one line for each image that could not be read.
         shift: of key points with an FP32 score over 0.3, heat-map px: mean, p95, max, share_over_1, keypoints;
             None if there was none.
@@ -58,7 +57,6 @@ class Calibrated:
     reused: bool
     crops: int
     held_out: int
-    float_layers: int
     unreadable: tuple[str, ...]
     shift: dict[str, float | int] | None
     random_weights: bool
@@ -66,8 +64,7 @@ class Calibrated:
     def summary(self) -> str:
         """What was written and what INT8 costs, for people."""
         source = "ranges of an earlier run on the same people" if self.reused else f"ranges of {self.crops} people"
-        kept = f", {self.float_layers} convolutions kept in FP16" if self.float_layers else ""
-        lines = [f"{self.int8}: {source} ({self.table}){kept}"]
+        lines = [f"{self.int8}: {source} ({self.table})"]
         if self.shift is None:
             lines.append(f"no key point of the {self.held_out} held-out people has a score over {CONFIDENT}")
         else:
@@ -137,7 +134,7 @@ def calibrate(
         table = _measure(folded, people, passport, method, made_from, watch)
         write_table(path, table)
     prepared = _prepared(folded, table.factors)
-    layers = [name for name in quantisable_layers(prepared) if name not in table.float_layers]
+    layers = quantisable_layers(prepared)
     means = {name: np.array(values) for name, values in table.means.items()}
     quantised = insert_qdq(correct_biases(prepared, layers, means), table.ranges, layers)
     crops = next(crops_of(people.held_out, passport.spec))
@@ -170,7 +167,6 @@ def calibrate(
         reused,
         sum(map(len, people.fitting)),
         sum(map(len, people.held_out)),
-        len(table.float_layers),
         people.unreadable,
         shift,
         passport.random_weights,
@@ -243,7 +239,7 @@ def _measure(
     layers = quantisable_layers(prepared)
     crops = watch("finding ranges", crops_of(people.fitting, passport.spec), count)
     ranges = find_ranges(prepared, crops, list(quantised_inputs(prepared, layers)), method)
-    return CalibrationTable(made_from, ranges, factors, means, [])
+    return CalibrationTable(made_from, ranges, factors, means)
 
 
 def _short(values: np.ndarray) -> list[float]:

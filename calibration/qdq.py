@@ -3,7 +3,8 @@
 A pair goes on the input of every quantised convolution and on both inputs of every residual addition, behind the
 activation (never between Conv and ReLU, which TensorRT fuses), and before what only moves values (max pooling,
 DepthToSpace, Slice, nearest Resize). One tensor gets one pair, whoever reads it. The heat-map head stays in float:
-an INT8 step of a heat map is 0.8 % of its peak, which makes plateaus and ties where the peak is sought.
+an INT8 step of a heat map is 0.8 % of its peak, which makes plateaus and ties where the peak is sought. Depthwise
+convolutions stay in float too: they are few of the operations and lose most by INT8, which makes them no faster.
 """
 
 from __future__ import annotations
@@ -21,14 +22,21 @@ LEVELS = 127  # of [-127, 127]
 
 
 def quantisable_layers(model: onnx.ModelProto) -> list[str]:
-    """Names (the first output) of the convolutions that can be INT8: all but those the heat maps come straight from."""
+    """Names (the first output) of the convolutions to make INT8: all but depthwise ones and the heat maps' head."""
     arrays = arrays_of(model)
     head = _head(model)
     return [
         node.output[0]
         for node in model.graph.node
-        if node.op_type == "Conv" and node.input[1] in arrays and node.output[0] not in head
+        if node.op_type == "Conv"
+        and node.output[0] not in head
+        and node.input[1] in arrays
+        and not _is_depthwise(node, arrays[node.input[1]])
     ]
+
+
+def _is_depthwise(conv: onnx.NodeProto, weight: np.ndarray) -> bool:
+    return int(attributes_of(conv).get("group", 1)) > 1 and weight.shape[1] == 1
 
 
 def _head(model: onnx.ModelProto) -> set[str]:

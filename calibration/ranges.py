@@ -5,7 +5,7 @@ three quarters of the crops stay below wins: some pictures make activations twen
 not stretch the range for all others. Votes are counted in histograms too, so memory does not grow with the number
 of crops. What a crop votes for:
 
-* minmax: its largest magnitude. The largest vote wins, so nothing seen is ever clipped.
+* minmax: its largest magnitude.
 * percentile: the magnitude that all but 0.01 % of its values stay below.
 * entropy: the range whose 128 levels keep most of the distribution, by Kullback-Leibler divergence
   (Migacz, "8-bit inference with TensorRT", GTC 2017).
@@ -166,4 +166,4 @@ def find_ranges(
         count += 1
     if count == 0:
         raise CalibrationError("no crop to take ranges from; wanted: at least one person")
-    return {name: counted.winner(1.0 if method == "minmax" else WINNING_SHARE) for name, counted in votes.items()}
+    return {name: counted.winner(WINNING_SHARE) for name, counted in votes.items()}

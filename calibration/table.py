@@ -11,7 +11,7 @@ from typing import Any
 from edgepose.errors import ModelFileError
 from edgepose.files import write_json
 
-FORMAT = 1
+FORMAT = 1  # raise it when the rules that fill the table change
 
 
 @dataclass(frozen=True)
@@ -24,14 +24,12 @@ class CalibrationTable:
         ranges: tensor -> the magnitude that 127 stands for.
         factors: tensor -> what each of its channels is multiplied by before it is quantised.
         means: tensor -> the usual mean of each of its channels, after that multiplication.
-        float_layers: convolutions that stay in FP16 for accuracy.
     """
 
     made_from: dict[str, Any]
     ranges: dict[str, float]
     factors: dict[str, list[float]]
     means: dict[str, list[float]]
-    float_layers: list[str]
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; `from_json` reads them back."""
@@ -48,7 +46,6 @@ class CalibrationTable:
                 ranges={str(name): float(value) for name, value in data["ranges"].items()},
                 factors=_lists(data["factors"]),
                 means=_lists(data["means"]),
-                float_layers=[str(name) for name in data["float_layers"]],
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ModelFileError(f"a calibration table with wrong entries: {error}") from error

@@ -10,7 +10,7 @@ from edgepose.calibration.statistics import channel_statistics
 from tests.calibration.graphs import GraphMaker, run
 
 
-@pytest.mark.parametrize(("channels", "groups"), [(4, 1), (6, 6), (4, 2)])
+@pytest.mark.parametrize(("channels", "groups"), [(4, 1), (4, 2), (6, 3)])
 def test_an_int8_layer_has_the_mean_output_of_its_fp32_weights(channels, groups):
     g = GraphMaker()
     x = g.conv("crops", "layer", (12, channels // groups, 3, 3), group=groups)

@@ -28,7 +28,11 @@ def weights(model: onnx.ModelProto) -> dict[str, np.ndarray]:
     return {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
 
 
-def test_every_convolution_but_the_head_reads_int8_data_and_int8_weights(prepared):
+def is_depthwise(node: onnx.NodeProto) -> bool:
+    return any(item.name == "group" and item.i > 1 for item in node.attribute)
+
+
+def test_every_convolution_but_the_head_and_depthwise_ones_reads_int8_data_and_int8_weights(prepared):
     quantised = quantise(prepared)
 
     made_by = producers(quantised)
@@ -38,7 +42,7 @@ def test_every_convolution_but_the_head_reads_int8_data_and_int8_weights(prepare
             while sources[0] is not None and sources[0].op_type in ("MaxPool", "DepthToSpace", "Slice"):
                 sources[0] = made_by[sources[0].input[0]]
             quantises = [source is not None and source.op_type == "DequantizeLinear" for source in sources]
-            assert quantises == [node.output[0] != "heatmaps"] * 2
+            assert quantises == [node.output[0] != "heatmaps" and not is_depthwise(node)] * 2
 
 
 def test_no_pair_stands_between_a_convolution_and_its_activation(prepared):
