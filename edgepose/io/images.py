@@ -13,6 +13,7 @@ import numpy as np
 
 from edgepose.errors import EdgeposeError, InputError
 from edgepose.files import write_bytes
+from edgepose.io.quiet import silence_opencv
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".jp2", ".ppm", ".pgm")
 
@@ -66,7 +67,7 @@ def read_image(path: Path) -> np.ndarray:
         raise InputError(f"{path}: the file is empty")
     if (damage := _damage(data)) is not None:
         raise InputError(f"{path}: the image is {damage}: copy or download it again")
-    _silence_opencv()
+    silence_opencv()
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
@@ -98,14 +99,12 @@ def _damage(data: bytes) -> str | None:
     return None
 
 
-def _silence_opencv() -> None:
-    """Keep OpenCV's own words about broken files from stderr: the caller gets one InputError instead."""
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-
-
 def write_image(path: Path, image: np.ndarray) -> None:
     """Write (H, W, 3) uint8 RGB as PNG or JPEG, by the path's suffix; whole or not at all."""
-    written, data = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    try:
+        written, data = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    except cv2.error:  # OpenCV 4 raises where 5 answers False
+        written = False
     if not written:
-        raise EdgeposeError(f"{path}: OpenCV cannot write a picture of {image.shape[1]}x{image.shape[0]} pixels so")
+        raise EdgeposeError(f"{path}: a picture of {image.shape[1]}x{image.shape[0]} pixels cannot be written so")
     write_bytes(path, bytes(data))  # not cv2.imwrite: it says nothing when the disk is full

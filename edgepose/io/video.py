@@ -12,6 +12,7 @@ import numpy as np
 
 from edgepose.errors import EdgeposeError, InputError
 from edgepose.files import whole_file
+from edgepose.io.quiet import silence_opencv
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts")
 
@@ -32,7 +33,7 @@ class VideoReader:
     def __init__(self, path: Path) -> None:
         if not Path(path).is_file():
             raise InputError(f"{path}: no such file")
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+        silence_opencv()
         has_ffmpeg = cv2.CAP_FFMPEG in cv2.videoio_registry.getBackends()  # others write to stderr about bad files
         self.path = path
         self._capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG if has_ffmpeg else cv2.CAP_ANY)
