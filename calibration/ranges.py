@@ -1,9 +1,9 @@
 """The range of each tensor over a calibration set: one pass, running histograms.
 
 Each crop votes for a range with the histogram of its own values, by one of the methods below, and the vote that
-three quarters of the crops stay below wins: some pictures make activations twenty times larger than usual, and must
-not stretch the range for all others. Votes are counted in histograms too, so memory does not grow with the number
-of crops. What a crop votes for:
+three quarters of the ordinary crops stay below wins: some pictures make activations twenty times larger than usual,
+and must not stretch the range for all others. Votes are counted in histograms too, so memory does not grow with the
+number of crops. What a crop votes for:
 
 * minmax: its largest magnitude.
 * percentile: the magnitude that all but 0.01 % of its values stay below.
@@ -28,6 +28,7 @@ LEVELS = 127  # steps on the positive side
 BINS = 2048
 PERCENTILE = 0.9999
 WINNING_SHARE = 0.75
+ORDINARY_OCTAVES = 2
 CANDIDATES = np.unique(np.rint(np.geomspace(BINS / 32, BINS, 128)).astype(int))  # ranges that are tried, in bins
 
 
@@ -103,12 +104,20 @@ class Votes:
             self.counts[np.clip(place, 0, len(self.counts) - 1)] += 1
             self.largest = max(self.largest, value)
 
-    def winner(self, share: float) -> float:
-        """The range that this share of the votes stays below, to 2 %; 1 if nobody voted."""
+    def winner(self) -> float:
+        """The range that three quarters of the ordinary votes stay below, to 2 %; 1 if nobody voted.
+
+        Ordinary are votes up to four times the lower quartile: more is another kind of picture.
+        """
         if self.largest == 0:
             return 1.0
-        place = int(np.searchsorted(np.cumsum(self.counts), share * self.counts.sum()))
+        ordinary = self._quantile(self.counts, 0.25) + ORDINARY_OCTAVES * self.PER_OCTAVE
+        place = self._quantile(self.counts[: ordinary + 1], WINNING_SHARE)
         return min(float(2.0 ** (place / self.PER_OCTAVE + self.LOWEST)), self.largest)
+
+    @staticmethod
+    def _quantile(counts: np.ndarray, share: float) -> int:
+        return int(np.searchsorted(np.cumsum(counts), share * counts.sum()))
 
 
 class Probe:
@@ -166,4 +175,4 @@ def find_ranges(
         count += 1
     if count == 0:
         raise CalibrationError("no crop to take ranges from; wanted: at least one person")
-    return {name: counted.winner(WINNING_SHARE) for name, counted in votes.items()}
+    return {name: counted.winner() for name, counted in votes.items()}

@@ -65,13 +65,13 @@ def test_one_outlier_in_forty_thousand_is_clipped(method):
     assert Histogram(VALUES["outlier"]).range_by(method) < 50
 
 
-def test_a_few_wild_crops_do_not_stretch_the_range():
+@pytest.mark.parametrize("wild", [0, 10, 200])
+def test_wild_crops_do_not_stretch_the_range_though_they_be_many(wild):
     votes = Votes()
-    for value in [*np.linspace(1, 2, 90), *[300.0] * 10]:
+    for value in [*np.linspace(1, 2, 90), *[300.0] * wild]:
         votes.add(value)
 
-    assert 1.7 < votes.winner(0.75) < 1.9
-    assert votes.winner(1.0) == 300
+    assert 1.7 < votes.winner() < 2.05
 
 
 def test_the_winner_is_right_to_two_per_cent():
@@ -79,7 +79,7 @@ def test_the_winner_is_right_to_two_per_cent():
         votes = Votes()
         votes.add(value)
 
-        assert votes.winner(0.75) == pytest.approx(value, rel=0.022)
+        assert votes.winner() == pytest.approx(value, rel=0.022)
 
 
 def test_ranges_of_a_network_are_those_of_its_tensors():
