@@ -27,6 +27,15 @@ from edgepose.files import sha256_of  # noqa: E402
 from edgepose.skeletons import COCO17  # noqa: E402
 
 
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Small batches are slower with more, and sums then depend on their number."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def dotted_person(index: int, at: tuple[int, int]) -> Person:
     """A dark picture with a bright disc where one key point is."""
     image = np.full((200, 150, 3), 30, np.uint8)
