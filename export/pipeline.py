@@ -20,7 +20,7 @@ from edgepose.export.download import cache_folder, fetch
 from edgepose.export.precision import to_fp16
 from edgepose.export.simplify import simplify
 from edgepose.export.to_onnx import to_onnx
-from edgepose.export.verify import Difference, beyond_fp16, check_fp16, check_fp32, run_onnx, sample_crops
+from edgepose.export.verify import Difference, beyond_fp16, check_fp16, check_fp32, run_onnx, sample_crops, smooth_crops
 from edgepose.export.zoo import Model
 from edgepose.files import sha256_of
 from edgepose.passport import ModelSpec, Passport, passport_path, write_passport
@@ -198,7 +198,7 @@ def randomize(network: nn.Module, spec: ModelSpec) -> None:
             if isinstance(module, nn.BatchNorm2d):
                 module.momentum = 1.0  # the statistics become those of the next batch
         small = replace(spec, input_hw=(128, 128))  # the deepest network halves seven times
-        network.double().train()(torch.from_numpy(sample_crops(small)).double())
+        network.double().train()(torch.from_numpy(smooth_crops(small)).double())
         network.float().eval()
 
 

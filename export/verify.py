@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,17 +10,20 @@ import onnx
 import onnxruntime
 
 from edgepose.errors import ExportError
+from edgepose.export.demo_people import make_background, make_pose
 from edgepose.export.precision import FP16_MAX
+from edgepose.export.training.rendered import draw_person
+from edgepose.geometry import Regions
 from edgepose.passport import ModelSpec
+from edgepose.preprocess import cut_out
 
 CONFIDENT = 0.3  # a key point's score from which on its position is held to the limits
-CLEAR = 0.02  # share of a map's range by which a peak stands above its neighbours and above every other place
+CLEAR = 0.005  # share of a map's range by which a peak stands above its surroundings and above every other place
+PEAK_WIDTH = 64  # networks of heat maps up to this size draw peaks a few px wide, of larger ones wider in proportion
 FP32_LIMIT_PX = 1e-3
 FP32_LIMIT_RELATIVE = 1e-4  # rounding in FP32 stays below 1e-5 for the networks of the zoo
 FP16_LIMIT_PX = 0.25  # of a heat-map px: the step of the published decoder
 FP16_LIMIT_RELATIVE = 0.1
-
-Network = Callable[[np.ndarray], np.ndarray]  # crops (n, 3, H, W) float32 -> heat maps (n, C, h, w) float32
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,16 @@ class Difference:
 
 
 def sample_crops(spec: ModelSpec, count: int = 3) -> np.ndarray:
-    """(count, 3, H, W) float32: smooth random pictures, normalised by the spec; always the same ones."""
+    """(count, 3, H, W) float32: drawn people, whom trained networks are confident of; always the same ones."""
+    rng = np.random.default_rng(0)
+    backgrounds = [make_background(rng)]
+    people = [draw_person(make_pose(rng), backgrounds, rng) for _ in range(count)]
+    crops = [cut_out(person.image, Regions.around(person.box_xyxy[None], spec), spec) for person in people]
+    return np.concatenate(crops)
+
+
+def smooth_crops(spec: ModelSpec, count: int = 3) -> np.ndarray:
+    """(count, 3, H, W) float32: smooth random colours, normalised by the spec; always the same ones, to the bit."""
     rng = np.random.default_rng(0)
     height, width = spec.input_hw
     coarse = rng.uniform(0, 255, (count, 3, 10, 8))
@@ -68,9 +80,9 @@ def _interpolate(values: np.ndarray, positions: np.ndarray, axis: int) -> np.nda
 def compare(reference: np.ndarray, heatmaps: np.ndarray, num_keypoints: int) -> Difference:
     """Compare two (n, C, h, w) heat maps of the same crops.
 
-    A peak is clear where it stands above its four neighbours and above everything farther away by `CLEAR` of the
+    A peak is clear where it stands above its surroundings and above everything farther away by `CLEAR` of the
     map's range: its position then depends smoothly on the values, so that rounding cannot move it by a whole
-    pixel. The position is that of a parabola through the peak and its neighbours, in x and in y.
+    pixel. The position is that of a parabola through the peak and one place on either side, in x and in y.
     Of an output with offsets (3 channels a key point) the positions of the scores' peaks are compared.
     """
     if reference.shape != heatmaps.shape or not np.isfinite(heatmaps).all():
@@ -85,35 +97,42 @@ def compare(reference: np.ndarray, heatmaps: np.ndarray, num_keypoints: int) -> 
 
 def _clear_peaks(maps: np.ndarray) -> np.ndarray:
     """(m,) bool for (m, h, w) maps."""
+    reach = _reach(maps)
     clear = np.zeros(len(maps), bool)
     for index, values in enumerate(maps):
         y, x = np.unravel_index(int(values.argmax()), values.shape)
-        if not (0 < y < values.shape[0] - 1 and 0 < x < values.shape[1] - 1):
-            continue
-        margin = CLEAR * float(values.max() - values.min())
+        around = values[max(y - reach, 0) : y + reach + 1, max(x - reach, 0) : x + reach + 1]
+        if around.shape != (2 * reach + 1, 2 * reach + 1):
+            continue  # at the border
         far = values.copy()
-        far[y - 1 : y + 2, x - 1 : x + 2] = -np.inf
-        beside = max(values[y - 1, x], values[y + 1, x], values[y, x - 1], values[y, x + 1])
-        peak = values[y, x]
-        clear[index] = peak > CONFIDENT and peak - beside > margin and peak - far.max() > margin
+        far[y - reach : y + reach + 1, x - reach : x + reach + 1] = -np.inf
+        beside = max(around[0, reach], around[-1, reach], around[reach, 0], around[reach, -1])
+        margin = CLEAR * float(values.max() - values.min())
+        clear[index] = values[y, x] > CONFIDENT and values[y, x] - max(beside, far.max()) > margin
     return clear
 
 
 def _positions(maps: np.ndarray) -> np.ndarray:
     """(m, 2) x, y of the parabola through each map's peak; at the border, and where it is flat, the peak itself."""
+    reach = _reach(maps)
     xy = np.zeros((len(maps), 2))
     for index, values in enumerate(maps.astype(np.float64)):
         y, x = np.unravel_index(int(values.argmax()), values.shape)
-        xy[index] = x + _vertex(values[y], int(x)), y + _vertex(values[:, x], int(y))
+        xy[index] = x + _vertex(values[y], int(x), reach), y + _vertex(values[:, x], int(y), reach)
     return xy
 
 
-def _vertex(line: np.ndarray, at: int) -> float:
-    if not 0 < at < len(line) - 1:
+def _vertex(line: np.ndarray, at: int, reach: int) -> float:
+    if not reach <= at < len(line) - reach:
         return 0.0
-    before, here, after = line[at - 1 : at + 2]
+    before, here, after = line[at - reach], line[at], line[at + reach]
     bend = before - 2 * here + after
-    return float((before - after) / (2 * bend)) if bend < 0 else 0.0
+    return float(reach * (before - after) / (2 * bend)) if bend < 0 else 0.0
+
+
+def _reach(maps: np.ndarray) -> int:
+    """How far from a peak its surroundings are looked at, px."""
+    return max(1, max(maps.shape[1:]) // PEAK_WIDTH)
 
 
 def check_fp32(reference: np.ndarray, heatmaps: np.ndarray, spec: ModelSpec, what: str) -> Difference:

@@ -8,7 +8,7 @@ from torch import nn
 from edgepose.export.checkpoint import load_into, read_checkpoint
 from edgepose.export.networks.simple_baseline import SimpleBaseline
 from edgepose.export.pipeline import randomize
-from edgepose.export.verify import sample_crops
+from edgepose.export.verify import smooth_crops
 from edgepose.export.zoo import models
 from tests.export.golden import golden_heatmaps, golden_state
 from tests.makers import make_spec
@@ -92,7 +92,7 @@ def test_basic_blocks_have_the_names_of_torchvisions_resnet(depth):
 def test_styles_differ_in_result_but_not_in_keys():
     small = {"planes": (4, 4, 4, 4), "deconv_filters": 4}
     pytorch_style, caffe_style = (SimpleBaseline(50, 2, caffe_style=caffe, **small) for caffe in (False, True))
-    crops = torch.from_numpy(sample_crops(make_spec()))
+    crops = torch.from_numpy(smooth_crops(make_spec()))
 
     randomize(pytorch_style, make_spec())
     caffe_style.eval().load_state_dict(pytorch_style.state_dict())
