@@ -292,7 +292,7 @@ def main(data: Path, out: Path, epochs: int, seed: int, threads: int) -> None:
         write_json(out / f"{NAME}.json", {**recipe(counts, losses, run), "sha256": sha256_of(weights)})
 
     train(people, backgrounds, epochs=epochs, seed=seed, keep=keep)
-    about = json.loads((out / f"{NAME}.json").read_text())
+    about: dict[str, Any] = json.loads((out / f"{NAME}.json").read_text())
     write_json(out / f"{NAME}.json", {**about, "held_out": measure(weights, data, out)})
     click.echo(f"wrote {weights} ({weights.stat().st_size / 2**20:.1f} MiB)")
 
