@@ -253,7 +253,7 @@ def measure(weights: Path, data: Path, held_out: Path) -> dict[str, dict[str, fl
 
 def measure_held_out(network: nn.Module, data: Path, out: Path) -> dict[str, dict[str, float | int]]:
     """What `edgepose evaluate` finds for the FP32 network on the people that training did not see, by part."""
-    measured = {}
+    measured: dict[str, dict[str, float | int]] = {}
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder) / f"{NAME}.onnx"
         model.write_bytes(to_onnx(network, SPEC).SerializeToString())
