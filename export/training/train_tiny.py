@@ -263,7 +263,9 @@ def measure_held_out(network: nn.Module, data: Path, out: Path) -> dict[str, dic
                 people = out / f"held_out_{part.folder}.json"
                 found = evaluate([model], data / part.folder / "images", people)
                 figures = {name: value for name, value in found.engines[0].figures.items() if value is not None}
-                kept = {name: round(figures[name], 4) for name in ("AP", "AP50", "PCK@0.2") if name in figures}
+                kept: dict[str, float | int] = {
+                    name: round(figures[name], 4) for name in ("AP", "AP50", "PCK@0.2") if name in figures
+                }
                 measured[part.folder] = {"people": found.conditions["people"], **kept}
     return measured
 
