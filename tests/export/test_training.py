@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 torch = pytest.importorskip("torch")
 
+from edgepose.export.training import train_tiny  # noqa: E402
 from edgepose.export.training.data import KEYPOINTS, MIRROR_ORDER, Person, is_held_out, targets, vary  # noqa: E402
 from edgepose.export.training.rendered import draw_people  # noqa: E402
 from edgepose.export.training.train_tiny import (  # noqa: E402
@@ -166,6 +169,51 @@ def test_the_recipe_states_what_the_network_costs():
 
     assert about["params"] == sum(value.numel() for value in make_network(len(COCO17)).parameters())
     assert 0.1 < about["gflops"] < 1
+
+
+def write_part(folder: Path, people: list[Person], boxes_file: str = "person_keypoints.json") -> None:
+    """Photographs and annotations as the training script finds them; every picture has one person."""
+    (folder / "images").mkdir(parents=True)
+    images, annotations = [], []
+    for i, person in enumerate(people, start=1):
+        cv2.imwrite(str(folder / f"images/{i}.png"), person.image)
+        height, width = person.image.shape[:2]
+        images.append({"id": i, "file_name": f"{i}.png", "width": width, "height": height})
+        left, top, right, bottom = person.box_xyxy.tolist()
+        box = {"bbox": [left, top, right - left, bottom - top], "area": (right - left) * (bottom - top), "iscrowd": 0}
+        points = {"keypoints": person.keypoints.ravel().tolist(), "num_keypoints": len(KEYPOINTS)}
+        annotations.append({"id": i, "image_id": i, "category_id": 1, **box, **points})
+    categories = [{"id": 1, "name": "person", "keypoints": list(KEYPOINTS)}]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    (folder / boxes_file).write_text(json.dumps(content))
+
+
+def test_the_script_leaves_weights_and_a_recipe_with_the_accuracy_on_held_out_people(tmp_path, monkeypatch):
+    people = some_people(24)
+    for part in train_tiny.PARTS:
+        write_part(tmp_path / part.folder, people)
+    empty = np.full((80, 80, 3), 90, np.uint8)
+    far = Person(empty, np.zeros((len(KEYPOINTS), 3)), np.array([200.0, 200.0, 210.0, 210.0]))
+    write_part(tmp_path / "calib_coco", [far], "person_boxes.json")
+    monkeypatch.setattr(train_tiny, "DRAWN_PEOPLE", 2)
+    out = tmp_path / "out"
+
+    result = CliRunner().invoke(train_tiny.main, ["--data", str(tmp_path), "--out", str(out), "--epochs", "1"])
+
+    assert result.exit_code == 0, result.output
+    about = json.loads((out / "simplebaseline_tiny.json").read_text())
+    held_out = {
+        part.folder: sum(is_held_out(f"{i}.png", part.held_out) for i in range(1, len(people) + 1))
+        for part in train_tiny.PARTS
+    }
+    assert about["data"]["people"] == {
+        **{name: len(people) - count for name, count in held_out.items()},
+        "drawn": 2,
+    }
+    assert {name: figures["people"] for name, figures in about["held_out"].items()} == {
+        name: count for name, count in held_out.items() if count
+    }
+    assert about["sha256"] == sha256_of(out / "simplebaseline_tiny.pth")
 
 
 def test_the_packaged_weights_are_those_of_their_recipe():
