@@ -22,7 +22,13 @@ def _batches(_: click.Context, __: click.Parameter, value: str) -> list[int]:
 @click.option("--batch", "batches", default="1,4,8", show_default=True, callback=_batches, help="People in the frame.")
 @click.option("--seconds", type=click.FloatRange(0, min_open=True), default=5.0, show_default=True, help="Per engine.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: the backend's choice]")
-@click.option("--backend", type=click.Choice(("openvino", "onnxruntime")), help="Default: the best for each file.")
+@click.option(
+    "--backend",
+    "backends",
+    type=click.Choice(("openvino", "onnxruntime")),
+    multiple=True,
+    help="Once for all engines, or once for each in their order.  [default: the best for each file]",
+)
 @click.option("--flip-test", is_flag=True, help="Run the mirrored crops as well.")
 @click.option("--json", "as_json", is_flag=True, help="All numbers and conditions as JSON.")
 def command(
@@ -30,7 +36,7 @@ def command(
     batches: list[int],
     seconds: float,
     threads: int | None,
-    backend: str | None,
+    backends: tuple[str, ...],
     flip_test: bool,
     as_json: bool,
 ) -> None:
@@ -45,7 +51,12 @@ def command(
     from edgepose.backends import load_backend
     from edgepose.benchmarks.latency import NOT_MEASURED, conditions, measure, table
 
-    loaded = [load_backend(engine, backend=backend, threads=threads) for engine in engines]
+    if len(backends) not in (0, 1, len(engines)):
+        raise click.UsageError(f"{len(backends)} backends for {len(engines)} engines: name one, or one for each")
+    chosen = backends if len(backends) == len(engines) else [*backends, None][:1] * len(engines)
+    loaded = [
+        load_backend(engine, backend=backend, threads=threads) for engine, backend in zip(engines, chosen, strict=True)
+    ]
     rows = []
     for batch in batches:
         with click.progressbar(length=1000, label=f"{batch} people", file=sys.stderr) as bar:

@@ -124,6 +124,25 @@ def test_a_wrong_batch_is_explained(value):
     assert "1,4,8" in result.stderr
 
 
+def test_backends_are_named_once_or_for_each_engine(clock, monkeypatch):
+    asked = []
+
+    def load(engine, backend, threads):
+        asked.append(backend)
+        return TimedBackend(clock, str(engine), 1.0)
+
+    monkeypatch.setattr("edgepose.backends.load_backend", load)
+    common = ["benchmark", "--batch", "1", "--seconds", "0.01"]
+
+    for backends in ([], ["openvino"], ["onnxruntime", "openvino"]):
+        options = [part for backend in backends for part in ("--backend", backend)]
+        assert CliRunner().invoke(main, [*common, "--engine", "a", "--engine", "b", *options]).exit_code == 0
+    wrong = CliRunner().invoke(main, [*common, "--engine", "a", "--backend", "openvino", "--backend", "openvino"])
+
+    assert asked == [None, None, "openvino", "openvino", "onnxruntime", "openvino"]
+    assert wrong.exit_code == 2
+
+
 def test_a_missing_engine_is_one_line():
     result = CliRunner().invoke(main, ["benchmark", "--engine", "absent.onnx"])
 
