@@ -12,7 +12,6 @@ from __future__ import annotations
 import copy
 import io
 import json
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,7 +29,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from edgepose.evaluation import evaluate
 from edgepose.export.networks.simple_baseline import SimpleBaseline
 from edgepose.export.pipeline import export_model
-from edgepose.export.to_onnx import to_onnx
 from edgepose.export.training.data import (
     KEYPOINTS,
     Person,
@@ -44,7 +42,7 @@ from edgepose.export.training.rendered import draw_people
 from edgepose.export.zoo import Model
 from edgepose.files import sha256_of, write_bytes, write_json
 from edgepose.io.annotations import read_annotations
-from edgepose.passport import ModelSpec, Passport, write_passport
+from edgepose.passport import ModelSpec
 from edgepose.skeletons import COCO17
 
 NAME = "simplebaseline_tiny"
@@ -251,29 +249,10 @@ def measure(weights: Path, data: Path, held_out: Path) -> dict[str, dict[str, fl
     return accuracy
 
 
-def measure_held_out(network: nn.Module, data: Path, out: Path) -> dict[str, dict[str, float | int]]:
-    """What `edgepose evaluate` finds for the FP32 network on the people that training did not see, by part."""
-    measured: dict[str, dict[str, float | int]] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        model = Path(folder) / f"{NAME}.onnx"
-        model.write_bytes(to_onnx(network, SPEC).SerializeToString())
-        write_passport(model, Passport(SPEC, "fp32", sha256_of(model), NAME))
-        for part in PARTS:
-            if part.held_out:
-                people = out / f"held_out_{part.folder}.json"
-                found = evaluate([model], data / part.folder / "images", people)
-                figures = {name: value for name, value in found.engines[0].figures.items() if value is not None}
-                kept: dict[str, float | int] = {
-                    name: round(figures[name], 4) for name in ("AP", "AP50", "PCK@0.2") if name in figures
-                }
-                measured[part.folder] = {"people": found.conditions["people"], **kept}
-    return measured
-
-
 @click.command()
 @click.option("--data", type=click.Path(path_type=Path, exists=True, file_okay=False), required=True)
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True)
-@click.option("--epochs", type=click.IntRange(1), default=60, show_default=True)
+@click.option("--epochs", type=click.IntRange(1), default=52, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
 def main(data: Path, out: Path, epochs: int, seed: int, threads: int) -> None:
