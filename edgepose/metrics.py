@@ -11,6 +11,7 @@ RESCORE_ABOVE = (
     0.2  # key points below this do not count in a person's score: Microsoft's in_vis_thre, mmpose's keypoint_score_thr
 )
 SAME_PERSON_OKS = 0.9  # two poses more alike than this are one person
+COUNTED = 20  # COCO counts an image's 20 surest poses
 
 
 def rescore(scores: np.ndarray, box_scores: np.ndarray) -> np.ndarray:
@@ -40,9 +41,17 @@ def oks_between(
 
 
 def oks_nms(
-    xy: np.ndarray, person_scores: np.ndarray, areas: np.ndarray, sigmas: np.ndarray, threshold: float = SAME_PERSON_OKS
+    xy: np.ndarray,
+    person_scores: np.ndarray,
+    areas: np.ndarray,
+    sigmas: np.ndarray,
+    *,
+    threshold: float = SAME_PERSON_OKS,
+    most: int = COUNTED,
 ) -> np.ndarray:
     """Indices of the poses kept, best first: of poses more alike than `threshold`, the one of the highest score.
+
+    Stops at `most`: those after it change no figure, and thousands of poses in an image would take hours.
 
     Args:
         xy: (N, K, 2) poses of one image.
@@ -51,7 +60,7 @@ def oks_nms(
     """
     left = np.argsort(-person_scores, kind="stable")
     kept = []
-    while len(left):
+    while len(left) and len(kept) < most:
         best, left = left[0], left[1:]
         kept.append(best)
         left = left[oks_between(xy[best], areas[best], xy[left], areas[left], sigmas) <= threshold]

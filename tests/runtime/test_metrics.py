@@ -57,6 +57,15 @@ def test_nobody_is_left_of_nobody():
     assert oks_nms(np.empty((0, 2, 2)), np.empty(0), np.empty(0), SIGMAS).tolist() == []
 
 
+def test_only_as_many_poses_stay_as_coco_counts():
+    xy = 1000.0 * np.arange(30)[:, None, None] + np.zeros((30, 2, 2))
+    scores = np.arange(30) / 30
+
+    kept = oks_nms(xy, scores, np.full(30, 400.0), SIGMAS)
+
+    assert kept.tolist() == list(range(29, 9, -1))
+
+
 def test_a_key_point_at_the_end_of_the_reach_is_found_and_one_beyond_is_not():
     true_xy = np.zeros((1, 2, 2))
     xy = np.array([[[3.0, 4], [3.0, 4.01]]])
