@@ -21,6 +21,7 @@ ORIGINS = ("original", "mmpose_v0", "mmpose_v1", "keras")
 
 _WRAPPERS = ("module.", "model.")  # DataParallel, Lightning and the like; may be nested
 _COUNTER = ".num_batches_tracked"  # training's business; files before PyTorch 0.4.1 lack it
+_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.bool)
 
 StateDict = dict[str, torch.Tensor]
 
@@ -37,7 +38,8 @@ def read_checkpoint(path: Path) -> tuple[StateDict, str]:
         where the file already had those names, "mmpose_v0" and "mmpose_v1" where it had mmpose's, "keras".
 
     Raises:
-        CheckpointError: the file is missing or damaged, would run code, holds no state dict, or a value is NaN.
+        CheckpointError: the file is missing or damaged, would run code, holds no state dict, or a value is NaN or
+            complex, sparse or quantised.
     """
     if is_keras_file(path):
         return read_keras_weights(path), "keras"
@@ -48,6 +50,11 @@ def read_checkpoint(path: Path) -> tuple[StateDict, str]:
     origin = _origin(state, content.get("meta"))
     if origin != "original":
         state = _without_mmpose_prefixes(state)
+    for key, tensor in state.items():
+        dense = tensor.layout == torch.strided and tensor.device.type == "cpu"  # the device "meta" has no values
+        if not (dense and (tensor.is_floating_point() or tensor.dtype in _INTEGERS)):
+            kind = f"{tensor.layout} {tensor.dtype} on {tensor.device}".replace("torch.", "")
+            raise CheckpointError(f"{path}: {key} is {kind}; wanted plain numbers: save it dense, as float32")
     state = {key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in state.items()}
     for key, tensor in state.items():
         if not torch.isfinite(tensor).all():
@@ -108,6 +115,11 @@ def _load(path: Path) -> Mapping[str, Any]:
             raise CheckpointError(
                 f"{path} holds {forbidden[1]}, a Python object whose loading could run code; it was not loaded. "
                 f"Save only the state_dict"
+            ) from error
+        if "Unsupported operand 149" in str(error):  # FRAME, with which every pickle of protocol 4 or 5 begins
+            raise CheckpointError(
+                f"{path} is a pickle of protocol 4 or 5, whose loading could run code; it was not loaded. "
+                f"Save only the state_dict, with torch.save and its default protocol"
             ) from error
         raise CheckpointError(
             f"{path} is not a PyTorch checkpoint, or it is damaged ({type(error).__name__}); fetch it again"

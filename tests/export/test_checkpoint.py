@@ -109,6 +109,22 @@ def test_refuses_a_pickle_that_would_run_code(zipped, tmp_path):
     assert not made.exists()
 
 
+@pytest.mark.parametrize("protocol", [4, 5])
+@pytest.mark.parametrize("bare", [True, False], ids=["a bare pickle", "torch.save"])
+def test_refuses_a_pickle_of_a_later_protocol_as_one_that_could_run_code(bare, protocol, tmp_path):
+    path, made = tmp_path / "weights.pth", tmp_path / "made"
+    content = {"x": RunsCode(made)}
+    if bare:
+        path.write_bytes(pickle.dumps(content, protocol=protocol))
+    else:
+        torch.save(content, path, pickle_protocol=protocol)
+
+    with pytest.raises(CheckpointError, match=r"loading could run code; it was not loaded\. Save only the state_dict"):
+        read_checkpoint(path)
+
+    assert not made.exists()
+
+
 def truncated() -> bytes:
     import io
 
@@ -182,6 +198,24 @@ def test_a_key_that_is_not_finite_is_named(value, tmp_path):
     torch.save(state, tmp_path / "weights.pth")
 
     with pytest.raises(CheckpointError, match=r"layer3\.0\.bn1\.weight holds NaN or infinite"):
+        read_checkpoint(tmp_path / "weights.pth")
+
+
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [
+        (lambda: torch.eye(3).to_sparse(), "sparse_coo float32 on cpu"),
+        (lambda: torch.ones(2, dtype=torch.complex64), "strided complex64 on cpu"),
+        (lambda: torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8), "strided qint8 on cpu"),
+        (lambda: torch.ones(2, device="meta"), "strided float32 on meta"),
+    ],
+    ids=["sparse", "complex", "quantised", "without values"],
+)
+@pytest.mark.filterwarnings("ignore")  # torch's own, of what it is about to drop
+def test_values_that_are_not_plain_numbers_are_named(make, kind, tmp_path):
+    torch.save({"good": torch.ones(1), "conv1.weight": make()}, tmp_path / "weights.pth")
+
+    with pytest.raises(CheckpointError, match=rf"conv1\.weight is {kind}; wanted plain numbers"):
         read_checkpoint(tmp_path / "weights.pth")
 
 
