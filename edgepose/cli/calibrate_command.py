@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -58,6 +56,7 @@ def command(
     require_workstation()
     from edgepose.calibration.pipeline import calibrate, find_model
     from edgepose.cli import SOME_UNREADABLE
+    from edgepose.cli.progress import progress
 
     result = calibrate(
         model or find_model(Path()),
@@ -67,18 +66,10 @@ def command(
         limit=limit,
         seed=seed,
         output_dir=output_dir,
-        watch=_progress,
+        watch=progress,
     )
     for line in result.warnings():
         click.echo(line, err=True)
     click.echo(result.summary())
     if result.unreadable:
         sys.exit(SOME_UNREADABLE)
-
-
-def _progress(step: str, items: Iterable[Any], count: int) -> Iterator[Any]:
-    if not sys.stderr.isatty():
-        yield from items
-        return
-    with click.progressbar(items, length=count, label=step, file=sys.stderr) as bar:
-        yield from bar

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -45,6 +43,7 @@ def command(
     import json
 
     from edgepose.cli import SOME_UNREADABLE
+    from edgepose.cli.progress import progress
     from edgepose.evaluation import evaluate, record_accuracy
     from edgepose.evaluation_text import notes_on, table_of
     from edgepose.files import write_json
@@ -58,7 +57,7 @@ def command(
         limit=limit,
         backend=backend,
         threads=threads,
-        watch=_progress,
+        watch=lambda images: progress("images", images, len(images)),
     )
     click.echo(json.dumps(evaluation.to_json(), indent=2) if json_file == "-" else table_of(evaluation))
     for note in notes_on(evaluation):
@@ -71,11 +70,3 @@ def command(
         click.echo(f"the passports were not updated ({error.strerror or error})", err=True)
     if evaluation.unreadable:
         sys.exit(SOME_UNREADABLE)
-
-
-def _progress(images: Sequence[Any]) -> Iterator[Any]:
-    if not sys.stderr.isatty():
-        yield from images
-        return
-    with click.progressbar(images, label="images", file=sys.stderr) as bar:
-        yield from bar
