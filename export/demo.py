@@ -28,7 +28,9 @@ from edgepose.report import Picture, Section, html_page, jpeg
 MODEL = "simplebaseline_tiny"
 CALIBRATION_PEOPLE, EVALUATION_PEOPLE = 150, 100
 SHOWN = 6
-METHOD = "percentile"
+METHOD = "mse"
+THREADS = 1
+MEASURED, FIGURES = "measured.json", "accuracy.json"  # annotations of what is measured on, and the result
 
 
 @dataclass(frozen=True)
@@ -73,9 +75,11 @@ def run_demo(
 
     Raises:
         EdgeposeError: from any of the steps.
+        OSError: `output` cannot be written; nothing has been computed.
     """
     if (images is None) != (annotations is None):
         raise ValueError("images and annotations go together")
+    output.mkdir(parents=True, exist_ok=True)
     if images is None or annotations is None:
         report(f"drawing {CALIBRATION_PEOPLE + EVALUATION_PEOPLE} people")
         pictures = _drawn_pictures(output / "people")
@@ -86,9 +90,10 @@ def run_demo(
     calibrated = calibrate(exported.fp32, pictures.calibration, pictures.calibration_boxes, method=METHOD)
     engines = [exported.fp32, exported.fp16, calibrated.int8]
     report("running FP32, FP16 and INT8")
-    evaluation = evaluate(engines, pictures.folder, pictures.annotations)
+    # one thread: a network this small gains nothing from more, and loses much where others use the machine too
+    evaluation = evaluate(engines, pictures.folder, pictures.annotations, threads=THREADS)
     record_accuracy(evaluation)
-    write_json(output / "accuracy.json", evaluation.to_json())
+    write_json(output / FIGURES, evaluation.to_json())
     report("drawing what they found")
     shown = _overlays(engines, pictures, output / "overlays")
     page = output / "index.html"
@@ -104,7 +109,7 @@ def speed_ratios(evaluation: Evaluation) -> str:
         for each in others
         if each.stage_ms.get("network")
     ]
-    return f"The network's speed here, {first.precision.upper()} = 1: {', '.join(ratios)}"
+    return f"The network's speed here on one thread, {first.precision.upper()} = 1: {', '.join(ratios)}"
 
 
 def _drawn_pictures(folder: Path) -> _Pictures:
@@ -115,23 +120,31 @@ def _drawn_pictures(folder: Path) -> _Pictures:
 
 
 def _own_pictures(images: Path, annotations: Path, output: Path) -> _Pictures:
-    """Split the user's images: even ones to calibrate with, odd ones to measure on."""
+    """Split the user's images: even ones to calibrate with, odd ones to measure on, whose annotations are written."""
+    if annotations.resolve() in ((output / name).resolve() for name in (MEASURED, FIGURES)):
+        raise InputError(f"{annotations}: the demo would write its own file there; give it another name")
     posed = [image for image in read_annotations(annotations).images if image.posed.any()]
     if len(posed) < 2:
         raise InputError(
             f"{annotations}: annotated people in only one image; the demo needs some to measure on as well"
         )
+    for half in (posed[::2], posed[1::2]):
+        if not any(image_path(images, image.file_name).is_file() for image in half):
+            raise InputError(
+                f"{images} has none of the images {half[0].file_name}, … that {annotations} names; "
+                f"give the folder that they are in with --images"
+            )
     measured = {image.image_id for image in posed[1::2]}
     data = json.loads(annotations.read_bytes())
     for key, image_id in (("images", "id"), ("annotations", "image_id")):
         data[key] = [entry for entry in data[key] if entry[image_id] in measured]
-    write_json(output / annotations.name, data)
+    write_json(output / MEASURED, data)
     about = f"{len(measured)} of the images of {annotations.name}; INT8 was calibrated with the others."
     return _Pictures(
         [image_path(images, image.file_name) for image in posed[::2]],
         annotations,
         images,
-        output / annotations.name,
+        output / MEASURED,
         about,
     )
 
@@ -141,7 +154,7 @@ def _overlays(engines: list[Path], pictures: _Pictures, folder: Path) -> list[Pi
     shown = []
     posed = [image for image in read_annotations(pictures.annotations).images if image.posed.any()]
     with ExitStack() as stack:
-        backends: list[Backend] = [stack.enter_context(closing(load_backend(engine))) for engine in engines]
+        backends: list[Backend] = [stack.enter_context(closing(load_backend(e, threads=THREADS))) for e in engines]
         for entry in posed[:SHOWN]:
             image = read_image(image_path(pictures.folder, entry.file_name))
             boxes = annotated_boxes(entry, image.shape[:2])[entry.posed].astype(np.float32)

@@ -47,9 +47,9 @@ def test_the_demo_runs_on_the_users_pictures_and_measures_on_others_than_it_cali
     result = CliRunner().invoke(main, [str(argument) for argument in arguments])
 
     assert result.exit_code == 0, result.output
-    assert "3 people in 3 images of annotations.json" in result.stdout
+    assert "3 people in 3 images of measured.json" in result.stdout
     assert (tmp_path / "out" / "index.html").as_uri() in result.stdout
-    assert [image.image_id for image in read_annotations(tmp_path / "out" / "annotations.json").images] == [2, 4, 6]
+    assert [image.image_id for image in read_annotations(tmp_path / "out" / "measured.json").images] == [2, 4, 6]
     assert annotations.read_bytes() == before
 
 
@@ -58,6 +58,47 @@ def test_one_picture_is_too_few(tmp_path):
 
     with pytest.raises(InputError, match="only one image"):
         run_demo(tmp_path / "out", images=annotations.parent, annotations=annotations)
+
+
+def test_annotations_in_the_output_folder_stay_as_they_are(tmp_path, monkeypatch):
+    annotations = write_people(tmp_path, 4, seed=5)
+    before = annotations.read_bytes()
+    for name in ("measured.json", "accuracy.json"):
+        (tmp_path / name).write_bytes(before)
+    monkeypatch.setattr(edgepose.export.demo, "export_model", _not_reached)
+
+    for name in ("measured.json", "accuracy.json"):
+        with pytest.raises(InputError, match="another name"):
+            run_demo(tmp_path, images=tmp_path, annotations=tmp_path / name)
+        assert (tmp_path / name).read_bytes() == before
+    with pytest.raises(AssertionError, match="not reached"):
+        run_demo(tmp_path, images=tmp_path, annotations=annotations)
+    assert annotations.read_bytes() == before
+
+
+def test_a_folder_of_other_pictures_is_noticed_before_the_work(tmp_path, monkeypatch):
+    annotations = write_people(tmp_path / "mine", 4, seed=5)
+    (tmp_path / "wrong").mkdir()
+    monkeypatch.setattr(edgepose.export.demo, "export_model", _not_reached)
+
+    for folder in ("wrong", "nowhere"):
+        with pytest.raises(InputError, match=rf"{folder} has none of the images 001\.jpg, …"):
+            run_demo(tmp_path / "out", images=tmp_path / folder, annotations=annotations)
+
+
+def test_a_file_in_place_of_the_output_folder_is_one_line(tmp_path):
+    (tmp_path / "out").write_bytes(b"mine")
+
+    result = CliRunner().invoke(main, ["demo", "--out", str(tmp_path / "out")])
+
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"edgepose: {tmp_path / 'out'}: File exists")
+    assert result.stderr.count("\n") == 1
+    assert (tmp_path / "out").read_bytes() == b"mine"
+
+
+def _not_reached(*arguments, **options):
+    raise AssertionError("not reached")
 
 
 def test_pictures_need_annotations(tmp_path):
