@@ -59,10 +59,10 @@ def oks_nms(
         areas: (N,) px^2; the published protocol takes the padded box's.
     """
     left = np.argsort(-person_scores, kind="stable")
-    kept = []
+    kept: list[int] = []
     while len(left) and len(kept) < most:
         best, left = left[0], left[1:]
-        kept.append(best)
+        kept.append(int(best))
         left = left[oks_between(xy[best], areas[best], xy[left], areas[left], sigmas) <= threshold]
     return np.array(kept, dtype=np.int64)
 
