@@ -112,12 +112,20 @@ class Regions:
 
 
 def usable_boxes(boxes_xyxy: np.ndarray) -> np.ndarray:
-    """(N,) bool: which of (N, 4) boxes are finite, of a size float32 can carry, and have an area."""
-    boxes = _as_boxes(boxes_xyxy)
-    with np.errstate(invalid="ignore"):  # inf - inf
+    """(N,) bool: which of (N, 4) boxes are finite and have an area, also when they are rounded to float32."""
+    with np.errstate(invalid="ignore", over="ignore"):  # inf - inf, 1e300
+        boxes = _as_boxes(boxes_xyxy).astype(np.float32).astype(np.float64)
         size = boxes[:, 2:] - boxes[:, :2]
     fine = np.concatenate([np.abs(boxes) < FARTHEST, size >= SMALLEST_SIZE], axis=1)  # False for NaN
     return np.asarray(fine.all(axis=1))
+
+
+def boxes_in_view(boxes_xyxy: np.ndarray, image_hw: tuple[int, int]) -> np.ndarray:
+    """(N,) bool: which of (N, 4) boxes are usable and not wholly outside an image of that height and width."""
+    boxes = _as_boxes(boxes_xyxy)
+    height, width = image_hw
+    inside = (boxes[:, 0] < width) & (boxes[:, 1] < height) & (boxes[:, 2] > 0) & (boxes[:, 3] > 0)
+    return usable_boxes(boxes) & inside
 
 
 def _as_boxes(boxes_xyxy: np.ndarray) -> np.ndarray:

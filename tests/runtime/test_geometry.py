@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from edgepose.decode import decode_heatmaps
-from edgepose.geometry import Regions, usable_boxes
+from edgepose.geometry import Regions, boxes_in_view, usable_boxes
 from edgepose.passport import ALIGNMENTS, DECODERS, ModelSpec
 from tests.makers import make_spec
 
@@ -184,7 +184,7 @@ def test_no_boxes_no_regions(alignment, boxes):
 
 @pytest.mark.parametrize("alignment", ALIGNMENTS)
 def test_the_smallest_and_the_farthest_usable_box_stay_finite(alignment):
-    boxes = np.array([[5, 5, 5.001, 5.001], [9.9e5, 9.9e5, 9.99e5, 9.99e5], [-9.9e5, -9.9e5, 9.9e5, 9.9e5]])
+    boxes = np.array([[5, 5, 5.0011, 5.0011], [9.9e5, 9.9e5, 9.99e5, 9.99e5], [-9.9e5, -9.9e5, 9.9e5, 9.9e5]])
     assert usable_boxes(boxes).all()
 
     matrices = Regions.around(boxes, make_spec(alignment=alignment)).to_grid_matrices((64, 48))
@@ -204,6 +204,8 @@ def test_the_smallest_and_the_farthest_usable_box_stay_finite(alignment):
         (np.inf, 0, np.inf, 10),
         (0, 0, 2e6, 10),
         (0, 0, 1e-5, 1e-5),
+        (100.3, 0, 100.301, 10),  # 0.00099 px wide as float32
+        (0, 0, 1e300, 10),
     ],
 )
 def test_boxes_without_area_or_number_are_named(box):
@@ -212,6 +214,15 @@ def test_boxes_without_area_or_number_are_named(box):
     assert usable_boxes(boxes).tolist() == [True, False]
     with pytest.raises(ValueError, match=r"box 1 .* is not finite or has no area"):
         Regions.around(boxes, make_spec())
+
+
+def test_boxes_in_view_are_usable_and_reach_into_the_image():
+    seen = [(0, 0, 5, 5), (-9, -9, 1, 1), (39, 29, 60, 60)]
+    unseen = [(40, 0, 60, 5), (0, 30, 5, 60), (-9, 0, 0, 5), (0, -9, 5, 0), (1, 1, 1, 5), (1, 1, np.nan, 5)]
+
+    found = boxes_in_view(np.array(seen + unseen), (30, 40))
+
+    assert found.tolist() == [True] * 3 + [False] * 6
 
 
 @pytest.mark.parametrize("boxes", [np.ones((2, 2)), np.ones(4), np.ones((1, 5)), np.ones((1, 1, 4))])
