@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,28 +27,54 @@ def sha256_of(path: Path) -> str:
 def whole_file(path: Path) -> Iterator[Path]:
     """Give a temporary path in `path`'s folder; rename it to `path` if the body succeeds, else remove it.
 
-    The temporary name keeps `path`'s suffix, since image and video writers choose their format by it.
+    The temporary name keeps `path`'s suffix, since image and video writers choose their format by it. Where `path` is
+    a link, the file that it leads to is written; a device or pipe is written to at the end, and stays what it is.
+
+    Raises:
+        OSError: the file cannot be written; it names `path`, not the temporary file.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    path = Path(os.path.realpath(path)) if os.path.islink(path) and not _is_special(path) else Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    special = _is_special(path)
+    temporary = None
     try:
-        yield temporary
+        path.parent.mkdir(parents=True, exist_ok=True)
+        folder = None if special else path.parent
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=folder)
+        os.close(handle)
+        temporary = Path(name)
         mask = os.umask(0)
         os.umask(mask)
         temporary.chmod(0o666 & ~mask)  # mkstemp's 0600 would hide the file from the user's other accounts
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+        yield temporary
+        if special:
+            with open(temporary, "rb") as source, open(path, "wb") as target:
+                shutil.copyfileobj(source, target)
+        else:
+            os.replace(temporary, path)
+    except OSError as error:
+        if temporary is None or error.filename == str(temporary):
+            error.filename, error.filename2 = str(path), None
         raise
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def _is_special(path: Path) -> bool:
+    """True for a device, pipe or socket."""
+    return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write `data` to `path`, whole or not at all."""
     with whole_file(path) as temporary:
-        temporary.write_bytes(data)
+        try:
+            temporary.write_bytes(data)
+        except OSError as error:
+            error.filename = str(temporary)  # a full disk names none
+            raise
 
 
 def write_json(path: Path, data: Any) -> None:

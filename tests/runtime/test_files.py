@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from edgepose.files import whole_file, write_bytes
+
+
+def test_a_link_keeps_leading_to_the_file_that_is_written(tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "a.json").write_bytes(b"old")
+    (tmp_path / "link.json").symlink_to("there/a.json")
+
+    write_bytes(tmp_path / "link.json", b"new")
+
+    assert (tmp_path / "link.json").is_symlink()
+    assert (tmp_path / "there" / "a.json").read_bytes() == b"new"
+    assert [path.name for path in (tmp_path / "there").iterdir()] == ["a.json"]
+
+
+def test_a_pipe_is_written_to_and_stays_a_pipe(tmp_path):
+    pipe = tmp_path / "pipe.json"
+    os.mkfifo(pipe)
+    read: list[bytes] = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()), daemon=True)
+    reader.start()
+
+    write_bytes(pipe, b"new")
+
+    reader.join(timeout=10)
+    assert read == [b"new"]
+    assert pipe.is_fifo()
+
+
+def test_a_device_stays_a_device(tmp_path):
+    (tmp_path / "nowhere").symlink_to("/dev/null")
+
+    write_bytes(tmp_path / "nowhere", b"new")
+
+    assert (tmp_path / "nowhere").is_symlink()
+    assert Path("/dev/null").is_char_device()
+
+
+def test_a_folder_is_refused_before_the_work(tmp_path):
+    with pytest.raises(IsADirectoryError) as error, whole_file(tmp_path):
+        raise AssertionError("the work was begun")
+
+    assert error.value.filename == str(tmp_path)
+
+
+def test_a_failure_names_the_wanted_file_and_leaves_the_old_one(tmp_path, monkeypatch):
+    (tmp_path / "a.json").write_bytes(b"old")
+
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+
+    with pytest.raises(OSError, match="No space left") as error:
+        write_bytes(tmp_path / "a.json", b"new")
+
+    assert error.value.filename == str(tmp_path / "a.json")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+    assert (tmp_path / "a.json").read_bytes() == b"old"
+
+
+def test_a_folder_that_cannot_be_written_names_the_wanted_file():
+    with pytest.raises(OSError) as error:  # which one depends on the kernel
+        write_bytes(Path("/proc/a.json"), b"new")
+
+    assert error.value.filename == "/proc/a.json"
