@@ -70,10 +70,11 @@ class ModelSpec:
             ("alignment", ALIGNMENTS),
             ("decoder", DECODERS),
             ("quarter_guard", QUARTER_GUARDS),
-            ("flip_shift", (0, 1)),
         ):
             if getattr(self, key) not in allowed:
-                raise ValueError(f"{key} must be one of {', '.join(map(str, allowed))}, got {getattr(self, key)!r}")
+                raise ValueError(f"{key} must be one of {', '.join(allowed)}, got {getattr(self, key)!r}")
+        if type(self.flip_shift) is not int or self.flip_shift not in (0, 1):  # not True, not 1.0
+            raise ValueError(f"flip_shift must be 0 or 1, got {self.flip_shift!r}")
         for key in ("input_hw", "heatmap_hw"):
             size = getattr(self, key)
             if len(size) != 2 or not all(isinstance(side, int) and 2 <= side <= 8192 for side in size):
@@ -88,8 +89,8 @@ class ModelSpec:
         for key in ("box_padding", "offset_radius"):
             if not 0 < getattr(self, key) < 100:  # False for NaN
                 raise ValueError(f"{key} must be a number over 0 and under 100, got {getattr(self, key)}")
-        if not (isinstance(self.blur_kernel, int) and 1 <= self.blur_kernel <= 31 and self.blur_kernel % 2 == 1):
-            raise ValueError(f"blur_kernel must be an odd number from 1 to 31, got {self.blur_kernel}")
+        if not (type(self.blur_kernel) is int and 1 <= self.blur_kernel <= 31 and self.blur_kernel % 2 == 1):
+            raise ValueError(f"blur_kernel must be an odd number from 1 to 31, got {self.blur_kernel!r}")
 
     @property
     def num_keypoints(self) -> int:
@@ -194,6 +195,15 @@ class Passport:
             for key in keys:
                 if not isinstance(value := getattr(passport, key), kind):
                     raise ModelFileError(f"passport with {key} {value!r}: not of the right type")
+        for wanted, key, found in (
+            (str, "made_from", passport.made_from.values()),
+            (str, "versions", passport.versions.values()),
+            ((int, float), "verified", passport.verified.values()),
+            (dict, "accuracy", passport.accuracy),
+        ):
+            for value in found:
+                if not isinstance(value, wanted):
+                    raise ModelFileError(f"passport with {value!r} in {key}: not of the right type")
         return passport
 
 

@@ -121,9 +121,12 @@ def test_random_weights_are_marked():
         {"blur_kernel": 4},
         {"blur_kernel": 33},
         {"blur_kernel": 11.0},
+        {"blur_kernel": True},
         {"quarter_guard": "none"},
         {"offset_radius": NAN},
         {"flip_shift": 2},
+        {"flip_shift": 1.0},
+        {"flip_shift": True},
     ],
 )
 def test_spec_refuses_values_without_a_meaning(changes):
@@ -228,6 +231,10 @@ def test_every_truncation_is_refused(model):
         {"verified": None},
         {"accuracy": {}},
         {"engine": "plan"},
+        {"made_from": {"m.pth": 5}},
+        {"versions": {"torch": None}},
+        {"verified": {"px": "abc"}},
+        {"accuracy": [5]},
         {"owner": "me"},
     ],
 )
