@@ -17,6 +17,10 @@ from edgepose.io.quiet import silence_opencv
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".jp2", ".ppm", ".pgm")
 
+PNG = b"\x89PNG\r\n\x1a\n"
+LARGEST_SIDE = 1_000_000  # px; libpng's limit
+TOO_LARGE = "the image is too large: OpenCV reads up to a million pixels a side and 2^30 in all; make it smaller"
+
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # stuffed zeros and restarts belong to the scan they are in
 
 
@@ -63,18 +67,28 @@ def read_image(path: Path) -> np.ndarray:
         data = Path(path).read_bytes()
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}") from error
+    except ValueError as error:  # a zero byte in the name
+        raise InputError(f"{str(path)!r} cannot be a file's name ({error})") from error
     if not data:
         raise InputError(f"{path}: the file is empty")
+    if data.startswith(PNG) and max(_png_wh(data)) > LARGEST_SIDE:  # libpng would say so itself
+        raise InputError(f"{path}: {TOO_LARGE}")
     if (damage := _damage(data)) is not None:
         raise InputError(f"{path}: the image is {damage}: copy or download it again")
     silence_opencv()
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
-        raise InputError(f"{path}: not a readable image ({str(error).splitlines()[0]})") from error
+        why = TOO_LARGE if "MAX_IMAGE" in str(error) else "not a readable image (damaged)"
+        raise InputError(f"{path}: {why}") from error
     if pixels is None:
         raise InputError(f"{path}: not a readable image (damaged, or of a kind that OpenCV does not read)")
     return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
+
+
+def _png_wh(data: bytes) -> tuple[int, int]:
+    """Width and height in a PNG's header."""
+    return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
 
 
 def _damage(data: bytes) -> str | None:
@@ -86,7 +100,7 @@ def _damage(data: bytes) -> str | None:
                 return None
             position = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2], "big")
         return "truncated or damaged (its end mark is missing)"
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+    if data.startswith(PNG):
         position = 8
         while (length := int.from_bytes(data[position : position + 4], "big")) + position + 12 <= len(data):
             chunk = memoryview(data)[position + 4 : position + 8 + length]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 from pathlib import Path
+from zlib import crc32
 
 import cv2
 import numpy as np
@@ -162,6 +163,26 @@ def test_a_png_with_a_changed_byte_is_damaged(tmp_path, capfd):
 def test_a_missing_file_and_a_folder_are_no_images(tmp_path, name):
     with pytest.raises(InputError, match=str(tmp_path)):
         read_image(tmp_path / name)
+
+
+@pytest.mark.parametrize(("width", "height"), [(60_000, 60_000), (2_000_000, 10)])
+def test_an_image_too_large_for_opencv_is_one_line_without_its_sources(tmp_path, capfd, width, height):
+    data = bytearray(encoded(smooth_image(), ".png"))
+    data[16:24] = width.to_bytes(4, "big") + height.to_bytes(4, "big")
+    data[29:33] = crc32(data[12:29]).to_bytes(4, "big")
+    (tmp_path / "a.png").write_bytes(data)
+
+    with pytest.raises(InputError) as error:
+        read_image(tmp_path / "a.png")
+
+    assert "too large" in str(error.value)
+    assert "opencv/" not in str(error.value)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_name_with_a_zero_byte_is_no_image():
+    with pytest.raises(InputError, match="cannot be a file's name"):
+        read_image(Path("a\0.jpg"))
 
 
 def test_a_png_reads_as_it_was_written(tmp_path):
