@@ -51,7 +51,7 @@ class OpenVinoBackend(HostBackend):
             settings["INFERENCE_NUM_THREADS"] = threads
         try:
             core = openvino.Core()
-            model = core.read_model(path)
+            model = _read_onnx(path)
             crops, heatmaps = model.inputs[0], _heatmaps_of(model)
             fixed_batch = check_shapes(path, passport.spec, _sizes(crops), _sizes(heatmaps))
             model.reshape({crops: [fixed_batch or -1, 3, height, width]})
@@ -71,6 +71,21 @@ class OpenVinoBackend(HostBackend):
 
     def _free(self) -> None:
         self._request = None
+
+
+def _read_onnx(path: Path) -> Any:
+    """The model of an ONNX file; RuntimeError if it is none.
+
+    `Core.read_model` would try the readers of all other formats on a damaged file, and some write to stderr.
+    """
+    frontend = import_module("openvino.frontend").FrontEndManager().load_by_framework("onnx")
+    try:
+        model = frontend.convert(frontend.load(str(path)))
+    except Exception as error:  # the reader's exceptions have no common base but this one
+        raise RuntimeError(str(error)) from error
+    if not model.inputs or not model.outputs:
+        raise RuntimeError("it has no input or no output")
+    return model
 
 
 def _heatmaps_of(model: Any) -> Any:

@@ -154,7 +154,7 @@ def test_a_graph_of_other_shapes_than_its_passport_is_refused(tmp_path, name):
 
 
 @pytest.mark.parametrize("damage", ["empty", "text", "random", "truncated"])
-def test_a_damaged_onnx_is_one_line_even_if_its_passport_fits(tmp_path, name, damage):
+def test_a_damaged_onnx_is_one_line_even_if_its_passport_fits(tmp_path, capfd, name, damage):
     path = write_toy_model(tmp_path / "m.onnx")
     data = {
         "empty": b"",
@@ -170,6 +170,7 @@ def test_a_damaged_onnx_is_one_line_even_if_its_passport_fits(tmp_path, name, da
 
     assert "\n" not in str(error.value)
     assert str(path) in str(error.value)
+    assert capfd.readouterr().err == ""
 
 
 def test_a_passport_of_another_file_is_refused(tmp_path):
