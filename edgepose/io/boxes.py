@@ -48,35 +48,44 @@ def boxes_for_images(
     """The person boxes of each image, in the order of `paths`.
 
     Args:
-        paths: image files. They are matched to the boxes file by its `images[].file_name` (folders aside), or
-            else by the id that their name is: 000000000139.jpg is image 139.
+        paths: image files. They are matched to the boxes file by its `images[].file_name` (of several of the same
+            name, the one whose folders agree furthest), or else by the id that their name is: 000000000139.jpg is
+            image 139.
         boxes_file: COCO annotations ({"images", "annotations"}; crowds are left out) or COCO detection results
             ([{"image_id", "bbox", "score"}, ...]); other categories than person (1) are left out.
             None: each image is one person.
         image_ids: the images' ids where they are known; else their names are taken for them.
 
     Raises:
-        InputError: the file is missing, damaged or of another form, or knows none of the images.
+        InputError: the file is missing, damaged or of another form, is about other images, or several of its images
+            fit a path equally well.
     """
     known_ids = [id_of_name(path) for path in paths] if image_ids is None else list(image_ids)
     if boxes_file is None:
         one = np.ones(1, np.float32)
         return [ImageBoxes(path, known, None, one) for path, known in zip(paths, known_ids, strict=True)]
-    data = read_json(boxes_file)
-    try:
-        ids, boxes = _parse(data)
-    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
-        raise InputError(
-            f"{boxes_file}: not COCO annotations or detection results ({type(error).__name__}: {error})"
-        ) from error
-    found = [ids.get(path.name, known) for path, known in zip(paths, known_ids, strict=True)]
-    known = set(ids.values()) | set(boxes)
-    if paths and not known.intersection(found):
+    names, boxes = _read_boxes(boxes_file)
+    found = [_id_of(path, names, known, boxes_file) for path, known in zip(paths, known_ids, strict=True)]
+    known = {image_id for named in names.values() for _, image_id in named} | set(boxes)
+    if paths and known and not known.intersection(found):  # a file without anybody is about any image
         raise InputError(
             f"{boxes_file} knows none of the {len(paths)} images ({paths[0].name}, …): its file_name or image_id "
             f"must be theirs"
         )
-    return [_image_boxes(path, image_id, boxes.get(image_id, [])) for path, image_id in zip(paths, found, strict=True)]
+    return [
+        _image_boxes(path, image_id, [] if image_id is None else boxes.get(image_id, []))
+        for path, image_id in zip(paths, found, strict=True)
+    ]
+
+
+def boxes_of_frames(video: Path, boxes_file: Path) -> dict[int, ImageBoxes]:
+    """The person boxes of each frame of a video that has some, by the frame's number: its image_id, from 0.
+
+    Raises:
+        InputError: the file is missing, damaged or of another form.
+    """
+    _, boxes = _read_boxes(boxes_file)
+    return {frame: _image_boxes(video, frame, rows) for frame, rows in boxes.items()}
 
 
 def read_json(path: Path) -> Any:
@@ -94,21 +103,51 @@ def id_of_name(path: Path) -> int | None:
     return int(path.stem) if path.stem.isascii() and path.stem.isdigit() else None
 
 
-def _parse(data: Any) -> tuple[dict[str, int], dict[int | None, list[list[float]]]]:
-    """File name -> image id, and image id -> rows of left, top, width, height, score."""
-    ids: dict[str, int] = {}
+Names = dict[str, list[tuple[Path, int]]]  # base name -> the images of that name: file_name and id
+
+
+def _id_of(path: Path, names: Names, known: int | None, boxes_file: Path) -> int | None:
+    """The id of the image whose file_name agrees with the path furthest from its end; else the known one."""
+    agreement: dict[int, int] = {}
+    for name, image_id in names.get(path.name, ()):
+        same = [one == other for one, other in zip(path.absolute().parts[::-1], name.parts[::-1], strict=False)]
+        agreement[image_id] = max(agreement.get(image_id, 0), [*same, False].index(False))
+    furthest = [image_id for image_id, count in agreement.items() if count == max(agreement.values())]
+    if len(furthest) > 1:
+        raise InputError(
+            f"{boxes_file} has {len(furthest)} images that {path} may be (ids {furthest[0]}, {furthest[1]}, …): "
+            f"give the images in folders like those of its file_name"
+        )
+    return furthest[0] if furthest else known
+
+
+def _read_boxes(boxes_file: Path) -> tuple[Names, dict[int, list[list[float]]]]:
+    data = read_json(boxes_file)
+    try:
+        return _parse(data)
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
+        raise InputError(
+            f"{boxes_file}: not COCO annotations or detection results ({type(error).__name__}: {error})"
+        ) from error
+
+
+def _parse(data: Any) -> tuple[Names, dict[int, list[list[float]]]]:
+    """The images' names, and image id -> rows of left, top, width, height, score."""
+    names: Names = {}
     if isinstance(data, dict):
-        ids = {Path(image["file_name"]).name: int(image["id"]) for image in data["images"]}
+        for image in data["images"]:
+            name = Path(image["file_name"])
+            names.setdefault(name.name, []).append((name, int(image["id"])))
         data = data["annotations"]
     if not isinstance(data, list):
         raise TypeError(f"a list of boxes was wanted, found {type(data).__name__}")
-    boxes: dict[int | None, list[list[float]]] = {}
+    boxes: dict[int, list[list[float]]] = {}
     for entry in data:
         if entry.get("iscrowd", 0) or entry.get("category_id", PERSON) != PERSON:
             continue
         left, top, width, height = map(float, entry["bbox"])
         boxes.setdefault(int(entry["image_id"]), []).append([left, top, width, height, float(entry.get("score", 1))])
-    return ids, boxes
+    return names, boxes
 
 
 def _image_boxes(path: Path, image_id: int | None, rows: list[list[float]]) -> ImageBoxes:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edgepose.errors import InputError
-from edgepose.io.boxes import boxes_for_images, read_json
+from edgepose.io.boxes import boxes_for_images, boxes_of_frames, read_json
 from tests.shared_data import SHARED, needs_shared
 
 PATHS = [Path("pictures/000000000007.jpg"), Path("pictures/dancer.png")]
@@ -144,6 +144,45 @@ def test_what_is_no_json_is_one_line(tmp_path, content):
 def test_a_missing_file_is_said(tmp_path):
     with pytest.raises(InputError, match="No such file"):
         boxes_for_images(PATHS, tmp_path / "none.json")
+
+
+@pytest.mark.parametrize("folder", ["", "pictures", "/elsewhere/pictures"])
+def test_images_of_the_same_name_are_told_apart_by_their_folders(tmp_path, folder):
+    path = boxes_file(
+        tmp_path,
+        {
+            "images": [{"id": 1, "file_name": "x/1.png"}, {"id": 2, "file_name": "y/1.png"}],
+            "annotations": [annotation(1, 0, 0, 5, 5), annotation(2, 0, 0, 9, 9)],
+        },
+    )
+
+    found = boxes_for_images([Path(folder) / "x" / "1.png", Path(folder) / "y" / "1.png"], path)
+
+    assert [each.image_id for each in found] == [1, 2]
+
+
+def test_an_image_that_two_names_fit_is_refused(tmp_path):
+    images = [{"id": 1, "file_name": "x/1.png"}, {"id": 2, "file_name": "y/1.png"}]
+    path = boxes_file(tmp_path, {"images": images, "annotations": []})
+
+    with pytest.raises(InputError, match=r"2 images that z/1.png may be \(ids 1, 2"):
+        boxes_for_images([Path("z/1.png")], path)
+
+
+@pytest.mark.parametrize("data", [[], {"images": [], "annotations": []}])
+def test_a_file_without_anybody_means_nobody(tmp_path, data):
+    found = boxes_for_images(PATHS, boxes_file(tmp_path, data))
+
+    assert [each.boxes_xyxy.shape for each in found] == [(0, 4), (0, 4)]
+
+
+def test_boxes_of_frames_are_by_number(tmp_path):
+    frames = boxes_of_frames(
+        Path("clip.mp4"), boxes_file(tmp_path, [annotation(5, 1, 2, 3, 4), annotation(9, 0, 0, 0, 4)])
+    )
+
+    np.testing.assert_array_equal(frames[5].boxes_xyxy, [[1, 2, 4, 6]])
+    assert (len(frames[9].boxes_xyxy), frames[9].unusable) == (0, 1)
 
 
 @needs_shared
