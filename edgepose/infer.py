@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
@@ -12,16 +13,18 @@ from typing import Any, TextIO
 import numpy as np
 
 from edgepose.backends import Backend, StageTimes
-from edgepose.errors import InputError
+from edgepose.errors import EdgeposeError, InputError
 from edgepose.estimator import Poses, estimate_poses
 from edgepose.files import whole_file
-from edgepose.io.boxes import PERSON, ImageBoxes, boxes_for_images
+from edgepose.geometry import boxes_in_view
+from edgepose.io.boxes import PERSON, ImageBoxes, boxes_for_images, boxes_of_frames
 from edgepose.io.images import read_image, write_image
 from edgepose.io.overlay import draw_poses
 from edgepose.io.video import VIDEO_SUFFIXES, VideoReader, VideoWriter, video_file
 from edgepose.metrics import rescore
 
 STAGES = ("read", "crop", "network", "decode", "draw", "write")
+PARTIAL = "keypoints.partial.json"  # what was found before an interrupt
 SHOWN = 10  # unreadable files that are named one by one
 
 Watch = Callable[[str, Iterable[Any], int], Iterable[Any]]
@@ -34,7 +37,7 @@ class InferReport:
     Attributes:
         images: images and video frames that were read.
         people: boxes in them that key points were found for.
-        unreadable: a line for each file that could not be read, or not to its end.
+        unreadable: a line for each file that could not be read, or not to its end, or whose overlay not drawn.
         unusable_boxes: boxes left out: not finite, without area, or wholly outside their image.
         seconds: wall time of each of STAGES.
         results: the JSON file written, if any.
@@ -100,7 +103,7 @@ def infer(
         InputError: the boxes file cannot be read or fits other images; an overlay would replace an input; or none
             of the inputs can be read. Single unreadable files are reported instead.
         OSError: the folder or stream cannot be written. No half-written file is left.
-        KeyboardInterrupt: interrupted; its text says how far it came.
+        KeyboardInterrupt: interrupted; its text says how far it came. What was found lies in keypoints.partial.json.
     """
     videos = [path for path in inputs if path.suffix.lower() in VIDEO_SUFFIXES]
     images = [path for path in inputs if path.suffix.lower() not in VIDEO_SUFFIXES]
@@ -126,7 +129,10 @@ def infer(
             for path in videos:
                 run.video(path, boxes_file, targets.get(path), watch)
         except KeyboardInterrupt:
-            raise KeyboardInterrupt(f"after {report.images} images or frames") from None
+            kept = (
+                f" (their key points: {report.results.with_name(PARTIAL)})" if report.results and report.people else ""
+            )
+            raise KeyboardInterrupt(f"after {report.images} images or frames{kept}") from None
         if inputs and not report.images:
             more = f", nor {len(inputs) - 1} others" if len(inputs) > 1 else ""
             raise InputError(f"nothing could be read: {report.unreadable[0]}{more}")
@@ -159,8 +165,12 @@ class _Run:
         if target is not None:
             with times.stage("draw"):
                 overlay = draw_poses(image, poses, self.backend.spec.skeleton)
-            with times.stage("write"):
-                write_image(target, overlay)
+            try:
+                with times.stage("write"):
+                    write_image(target, overlay)
+            except EdgeposeError as error:  # too large for its format, say; its key points are kept
+                self.report.unreadable.append(str(error))
+                return
             self.report.overlays.append(target)
 
     def video(self, path: Path, boxes_file: Path | None, target: Path | None, watch: Watch) -> None:
@@ -173,10 +183,12 @@ class _Run:
             return
         with closing(reader), ExitStack() as stack:
             entries = _boxes_of_frames(reader, boxes_file)
+            others = _no_boxes(path, boxes_file)
             overlay: VideoWriter | None = None
             for index, frame in enumerate(watch(path.name, self._frames(reader), reader.length)):
-                entry = entries[index] if index < len(entries) else _no_boxes(path, boxes_file)
-                poses = self._find(frame, entry, {"image_id": f"{path.name}/{index}", "frame": index})
+                poses = self._find(
+                    frame, entries.get(index, others), {"image_id": f"{path.name}/{index}", "frame": index}
+                )
                 if target is None:
                     continue
                 with times.stage("draw"):
@@ -190,7 +202,7 @@ class _Run:
     def _find(self, image: np.ndarray, entry: ImageBoxes, identity: dict[str, Any]) -> Poses:
         height, width = image.shape[:2]
         boxes = entry.boxes_in(image)
-        inside = (boxes[:, 0] < width) & (boxes[:, 1] < height) & (boxes[:, 2] > 0) & (boxes[:, 3] > 0)
+        inside = boxes_in_view(boxes, (height, width))
         poses = estimate_poses(self.backend, image, boxes[inside], flip_test=self.flip_test)
         with self.backend.times.stage("write"):
             people = _people(poses, entry.box_scores[inside])
@@ -245,7 +257,10 @@ def _to_stream(stream: TextIO) -> Write:
 
 @contextmanager
 def _to_file(path: Path) -> Iterator[Write]:
-    """COCO results, written person by person so that memory does not grow; the file appears when all is done."""
+    """COCO results, written person by person so that memory does not grow; the file appears when all is done.
+
+    After an interrupt, what was written until then becomes PARTIAL beside it.
+    """
     with whole_file(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
         separator = "[\n"
 
@@ -256,8 +271,16 @@ def _to_file(path: Path) -> Iterator[Write]:
                 file.write(separator + json.dumps({**about, **person}, allow_nan=False))
                 separator = ",\n"
 
-        yield write
+        try:
+            yield write
+        except KeyboardInterrupt:
+            if separator == ",\n":
+                file.write("\n]\n")
+                file.close()
+                os.replace(temporary, path.with_name(PARTIAL))
+            raise
         file.write("\n]\n" if separator == ",\n" else "[]\n")
+    path.with_name(PARTIAL).unlink(missing_ok=True)  # of an earlier run
 
 
 def _overlay_targets(inputs: Sequence[Path], folder: Path) -> dict[Path, Path]:
@@ -279,11 +302,15 @@ def _overlay_targets(inputs: Sequence[Path], folder: Path) -> dict[Path, Path]:
     return targets
 
 
-def _boxes_of_frames(reader: VideoReader, boxes_file: Path | None) -> list[ImageBoxes]:
-    """The boxes of each frame that the file announces; empty without a boxes file."""
-    if boxes_file is None:
-        return []
-    return boxes_for_images([reader.path] * reader.length, boxes_file, range(reader.length))
+def _boxes_of_frames(reader: VideoReader, boxes_file: Path | None) -> dict[int, ImageBoxes]:
+    """The boxes of each frame that has some, by its number; empty without a boxes file."""
+    frames = boxes_of_frames(reader.path, boxes_file) if boxes_file is not None else {}
+    if frames and reader.length and not any(0 <= frame < reader.length for frame in frames):
+        raise InputError(
+            f"{boxes_file} knows none of the {reader.length} frames of {reader.path}: its image_id must be their "
+            f"number, from 0"
+        )
+    return frames
 
 
 def _no_boxes(path: Path, boxes_file: Path | None) -> ImageBoxes:

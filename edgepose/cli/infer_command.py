@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -23,7 +21,9 @@ import click
 @click.option(
     "--boxes", type=click.Path(path_type=Path), help="COCO annotations or detections; else an image is a person."
 )
-@click.option("--out", default=None, help="Folder for keypoints.json and overlays/; - for stdout.  [default: poses]")
+@click.option(
+    "--out", default=None, help="Folder for keypoints.json and overlays/; - for JSON lines on stdout.  [default: poses]"
+)
 @click.option("--flip-test", is_flag=True, help="Average with the mirrored crop: better, and twice the work.")
 @click.option("--save-overlay/--no-save-overlay", default=True, show_default=True, help="Write annotated copies.")
 @click.option(
@@ -32,7 +32,8 @@ import click
     type=click.Choice(("json", "jsonl")),
     default="json",
     show_default=True,
-    help="json: COCO results in keypoints.json; jsonl: a line for each image on stdout, as it is done.",
+    help="json: COCO results in keypoints.json (lines with --out -); jsonl: a line for each image on stdout, as it is "
+    "done.",
 )
 @click.option("--backend", type=click.Choice(("openvino", "onnxruntime")), help="Default: the best installed.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: the runtime's]")
@@ -57,6 +58,8 @@ def command(
 
     from edgepose.backends import load_backend
     from edgepose.cli import SOME_UNREADABLE, warn_of_random_weights
+    from edgepose.cli.progress import progress
+    from edgepose.errors import InputError
     from edgepose.infer import infer
     from edgepose.io.images import IMAGE_SUFFIXES, find_images
     from edgepose.io.video import VIDEO_SUFFIXES
@@ -66,7 +69,10 @@ def command(
         raise click.UsageError("give images with --input")
     paths = find_images(named, (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES))
     if "-" in (*inputs, *more):
-        paths += [Path(line.rstrip("\r\n")) for line in sys.stdin if line.strip()]
+        lines = [line.rstrip("\r\n") for line in sys.stdin if line.strip()]
+        if any("\0" in line for line in lines):
+            raise InputError("stdin has a zero byte: give the paths one a line (find -print, not -print0)")
+        paths += map(Path, lines)
     streaming = form == "jsonl" or out == "-"
     folder = None if out == "-" or (streaming and out is None) else Path(out or "poses")
     with closing(load_backend(engine, backend=backend, threads=threads)) as loaded:
@@ -79,18 +85,10 @@ def command(
             stream=sys.stdout if streaming else None,
             flip_test=flip_test,
             save_overlays=save_overlay,
-            watch=_progress,
+            watch=progress,
         )
     for line in report.warnings():
         click.echo(line, err=True)
     click.echo(report.summary(), err=streaming)
     if report.unreadable:
         sys.exit(SOME_UNREADABLE)
-
-
-def _progress(step: str, items: Iterable[Any], count: int) -> Iterator[Any]:
-    if not sys.stderr.isatty() or count < 2:
-        yield from items
-        return
-    with click.progressbar(items, length=count, label=step, file=sys.stderr) as bar:
-        yield from bar
