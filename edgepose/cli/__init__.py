@@ -6,6 +6,7 @@ A sub-command's module imports nothing heavier than numpy and click at its top, 
 from __future__ import annotations
 
 import errno
+import re
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -34,10 +35,12 @@ COMMANDS = {
     "demo": "Try the whole chain on the embedded model.",
 }
 
-_ABOUT_FILES = (
-    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES, errno.EPERM, errno.EROFS,
-    errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG,
-)  # fmt: skip
+_FREE, _ALLOW, _OTHER = "free some space, or name another place", "name a place you may use", "name another path"
+_CURES = {  # what the user can do about files that cannot be read or written
+    errno.ENOSPC: _FREE, errno.EDQUOT: _FREE, errno.EFBIG: _FREE, errno.EIO: "check the disk",
+    errno.EACCES: _ALLOW, errno.EPERM: _ALLOW, errno.EROFS: _ALLOW,
+    errno.ENOENT: _OTHER, errno.EEXIST: _OTHER, errno.ENOTDIR: _OTHER, errno.EISDIR: _OTHER, errno.ENAMETOOLONG: _OTHER,
+}  # fmt: skip
 
 
 class _LazyGroup(click.Group):
@@ -57,6 +60,15 @@ class _LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run as click does; help and version, which it prints while it parses, may meet a full disk too."""
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:
+            if error.errno not in _CURES:
+                raise
+            _fail_of_file(error)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; what the user can act on becomes one line on stderr and exit status 1."""
         try:
@@ -64,9 +76,9 @@ class _LazyGroup(click.Group):
         except EdgeposeError as error:
             _fail(str(error))
         except OSError as error:
-            if error.errno not in _ABOUT_FILES:  # EPIPE, the reader of our stdout has gone, is click's
+            if error.errno not in _CURES:  # EPIPE, the reader of our stdout has gone, is click's
                 raise
-            _fail(f"{error.filename or 'output'}: {error.strerror}; nothing half-written was left")
+            _fail_of_file(error)
         except KeyboardInterrupt as interrupt:
             click.echo(f"interrupted {interrupt}".rstrip() + "; nothing half-written was left", err=True)
             sys.exit(130)
@@ -76,6 +88,12 @@ def warn_of_random_weights(model: Path, passport: Passport) -> None:
     """Say on stderr that a model's key points mean nothing, if its weights are random."""
     if passport.random_weights:
         click.echo(f"{model}: its weights are random, key points mean nothing: for timing only", err=True)
+
+
+def _fail_of_file(error: OSError) -> None:
+    """Name the file that was wanted, not the temporary folder it was to come from."""
+    wanted = re.sub(r"\.edgepose-[^/\\]*[/\\]?", "", str(error.filename or "output"))
+    _fail(f"{wanted}: {error.strerror}: {_CURES[error.errno or 0]}; nothing half-written was left")
 
 
 def _fail(message: str) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from click.testing import CliRunner, Result
 
 from edgepose import cli
 from edgepose.cli import COMMANDS, main
+from edgepose.cli.progress import progress
 from edgepose.errors import InputError
 
 HEAVY = ["cv2", "openvino", "onnxruntime", "onnx", "torch", "onnxsim", "pycocotools"]
@@ -77,7 +79,38 @@ def test_what_the_user_can_act_on_is_one_line_and_exit_status_1(monkeypatch):
 def test_files_that_cannot_be_written_are_one_line(monkeypatch, number):
     result = run_and_raise(monkeypatch, OSError(number, "why", "out.json"))
 
-    assert (result.exit_code, result.stderr) == (1, "edgepose: out.json: why; nothing half-written was left\n")
+    assert result.exit_code == 1
+    assert re.fullmatch(r"edgepose: out.json: why: [a-z ,]+; nothing half-written was left\n", result.stderr)
+
+
+@pytest.mark.parametrize(
+    ("temporary", "wanted"), [("o/.edgepose-x1/m.onnx", "o/m.onnx"), ("o/.edgepose-x1", "o/"), ("a.json", "a.json")]
+)
+def test_the_wanted_file_is_named_not_its_temporary_folder(monkeypatch, temporary, wanted):
+    result = run_and_raise(monkeypatch, OSError(errno.EACCES, "Permission denied", temporary))
+
+    assert result.stderr.startswith(f"edgepose: {wanted}: Permission denied: name a place you may use;")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["infer", "--help"]])
+def test_a_full_disk_behind_the_help_is_one_line(arguments):
+    code = f"from edgepose.cli import main; main({arguments})"
+    with open("/dev/full", "w") as full:
+        process = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True)
+
+    assert process.returncode == 1
+    assert process.stderr.startswith("edgepose: output: No space left on device")
+    assert len(process.stderr.splitlines()) == 1
+
+
+def test_progress_passes_everything_on_and_is_seen_at_a_terminal_only(monkeypatch, capsys):
+    assert list(progress("images", [1, 2, 3], 3)) == [1, 2, 3]
+    assert capsys.readouterr() == ("", "")
+
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+
+    assert list(progress("images", iter([1, 2, 3]), 3)) == [1, 2, 3]
+    assert "images" in capsys.readouterr().err
 
 
 def test_ctrl_c_is_exit_status_130(monkeypatch):
