@@ -21,7 +21,7 @@ from edgepose.export.precision import to_fp16
 from edgepose.export.simplify import simplify
 from edgepose.export.to_onnx import to_onnx
 from edgepose.export.verify import Difference, beyond_fp16, check_fp16, check_fp32, run_onnx, sample_crops, smooth_crops
-from edgepose.export.zoo import Model
+from edgepose.export.zoo import ChoiceError, Model
 from edgepose.files import sha256_of
 from edgepose.passport import ModelSpec, Passport, passport_path, write_passport
 
@@ -100,13 +100,14 @@ def export_model(
         report: called with each step's name as it starts.
 
     Raises:
+        ChoiceError: the model has no such style or alignment.
         CheckpointError: the weights cannot be had, or are not this network's.
         ExportError: a written graph would not compute what the network does. No file is left.
     """
     path = _weights_path(model, weights)
     file_name = path.name.lower() if path else ""
     if style not in (None, *model.styles):
-        raise ValueError(f"{model.label} has no {style} style; it has: {', '.join(model.styles)}")
+        raise ChoiceError(f"{model.label} has no {style} style; it has: {', '.join(model.styles)}")
     spec = model.spec
     if path is None:
         style = style or model.styles[0]
@@ -235,7 +236,8 @@ def _aligned(spec: ModelSpec, alignment: str) -> ModelSpec:
     if alignment == spec.alignment:
         return spec
     if alignment != "darkpose" or spec.alignment != "corner":
-        raise ValueError(f"{spec.name} with the {spec.decoder} decoder has {spec.alignment} alignment, not {alignment}")
+        found = f"{spec.name} with the {spec.decoder} decoder has {spec.alignment} alignment"
+        raise ChoiceError(f"{found}, not {alignment}")
     blur = 17 if spec.input_hw[0] == 384 else spec.blur_kernel  # DarkPose's configurations for its larger input
     return replace(spec, alignment=alignment, flip_shift=0, blur_kernel=blur)
 

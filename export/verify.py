@@ -180,17 +180,19 @@ def run_onnx(model: onnx.ModelProto, crops: np.ndarray, outputs: Sequence[str] |
 
 
 def beyond_fp16(model: onnx.ModelProto, crops: np.ndarray) -> list[str]:
-    """Names of the nodes of an FP32 graph whose values leave half of float16's range on these crops.
+    """Names of an FP32 graph's nodes that read or make values beyond half of float16's range on these crops.
 
     Half, because the crops of real use are not these ones.
     """
     observed = onnx.ModelProto()
     observed.CopyFrom(model)
     del observed.graph.output[:]
-    makers = {name: node.name for node in model.graph.node for name in node.output if name}
-    observed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in makers)
-    beyond = []
-    for name, values in zip(makers, run_onnx(observed, crops, list(makers)), strict=True):
-        if values.dtype == np.float32 and not np.abs(values).max(initial=0.0) < FP16_MAX / 2:
-            beyond.append(makers[name])
-    return beyond
+    names = [name for node in model.graph.node for name in node.output if name]
+    observed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    values = zip(names, run_onnx(observed, crops, names), strict=True)
+    large = {name for name, made in values if made.dtype == np.float32 and not _within_fp16(made)}
+    return [node.name for node in model.graph.node if large & {*node.input, *node.output}]
+
+
+def _within_fp16(values: np.ndarray) -> bool:
+    return bool(np.abs(values).max(initial=0.0) < FP16_MAX / 2)

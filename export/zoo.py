@@ -25,6 +25,10 @@ WEIGHTS = Path(__file__).parent / "weights"
 DATASETS: dict[str, Skeleton] = {"coco": COCO17, "mpii": MPII16}
 
 
+class ChoiceError(ValueError):
+    """A model, size, style or decoder that the zoo does not have; the message lists what it has."""
+
+
 @dataclass(frozen=True)
 class Published:
     """A published checkpoint.
@@ -104,13 +108,13 @@ def find_model(
             "quarter" or "dark", which go with any heat map.
 
     Raises:
-        ValueError: nothing fits; the message lists what there is.
+        ChoiceError: nothing fits; the message lists what there is.
     """
     wanted = ALIASES.get(name, name)
     named = [model for model in models() if model.name == wanted]
     if not named:
         known = ", ".join(dict.fromkeys([*ALIASES, *(model.name for model in models())]))
-        raise ValueError(f"unknown model {name!r}; known: {known}")
+        raise ChoiceError(f"unknown model {name!r}; known: {known}")
     fitting = [
         model
         for model in named
@@ -119,14 +123,14 @@ def find_model(
     if not fitting:
         known = ", ".join(dict.fromkeys(model.label.removeprefix(f"{model.name} ") for model in named))
         asked = " ".join(([dataset] if dataset else []) + (["{}x{}".format(*input_hw)] if input_hw else []))
-        raise ValueError(f"{name} has no {asked} form; it has: {known}")
+        raise ChoiceError(f"{name} has no {asked} form; it has: {known}")
     if decoder is None:
         return fitting[0]
     for model in fitting:
         if model.spec.decoder == decoder:
             return model
     if decoder not in ("argmax", "quarter", "dark"):
-        raise ValueError(f"{fitting[0].label} was not trained for the {decoder} decoder; it goes with quarter or dark")
+        raise ChoiceError(f"{fitting[0].label} was not trained for the {decoder} decoder; it goes with quarter or dark")
     return replace(fitting[0], spec=replace(fitting[0].spec, decoder=decoder))
 
 

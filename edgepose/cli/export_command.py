@@ -82,7 +82,7 @@ def command(
     require_workstation()
     from edgepose.export.identify import decoder_in_name, identify
     from edgepose.export.pipeline import export_model
-    from edgepose.export.zoo import find_model
+    from edgepose.export.zoo import ChoiceError, find_model
 
     try:
         if model:
@@ -105,6 +105,6 @@ def command(
             alignment=alignment,
             report=lambda step: click.echo(step, err=True),
         )
-    except ValueError as error:
+    except ChoiceError as error:
         raise click.UsageError(str(error)) from error
     click.echo(exported.summary())
