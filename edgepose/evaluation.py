@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, replace
@@ -17,7 +18,7 @@ from edgepose.backends import Backend, StageTimes, load_backend
 from edgepose.errors import InputError
 from edgepose.estimator import estimate_poses
 from edgepose.files import sha256_of
-from edgepose.geometry import usable_boxes
+from edgepose.geometry import boxes_in_view
 from edgepose.io.annotations import AnnotatedImage, read_annotations
 from edgepose.io.boxes import ImageBoxes, boxes_for_images
 from edgepose.io.images import read_image
@@ -59,14 +60,17 @@ class Evaluation:
     Attributes:
         conditions: annotations (name and hash), images, people, boxes, flip_test.
         engines: in the order given.
-        unreadable: a line for each image that could not be read; the figures are over the others.
+        unreadable: a line for each image that could not be read or is not the annotated one; the figures are over the
+            others.
         other_recipes: True: the files differ in more than precision, and key points have no common grid.
+        unusable_boxes: boxes left out because they were not finite, had no area, or lay outside their image.
     """
 
     conditions: dict[str, Any]
     engines: list[EngineAccuracy]
     unreadable: list[str]
     other_recipes: bool
+    unusable_boxes: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -76,6 +80,7 @@ class Evaluation:
             "versions": _versions(),
             "engines": engines,
             "unreadable": self.unreadable,
+            "unusable_boxes": self.unusable_boxes,
         }
 
 
@@ -105,7 +110,7 @@ def evaluate(
         watch: sees the images pass, for a progress bar.
 
     Raises:
-        InputError: the annotations cannot be read, fit other pictures, or none of the images can be read.
+        InputError: the annotations cannot be read, or none of the images can be read and is the annotated one.
         ModelFileError, BackendError, MissingPackageError: from `load_backend` and COCO's evaluation.
     """
     if not engines:
@@ -119,7 +124,7 @@ def evaluate(
         backends = [stack.enter_context(closing(load_backend(e, backend=backend, threads=threads))) for e in engines]
         run = _find_people(backends, Path(images), watch(chosen), source, flip_test)
         if not run.images:
-            raise InputError(f"none of the {len(chosen)} images of {annotations} can be read; {run.unreadable[0]}")
+            raise InputError(f"none of the {len(chosen)} images of {annotations} can be used; {run.unreadable[0]}")
         conditions = {
             "annotations": truth.name,
             "annotations_sha256": truth.sha256,
@@ -144,7 +149,7 @@ def evaluate(
                     stage_ms={k: 1000 * v / max(each.times.people, 1) for k, v in each.times.seconds.items()},
                 )
             )
-    return Evaluation(conditions, results, run.unreadable, not all(comparable))
+    return Evaluation(conditions, results, run.unreadable, not all(comparable), sum(run.unusable_boxes))
 
 
 def record_accuracy(evaluation: Evaluation) -> None:
@@ -183,14 +188,38 @@ class _BoxSource:
             ids = [image.image_id for image in images]
             self.by_image = dict(zip(ids, boxes_for_images(names, boxes, ids), strict=True))
 
+    def boxes_of(self, image: AnnotatedImage, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+        """Boxes (N, 4), their scores (N,), each annotated person's row in them or -1 (M,); how many were unusable."""
+        image_hw = pixels.shape[:2]
+        annotated = annotated_boxes(image, image_hw)
+        pose_of = np.full(len(image), -1)
+        if self.by_image is None:
+            rows = np.flatnonzero(image.posed & boxes_in_view(annotated, image_hw) & (image.areas > 0))
+            pose_of[rows] = np.arange(len(rows))
+            return annotated[rows], np.ones(len(rows)), pose_of, int(image.posed.sum()) - len(rows)
+        given = self.by_image[image.image_id]
+        boxes = given.boxes_in(pixels)
+        in_view = boxes_in_view(boxes, image_hw)
+        boxes = boxes[in_view]
+        overlap = box_iou(annotated, boxes.astype(np.float64))
+        if overlap.size:
+            pose_of = np.where(overlap.max(axis=1) >= SAME_PERSON_IOU, overlap.argmax(axis=1), -1)
+        return boxes, given.box_scores[in_view], pose_of, given.unusable + int((~in_view).sum())
+
 
 @dataclass(frozen=True)
 class _Run:
-    """The images that could be read, what each backend found in them, and a line for each that could not."""
+    """The images that could be used, what each backend found in them, and a line for each that could not.
+
+    Attributes:
+        found: for each backend, image by image.
+        unusable_boxes: how many were left out, image by image.
+    """
 
     images: list[AnnotatedImage]
     found: list[list[Found]]
     unreadable: list[str]
+    unusable_boxes: list[int]
 
 
 def _find_people(
@@ -200,42 +229,28 @@ def _find_people(
     for backend in backends:
         backend.heatmaps(np.zeros((1, 3, *backend.spec.input_hw), np.float32))  # the first run is slow
         backend.times = StageTimes()
-    run = _Run([], [[] for _ in backends], [])
+    run = _Run([], [[] for _ in backends], [], [])
     for image in images:
         try:
             pixels = read_image(image_path(folder, image.file_name))
+            _check_size(image, pixels)
         except InputError as error:
             run.unreadable.append(str(error))
             continue
-        _check_size(image, pixels)
+        boxes, box_scores, pose_of, unusable = source.boxes_of(image, pixels)
         run.images.append(image)
+        run.unusable_boxes.append(unusable)
         for turn in range(len(backends)):  # each is the first as often as the others: the first finds cold caches
             i = (turn + len(run.images)) % len(backends)
-            run.found[i].append(_find(backends[i], image, pixels, source, flip_test))
+            poses = estimate_poses(backends[i], pixels, boxes, flip_test=flip_test)
+            run.found[i].append(Found(poses, box_scores, pose_of))
     return run
-
-
-def _find(backend: Backend, image: AnnotatedImage, pixels: np.ndarray, source: _BoxSource, flip_test: bool) -> Found:
-    annotated = annotated_boxes(image, pixels.shape[:2])
-    pose_of = np.full(len(image), -1)
-    if source.by_image is None:
-        rows = np.flatnonzero(image.posed & usable_boxes(annotated) & (image.areas > 0))
-        boxes, box_scores = annotated[rows], np.ones(len(rows))
-        pose_of[rows] = np.arange(len(rows))
-    else:
-        given = source.by_image[image.image_id]
-        boxes, box_scores = given.boxes_in(pixels), given.box_scores
-        overlap = box_iou(annotated, boxes.astype(np.float64))
-        if overlap.size:
-            best = overlap.argmax(axis=1)
-            pose_of = np.where(overlap.max(axis=1) >= SAME_PERSON_IOU, best, -1)
-    return Found(estimate_poses(backend, pixels, boxes, flip_test=flip_test), box_scores, pose_of)
 
 
 def image_path(folder: Path, file_name: str) -> Path:
     """Where an image lies: as annotated, or in the folder itself where annotations name a folder of their own."""
     path = folder / file_name
-    return path if path.exists() else folder / Path(file_name).name
+    return path if os.path.exists(path) else folder / Path(file_name).name  # False, not an error, for a name too long
 
 
 def _check_size(image: AnnotatedImage, pixels: np.ndarray) -> None:

@@ -52,7 +52,7 @@ def table_of(evaluation: Evaluation) -> str:
 
 
 def notes_on(evaluation: Evaluation) -> list[str]:
-    """What a reader of the figures has to know: random weights, what is missing, images left out."""
+    """What a reader of the figures has to know: random weights, what is missing, images and boxes left out."""
     notes = [
         f"{each.engine.name} has random weights: its accuracy means nothing"
         for each in evaluation.engines
@@ -67,8 +67,13 @@ def notes_on(evaluation: Evaluation) -> list[str]:
     if evaluation.other_recipes:
         notes.append("the files have different recipes (input, skeleton or decoder): key-point shifts are left out")
     if evaluation.unreadable:
-        notes.append(f"{len(evaluation.unreadable)} images could not be read; the figures are over the others")
-    return notes + evaluation.unreadable
+        notes.append(f"{len(evaluation.unreadable)} images could not be used; the figures are over the others")
+        notes += evaluation.unreadable
+    if evaluation.unusable_boxes:
+        notes.append(
+            f"{evaluation.unusable_boxes} boxes were left out: not finite, without an area, or outside their image"
+        )
+    return notes
 
 
 def _with_difference(value: float | None, reference: float | None, position: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import click
@@ -46,27 +47,31 @@ def command(
     from edgepose.cli.progress import progress
     from edgepose.evaluation import evaluate, record_accuracy
     from edgepose.evaluation_text import notes_on, table_of
-    from edgepose.files import write_json
+    from edgepose.files import whole_file
 
-    evaluation = evaluate(
-        engines,
-        images,
-        annotations,
-        boxes=None if boxes == "gt" else Path(boxes),
-        flip_test=flip_test,
-        limit=limit,
-        backend=backend,
-        threads=threads,
-        watch=lambda images: progress("images", images, len(images)),
-    )
-    click.echo(json.dumps(evaluation.to_json(), indent=2) if json_file == "-" else table_of(evaluation))
-    for note in notes_on(evaluation):
-        click.echo(note, err=True)
-    if json_file not in (None, "-"):
-        write_json(Path(str(json_file)), evaluation.to_json())
-    try:
-        record_accuracy(evaluation)
-    except OSError as error:
-        click.echo(f"the passports were not updated ({error.strerror or error})", err=True)
+    to_file = json_file not in (None, "-")
+    # opened before the work, so that a FILE which cannot be written is known by then
+    with whole_file(Path(str(json_file))) if to_file else nullcontext() as written:
+        evaluation = evaluate(
+            engines,
+            images,
+            annotations,
+            boxes=None if boxes == "gt" else Path(boxes),
+            flip_test=flip_test,
+            limit=limit,
+            backend=backend,
+            threads=threads,
+            watch=lambda images: progress("images", images, len(images)),
+        )
+        try:
+            record_accuracy(evaluation)
+        except OSError as error:
+            click.echo(f"the passports were not updated ({error.strerror or error})", err=True)
+        figures = json.dumps(evaluation.to_json(), indent=2)
+        click.echo(figures if json_file == "-" else table_of(evaluation))
+        for note in notes_on(evaluation):
+            click.echo(note, err=True)
+        if written:
+            written.write_text(figures + "\n")
     if evaluation.unreadable:
         sys.exit(SOME_UNREADABLE)

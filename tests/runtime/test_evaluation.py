@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 
 import edgepose.evaluation
+import edgepose.evaluation_text
 from edgepose.backends import StageTimes
 from edgepose.cli import main
 from edgepose.coco_ap import average_precision
@@ -22,6 +24,7 @@ from edgepose.evaluation import annotated_boxes, evaluate, record_accuracy
 from edgepose.evaluation_text import notes_on, table_of
 from edgepose.files import sha256_of
 from edgepose.io.annotations import AnnotatedImage, read_annotations
+from edgepose.metrics import COUNTED
 from edgepose.passport import ModelSpec, Passport, read_passport, write_passport
 from edgepose.skeletons import COCO17, MPII16
 from tests.makers import make_spec
@@ -212,13 +215,67 @@ def test_with_no_readable_image_there_is_no_result(tmp_path, finders):
         evaluate([Path("m.onnx")], tmp_path / "nowhere", annotations)
 
 
-def test_annotations_of_other_pictures_are_refused(tmp_path, finders):
+def test_pictures_that_are_not_the_annotated_ones_are_left_out(tmp_path, finders):
     annotations = make_people(tmp_path)
     finders["m.onnx"] = Finder(annotations, spec_of())
     cv2.imwrite(str(tmp_path / "picture2.png"), np.full((160, 120, 3), 2, np.uint8))
 
-    with pytest.raises(InputError, match=r"picture2\.png is 120x160, its annotations are for 160x120"):
+    evaluation = evaluate([Path("m.onnx")], tmp_path, annotations)
+
+    assert evaluation.conditions["images"] == 2
+    assert evaluation.engines[0].figures["AP"] == pytest.approx(1)
+    (line,) = evaluation.unreadable
+    assert line.startswith("picture2.png is 120x160, its annotations are for 160x120")
+    assert line in notes_on(evaluation)
+
+
+def test_annotations_of_other_pictures_are_refused(tmp_path, finders):
+    annotations = make_people(tmp_path, images=1)
+    finders["m.onnx"] = Finder(annotations, spec_of())
+    cv2.imwrite(str(tmp_path / "picture1.png"), np.full((160, 120, 3), 1, np.uint8))
+
+    with pytest.raises(InputError, match=r"none of the 1 images .* picture1\.png is 120x160"):
         evaluate([Path("m.onnx")], tmp_path, annotations)
+
+
+def test_boxes_that_cannot_be_used_are_counted(tmp_path, finders):
+    annotations = make_people(tmp_path, images=1)
+    (image,) = read_annotations(annotations).images
+    boxes = tmp_path / "boxes.json"
+    bad = ([10, 10, 0, 20], [float("nan"), 10, 20, 20], [500, 10, 20, 20])  # no area; no number; outside
+    boxes.write_text(json.dumps([{"image_id": 1, "bbox": box} for box in (*bad, image.boxes_xywh[0].tolist())]))
+    finders["m.onnx"] = Finder(annotations, spec_of())
+
+    evaluation = evaluate([Path("m.onnx")], tmp_path, annotations, boxes=boxes)
+
+    assert evaluation.unusable_boxes == 3
+    assert evaluation.to_json()["unusable_boxes"] == 3
+    assert any(note.startswith("3 boxes were left out") for note in notes_on(evaluation))
+    assert evaluation.engines[0].figures["PCK@0.2"] == 0.5
+
+
+def test_annotated_people_without_a_usable_box_are_counted(tmp_path, finders):
+    annotations = make_people(tmp_path, images=2)
+    data = json.loads(annotations.read_bytes())
+    data["annotations"][0]["bbox"][2] = 0
+    annotations.write_text(json.dumps(data))
+    finders["m.onnx"] = Finder(annotations, spec_of())
+
+    evaluation = evaluate([Path("m.onnx")], tmp_path, annotations)
+
+    assert evaluation.unusable_boxes == 1
+
+
+def test_a_picture_with_a_name_too_long_for_a_file_is_left_out(tmp_path, finders):
+    annotations = make_people(tmp_path, images=2)
+    data = json.loads(annotations.read_bytes())
+    data["images"][0]["file_name"] = 300 * "x" + ".png"
+    annotations.write_text(json.dumps(data))
+    finders["m.onnx"] = Finder(annotations, spec_of())
+
+    evaluation = evaluate([Path("m.onnx")], tmp_path, annotations)
+
+    assert len(evaluation.unreadable) == 1
 
 
 def test_only_so_many_images_are_taken_as_asked_for(tmp_path, finders):
@@ -289,6 +346,23 @@ def test_nobody_found_is_no_precision(tmp_path):
     nothing = [(np.empty((0, 17, 2)), np.empty(0)) for _ in images]
 
     assert average_precision(images, nothing, COCO17.sigmas)["AP"] == 0
+
+
+def test_more_poses_than_coco_counts_change_nothing(tmp_path):
+    images = read_annotations(make_people(tmp_path, images=1)).images
+    xy = np.concatenate([images[0].keypoints[..., :2] + 3, np.random.default_rng(0).uniform(0, 100, (40, 17, 2))])
+    scores = np.linspace(1, 0.1, len(xy))
+    scores[1] = 0.12  # the second person is not among the surest
+
+    figures = [
+        average_precision(images, [(xy[rows], scores[rows])], COCO17.sigmas)
+        for rows in (
+            np.argsort(-scores),
+            np.argsort(-scores)[:COUNTED],
+        )
+    ]
+
+    assert figures[0] == figures[1]
 
 
 def test_every_image_counts_even_one_with_nobody(tmp_path):
@@ -369,6 +443,34 @@ def test_the_command_prints_a_table_and_notes_the_accuracy_in_the_passport(tmp_p
     assert json.loads((tmp_path / "figures.json").read_text())["engines"][0]["figures"]["AP50"] == entry["AP50"]
 
 
+def test_a_place_for_the_figures_that_cannot_be_written_is_noticed_before_the_work(tmp_path, monkeypatch):
+    engine, annotations = make_dot_finder(tmp_path), make_dots(tmp_path / "pictures")
+    measured: list[Any] = []
+    monkeypatch.setattr(edgepose.evaluation, "evaluate", lambda *arguments, **options: measured.append(arguments))
+    arguments = ("--engine", engine, "--images", annotations.parent, "--annotations", annotations)
+
+    for place in (annotations.parent, annotations / "figures.json"):
+        result = run_evaluate(*arguments, "--json", place)
+
+        assert result.exit_code == 1
+        assert result.stderr.startswith(f"edgepose: {annotations.parent}")
+        assert result.stderr.count("\n") == 1
+    assert measured == []
+
+
+def test_figures_that_find_no_room_are_in_the_passport_all_the_same(tmp_path, monkeypatch):
+    engine, annotations = make_dot_finder(tmp_path), make_dots(tmp_path / "pictures")
+
+    def no_room(evaluation: Any) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(edgepose.evaluation_text, "table_of", no_room)
+    result = run_evaluate("--engine", engine, "--images", annotations.parent, "--annotations", annotations)
+
+    assert result.exit_code == 1
+    assert len(read_passport(engine).accuracy) == 1
+
+
 def test_a_second_run_replaces_its_figures_and_keeps_those_of_other_conditions(tmp_path):
     engine, annotations = make_dot_finder(tmp_path), make_dots(tmp_path / "pictures")
 
@@ -395,7 +497,7 @@ def test_unreadable_images_are_named_and_give_exit_status_3(tmp_path):
     result = run_evaluate("--engine", engine, "--images", annotations.parent, "--annotations", annotations)
 
     assert result.exit_code == 3
-    assert "1 images could not be read" in result.stderr
+    assert "1 images could not be used" in result.stderr
     assert "2.png: the file is empty" in result.stderr
     assert read_passport(engine).accuracy[0]["images"] == 1
 
