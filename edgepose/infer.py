@@ -37,7 +37,7 @@ class InferReport:
     Attributes:
         images: images and video frames that were read.
         people: boxes in them that key points were found for.
-        unreadable: a line for each file that could not be read, or not to its end, or whose overlay not drawn.
+        unreadable: a line for each file that could not be read, or not to its end, or whose overlay could not be written.
         unusable_boxes: boxes left out: not finite, without area, or wholly outside their image.
         seconds: wall time of each of STAGES.
         results: the JSON file written, if any.
@@ -129,10 +129,10 @@ def infer(
             for path in videos:
                 run.video(path, boxes_file, targets.get(path), watch)
         except KeyboardInterrupt:
-            kept = (
-                f" (their key points: {report.results.with_name(PARTIAL)})" if report.results and report.people else ""
-            )
-            raise KeyboardInterrupt(f"after {report.images} images or frames{kept}") from None
+            reached = f"after {report.images} images or frames"
+            if report.results and report.people:
+                reached += f" (their key points: {report.results.with_name(PARTIAL)})"
+            raise KeyboardInterrupt(reached) from None
         if inputs and not report.images:
             more = f", nor {len(inputs) - 1} others" if len(inputs) > 1 else ""
             raise InputError(f"nothing could be read: {report.unreadable[0]}{more}")
@@ -193,9 +193,15 @@ class _Run:
                     continue
                 with times.stage("draw"):
                     drawn = draw_poses(frame, poses, self.backend.spec.skeleton)
-                with times.stage("write"):
-                    overlay = overlay or stack.enter_context(video_file(target, reader.fps))
-                    overlay.write(drawn)
+                try:
+                    with times.stage("write"):
+                        overlay = overlay or stack.enter_context(video_file(target, reader.fps))
+                        overlay.write(drawn)
+                except EdgeposeError as error:  # too large for the codec, say; its key points are kept
+                    self.report.unreadable.append(f"{target}: {error}")
+                    stack.close()
+                    target.unlink(missing_ok=True)
+                    target = None
         if overlay is not None and target is not None:
             self.report.overlays.append(target)
 

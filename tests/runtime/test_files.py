@@ -69,7 +69,7 @@ def test_a_failure_names_the_wanted_file_and_leaves_the_old_one(tmp_path, monkey
 
 
 def test_a_folder_that_cannot_be_written_names_the_wanted_file():
-    with pytest.raises(OSError) as error:  # which one depends on the kernel
+    with pytest.raises(OSError, match=r"/proc/a\.json") as error:
         write_bytes(Path("/proc/a.json"), b"new")
 
     assert error.value.filename == "/proc/a.json"

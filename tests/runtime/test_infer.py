@@ -14,9 +14,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from edgepose.cli import SOME_UNREADABLE, main
+from edgepose.errors import EdgeposeError
 from edgepose.io import images
 from edgepose.io.images import read_image
-from edgepose.io.video import VideoReader, video_file
+from edgepose.io.video import VideoReader, VideoWriter, video_file
 from tests.makers import dots_image, smooth_image, write_toy_model
 
 pytest.importorskip("openvino")
@@ -319,6 +320,24 @@ def test_an_overlay_that_cannot_be_written_costs_no_key_points(model, pictures, 
     assert len(people_in(tmp_path / "out")) == 4
     assert len(list((tmp_path / "out" / "overlays").iterdir())) == 3
     assert "70000x2" in result.stderr
+
+
+def test_an_overlay_video_that_cannot_be_written_costs_no_key_points(model, tmp_path, monkeypatch):
+    with video_file(tmp_path / "clip.mp4", fps=10) as writer:
+        for _ in range(3):
+            writer.write(smooth_image())
+
+    def refuse(writer: VideoWriter, frame: np.ndarray) -> None:
+        raise EdgeposeError("too large")
+
+    monkeypatch.setattr(VideoWriter, "write", refuse)
+
+    result = infer("--engine", model, "--input", tmp_path / "clip.mp4", "--out", tmp_path / "out")
+
+    assert result.exit_code == SOME_UNREADABLE
+    assert len(people_in(tmp_path / "out")) == 3
+    assert list((tmp_path / "out" / "overlays").iterdir()) == []
+    assert result.stderr.count("too large") == 1
 
 
 def test_boxes_of_a_video_need_no_announced_length(model, tmp_path, monkeypatch):
