@@ -37,7 +37,7 @@ class InferReport:
     Attributes:
         images: images and video frames that were read.
         people: boxes in them that key points were found for.
-        unreadable: a line for each file that could not be read, or not to its end, or whose overlay could not be written.
+        unreadable: a line for each file that could not be read to its end, or whose overlay could not be written.
         unusable_boxes: boxes left out: not finite, without area, or wholly outside their image.
         seconds: wall time of each of STAGES.
         results: the JSON file written, if any.
