@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +17,11 @@ from edgepose.export.simplify import simplify
 from edgepose.export.to_onnx import BATCH, INPUT, OPSET, OUTPUT, normalize, set_interface
 from edgepose.export.verify import Difference, check_fp32, run_onnx, sample_crops
 from edgepose.files import sha256_of
+from edgepose.io.boxes import read_json
 from edgepose.passport import ModelSpec
+
+_HALF = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
+_NAME = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}"
 
 
 def import_model(
@@ -59,19 +63,23 @@ def import_model(
 
 
 def read_spec(path: Path) -> ModelSpec:
-    """Read a spec a user wrote; ModelFileError if it is not one."""
+    """Read a spec a user wrote.
+
+    Raises:
+        InputError: the file is no JSON.
+        ModelFileError: it is missing, or is not a spec; its name must be fit for a file's.
+    """
     if not path.is_file():
         raise ModelFileError(f"{path}: no such file; docs/spec.md says what a spec holds")
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # not UTF-8, or not JSON
-        raise ModelFileError(f"{path} is not JSON: {error}") from error
-    try:
-        spec = ModelSpec.from_json(data)
+        spec = ModelSpec.from_json(read_json(path))
     except ModelFileError as error:
         raise ModelFileError(f"{path}: {error}") from error
-    if not spec.name or Path(spec.name).name != spec.name:
-        raise ModelFileError(f"{path}: name {spec.name!r} names the files to write, so it must be a plain file name")
+    if not re.fullmatch(_NAME, spec.name):
+        raise ModelFileError(
+            f"{path}: name {spec.name[:40]!r} names the files to write; wanted at most 100 letters A-Z and a-z, "
+            f"digits, '-', '_' and '.', and no '.' in front"
+        )
     return spec
 
 
@@ -82,10 +90,30 @@ def _load(path: Path) -> onnx.ModelProto:
         model = onnx.load(path)
         onnx.checker.check_model(model)
     except (DecodeError, onnx.checker.ValidationError, ValueError) as error:
-        raise ModelFileError(f"{path} is not a valid ONNX file: {str(error).strip().splitlines()[0]}") from error
+        cause = (str(error).strip().splitlines() or ["damaged"])[0]
+        raise ModelFileError(f"{path} is not a valid ONNX file: {cause}") from error
     if not model.graph.node:
         raise ModelFileError(f"{path} is not a valid ONNX file: it holds no operators")
+    if lower := _lower_precision(model):
+        raise ModelFileError(
+            f"{path} {lower}; wanted the FP32 file that it was made from: edgepose makes FP16 and INT8"
+        )
     return model
+
+
+def _lower_precision(model: onnx.ModelProto) -> str:
+    """What in the graph is not FP32; empty if nothing is."""
+    for node in model.graph.node:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear") or "Integer" in node.op_type:
+            return f"is quantised already ({node.op_type} {node.name})"
+        if any(attribute.t.data_type in _HALF for attribute in node.attribute) or (
+            node.op_type == "Cast" and onnx.helper.get_node_attr_value(node, "to") in _HALF
+        ):
+            return f"is in half precision already ({node.op_type} {node.name})"
+    for tensor in model.graph.initializer:
+        if tensor.data_type in _HALF:
+            return f"is in half precision already (the weight {tensor.name})"
+    return ""
 
 
 def _keep_interface(model: onnx.ModelProto, spec: ModelSpec, path: Path, output_name: str | None) -> None:
@@ -178,6 +206,7 @@ def _formed(
     model = normalize(_to_opset(original))
     set_interface(model, spec, batch)
     simplified = simplify(model)
+    set_interface(simplified, spec, batch)  # onnxsim may have taken over a batch of one from a Reshape it dropped
     difference = check_fp32(
         reference, run_onnx(simplified, crops)[0], spec, "the simplified graph differs from the original"
     )

@@ -170,7 +170,7 @@ def _check(
 def run_onnx(model: onnx.ModelProto, crops: np.ndarray, outputs: Sequence[str] | None = None) -> list[np.ndarray]:
     """Run an FP32 graph in ONNX Runtime on the CPU, one input; all outputs unless some are named."""
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # its errors are raised as well
     try:
         session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         results = session.run(outputs, {session.get_inputs()[0].name: crops})
