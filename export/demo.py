@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from edgepose.export.demo_people import write_people
 from edgepose.export.pipeline import export_model
 from edgepose.export.zoo import find_model
 from edgepose.files import write_bytes, write_json
+from edgepose.geometry import boxes_in_view
 from edgepose.io.annotations import read_annotations
 from edgepose.io.images import read_image
 from edgepose.io.overlay import draw_poses
@@ -129,7 +131,7 @@ def _own_pictures(images: Path, annotations: Path, output: Path) -> _Pictures:
             f"{annotations}: annotated people in only one image; the demo needs some to measure on as well"
         )
     for half in (posed[::2], posed[1::2]):
-        if not any(image_path(images, image.file_name).is_file() for image in half):
+        if not any(os.path.isfile(image_path(images, image.file_name)) for image in half):
             raise InputError(
                 f"{images} has none of the images {half[0].file_name}, … that {annotations} names; "
                 f"give the folder that they are in with --images"
@@ -150,14 +152,20 @@ def _own_pictures(images: Path, annotations: Path, output: Path) -> _Pictures:
 
 
 def _overlays(engines: list[Path], pictures: _Pictures, folder: Path) -> list[Picture]:
-    """Draw each file's poses on the first images, write them as JPEG, and give them for the page."""
-    shown = []
+    """Draw each file's poses on the first images that can be read, write them as JPEG, and give them for the page."""
+    shown: list[Picture] = []
     posed = [image for image in read_annotations(pictures.annotations).images if image.posed.any()]
     with ExitStack() as stack:
         backends: list[Backend] = [stack.enter_context(closing(load_backend(e, threads=THREADS))) for e in engines]
-        for entry in posed[:SHOWN]:
-            image = read_image(image_path(pictures.folder, entry.file_name))
+        for entry in posed:
+            if len(shown) == SHOWN * len(backends):
+                break
+            try:
+                image = read_image(image_path(pictures.folder, entry.file_name))
+            except InputError:  # the evaluation has named it
+                continue
             boxes = annotated_boxes(entry, image.shape[:2])[entry.posed].astype(np.float32)
+            boxes = boxes[boxes_in_view(boxes, image.shape[:2])]
             for backend in backends:
                 overlay = draw_poses(image, estimate_poses(backend, image, boxes), backend.spec.skeleton)
                 precision = backend.passport.precision

@@ -41,13 +41,20 @@ def test_the_demo_leaves_models_figures_overlays_and_a_page(tmp_path, few_people
 
 def test_the_demo_runs_on_the_users_pictures_and_measures_on_others_than_it_calibrates_with(tmp_path, few_people):
     annotations = write_people(tmp_path / "mine", 7, seed=5)
+    (annotations.parent / "002.jpg").write_bytes(b"damaged")
+    data = json.loads(annotations.read_bytes())
+    data["annotations"][3]["bbox"][2] = 0
+    annotations.write_text(json.dumps(data))
     before = annotations.read_bytes()
 
     arguments = ["demo", "--out", tmp_path / "out", "--images", annotations.parent, "--annotations", annotations]
     result = CliRunner().invoke(main, [str(argument) for argument in arguments])
 
     assert result.exit_code == 0, result.output
-    assert "3 people in 3 images of measured.json" in result.stdout
+    assert "2 people in 2 images of measured.json" in result.stdout
+    assert "1 images could not be used" in result.stderr
+    assert "1 boxes were left out" in result.stderr
+    assert len(list((tmp_path / "out" / "overlays").iterdir())) == 2 * 3
     assert (tmp_path / "out" / "index.html").as_uri() in result.stdout
     assert [image.image_id for image in read_annotations(tmp_path / "out" / "measured.json").images] == [2, 4, 6]
     assert annotations.read_bytes() == before
