@@ -36,7 +36,7 @@ def cache_folder() -> Path:
 def fetch(url: str, sha256_prefix: str, folder: Path) -> Path:
     """The file behind `url`, from `folder` if it is there and whole, else from the network.
 
-    What was fetched before a break lies in a `.part` file and is not fetched again.
+    What was fetched before a break, Ctrl-C included, lies in a `.part` file and is not fetched again.
 
     Args:
         url: https; http only from this machine itself.
@@ -53,7 +53,7 @@ def fetch(url: str, sha256_prefix: str, folder: Path) -> Path:
     part = target.with_name(f"{target.name}.part")
     try:
         _download(url, part)
-    except (URLError, HTTPException, ConnectionError, TimeoutError) as error:
+    except (URLError, HTTPException) as error:
         cause = error.reason if isinstance(error, URLError) else error
         raise CheckpointError(
             f"cannot fetch {url} ({cause}). Try again and it resumes; or fetch it by other means and give it with "
@@ -79,6 +79,8 @@ def _download(url: str, part: Path) -> None:
         if have and error.code == _RANGE_NOT_SATISFIABLE:
             return  # nothing is missing, or the part is no part of this file: the sha256 tells
         raise
+    except OSError as error:  # URLError, and what the handshake and the answer's head may raise besides
+        raise URLError(getattr(error, "reason", error)) from error
     with response:
         resumed = response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
         have = have if resumed else 0
@@ -88,12 +90,21 @@ def _download(url: str, part: Path) -> None:
             click.progressbar(length=have + missing, label=f"fetching {part.stem}", file=sys.stderr) as bar,
         ):
             bar.update(have)
-            while chunk := response.read(_CHUNK):
+            while chunk := _read(response):
                 file.write(chunk)
                 bar.update(len(chunk))
                 missing -= len(chunk)
         if missing > 0:
             raise HTTPException(f"the connection closed {missing} bytes early")
+
+
+def _read(response: HTTPResponse) -> bytes:
+    try:
+        return response.read(_CHUNK)
+    except OSError as error:  # TLS, routing, a reset; an OSError of the file is no such thing
+        raise URLError(error) from error
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("while fetching weights: the next run resumes") from None
 
 
 def _require_secure(url: str) -> None:

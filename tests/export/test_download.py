@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import errno
 import hashlib
+import ssl
 import sys
 import threading
+from http.client import HTTPResponse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -10,6 +13,7 @@ import numpy as np
 import pytest
 
 from edgepose.errors import CheckpointError
+from edgepose.export import download
 from edgepose.export.download import cache_folder, fetch
 
 CONTENT = np.random.default_rng(0).bytes(700_000)
@@ -64,6 +68,19 @@ def server():
     started.http.server_close()
 
 
+def break_reading(patched: pytest.MonkeyPatch, error: BaseException) -> None:
+    """The second piece of an answer does not come."""
+    read, calls = HTTPResponse.read, []
+
+    def broken(response: HTTPResponse, amount: int | None = None) -> bytes:
+        calls.append(amount)
+        if len(calls) == 2:
+            raise error
+        return read(response, amount)
+
+    patched.setattr(HTTPResponse, "read", broken)
+
+
 def test_fetches_once(server, tmp_path):
     path = fetch(server.url, PREFIX, tmp_path / "cache")
     again = fetch(server.url, PREFIX, tmp_path / "cache")
@@ -84,6 +101,40 @@ def test_resumes_where_it_broke_off(server, tmp_path):
 
     assert path.read_bytes() == CONTENT
     assert server.ranges == [None, "bytes=300000-"]
+
+
+@pytest.mark.parametrize(
+    "error", [ssl.SSLError("record layer failure"), OSError(errno.EHOSTUNREACH, "No route to host"), TimeoutError()]
+)
+def test_a_connection_that_breaks_in_any_way_is_one_line_and_resumes(error, server, tmp_path, monkeypatch):
+    with monkeypatch.context() as patched:
+        break_reading(patched, error)
+        with pytest.raises(CheckpointError, match="Try again and it resumes") as caught:
+            fetch(server.url, PREFIX, tmp_path)
+
+    assert "\n" not in str(caught.value)
+    assert fetch(server.url, PREFIX, tmp_path).read_bytes() == CONTENT
+    assert server.ranges == [None, f"bytes={1 << 18}-"]
+
+
+def test_ctrl_c_keeps_what_was_fetched_and_says_so(server, tmp_path, monkeypatch):
+    with monkeypatch.context() as patched:
+        break_reading(patched, KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt, match="the next run resumes"):
+            fetch(server.url, PREFIX, tmp_path)
+
+    assert fetch(server.url, PREFIX, tmp_path).read_bytes() == CONTENT
+    assert server.ranges == [None, f"bytes={1 << 18}-"]
+
+
+def test_a_full_disk_is_not_taken_for_a_broken_connection(server, tmp_path, monkeypatch):
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(download, "open", full, raising=False)
+
+    with pytest.raises(OSError, match="No space left"):
+        fetch(server.url, PREFIX, tmp_path)
 
 
 def test_starts_anew_where_the_server_knows_no_ranges(server, tmp_path):
