@@ -12,7 +12,8 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto, ValueInfoProto
 
 from edgepose.errors import EdgeposeError, ExportError, ModelFileError
-from edgepose.export.pipeline import Exported, Report, Weights, write_models
+from edgepose.export.pipeline import Exported, Report, Weights, file_names, write_models
+from edgepose.export.place import check_targets
 from edgepose.export.simplify import simplify
 from edgepose.export.to_onnx import BATCH, INPUT, OPSET, OUTPUT, normalize, set_interface
 from edgepose.export.verify import Difference, check_fp32, run_onnx, sample_crops
@@ -46,6 +47,7 @@ def import_model(
         ModelFileError: the file cannot be read, or is not what the spec says.
         ExportError: it cannot be brought into edgepose's form without changing what it computes. No file is left.
     """
+    check_targets(output_dir, file_names(spec))
     if (output_dir / f"{spec.name}.onnx").resolve() == path.resolve():
         raise ModelFileError(f"{path} would be overwritten: choose another folder with -o, or another name in the spec")
     report(f"reading {path.name}")
@@ -150,9 +152,13 @@ def _check_value(value: ValueInfoProto, wanted: Sequence[int], role: str, path: 
     sizes = [size.dim_value if size.HasField("dim_value") else None for size in tensor.shape.dim]
     if not sizes:  # no shape is declared; running it will tell
         return
-    if len(sizes) == 4 and all(size in (None, want) for size, want in zip(sizes[1:], wanted, strict=True)):
-        return
     found = "x".join("?" if size is None else str(size) for size in sizes)
+    if len(sizes) == 4 and all(size in (None, want) for size, want in zip(sizes[1:], wanted, strict=True)):
+        if sizes[0] in (None, 1):
+            return
+        raise ModelFileError(
+            f"{path}: {role} {value.name} is {found}, a batch of {sizes[0]}; wanted 1 or a dynamic one: export it anew"
+        )
     text = "x".join(map(str, wanted))
     if len(sizes) == 4 and sizes[1:] == [*wanted[1:], wanted[0]]:
         raise ModelFileError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -14,16 +13,17 @@ import torch
 from torch import nn
 
 from edgepose.backends import load_backend
-from edgepose.errors import CheckpointError
+from edgepose.errors import CheckpointError, ModelFileError
 from edgepose.export.checkpoint import StateDict, fits, load_into, read_checkpoint
 from edgepose.export.download import cache_folder, fetch
+from edgepose.export.place import check_targets, put_in_place
 from edgepose.export.precision import to_fp16
 from edgepose.export.simplify import simplify
 from edgepose.export.to_onnx import to_onnx
 from edgepose.export.verify import Difference, beyond_fp16, check_fp16, check_fp32, run_onnx, sample_crops, smooth_crops
 from edgepose.export.zoo import ChoiceError, Model
 from edgepose.files import sha256_of
-from edgepose.passport import ModelSpec, Passport, passport_path, write_passport
+from edgepose.passport import ModelSpec, Passport, passport_path, read_passport, write_passport
 
 Report = Callable[[str], None]
 
@@ -70,6 +70,12 @@ class Exported:
                 (self.fp16, self.fp16_difference, "FP32's"),
             )
         ]
+        few = self.fp32_difference.peaks < self.spec.num_keypoints
+        if few and self.weights != "random":
+            lines.append(
+                f"Of three drawn people the network found only {self.fp32_difference.peaks} key points to compare; "
+                f"edgepose evaluate tells on photographs whether the files are as good as each other."
+            )
         if self.weights == "random":
             lines.append("The weights are random: these files are for timing, their key points mean nothing.")
         return "\n".join(lines)
@@ -133,6 +139,7 @@ def export_model(
     spec = replace(spec, color_order=color or spec.color_order, decoder=decoder or spec.decoder)
     spec = _aligned(spec, alignment or spec.alignment)
     spec = replace(spec, name=_file_stem(model, spec, style))
+    check_targets(output_dir, file_names(spec))
 
     report("tracing the network")
     raw = to_onnx(network, spec)
@@ -159,10 +166,12 @@ def write_models(
 ) -> Exported:
     """Write a verified FP32 graph and its FP16 form, each with a passport; all four files or none.
 
-    Nodes whose values come near the end of float16's range stay in FP32.
+    Nodes whose values come near the end of float16's range stay in FP32. A file that comes out as it was before, to
+    the byte and in its recipe, keeps the accuracy that was measured on it.
 
     Raises:
         ExportError: the FP16 graph's key points differ from the FP32 graph's.
+        OSError: the files cannot be put there.
     """
     output_dir.mkdir(parents=True, exist_ok=True)
     crops = sample_crops(spec)
@@ -180,10 +189,16 @@ def write_models(
         entries = {**fp16_difference.entries("fp16"), "fp16_nodes_kept_in_fp32": float(len(large))}
         _write(half, fp16, spec, "fp16", weights, entries, made_from)
         for path in (fp32, fp16):
-            os.replace(passport_path(path), passport_path(output_dir / path.name))
-            os.replace(path, output_dir / path.name)
+            _keep_accuracy(path, output_dir / path.name)
+        put_in_place(Path(folder), output_dir, file_names(spec))
     written = (output_dir / fp32.name, output_dir / fp16.name)
     return Exported(*written, spec, weights.source, difference, fp16_difference)
+
+
+def file_names(spec: ModelSpec) -> list[str]:
+    """The files that `write_models` writes; each model before its passport, which is worth nothing without it."""
+    models = (Path(f"{spec.name}.onnx"), Path(f"{spec.name}.fp16.onnx"))
+    return [path.name for model in models for path in (model, passport_path(model))]
 
 
 def randomize(network: nn.Module, spec: ModelSpec) -> None:
@@ -275,3 +290,14 @@ def _write(
     )
     write_passport(path, passport)
     return path
+
+
+def _keep_accuracy(made: Path, earlier: Path) -> None:
+    """Carry over what was measured on an earlier file of the same bytes and recipe."""
+    try:
+        known = read_passport(earlier)
+    except ModelFileError:  # there is none, or not a whole one
+        return
+    passport = read_passport(made)
+    if (known.sha256, known.spec) == (passport.sha256, passport.spec):
+        write_passport(made, replace(passport, accuracy=known.accuracy))

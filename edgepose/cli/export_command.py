@@ -59,9 +59,7 @@ def _input_hw(context: click.Context, parameter: click.Parameter, value: str | N
     help="darkpose: for checkpoints of DarkPose's own training, which lays pixels differently.  "
     "[default: what the network is known for]",
 )
-@click.option(
-    "-o", "--output-dir", type=click.Path(path_type=Path, file_okay=False), default=".", help="Default: this folder."
-)
+@click.option("-o", "--output-dir", type=click.Path(path_type=Path), default=".", help="Default: this folder.")
 def command(
     model: str | None,
     weights: str,

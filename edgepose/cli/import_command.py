@@ -13,9 +13,7 @@ import click
     "--spec", type=click.Path(path_type=Path), required=True, help="JSON: how it is fed and read; see docs/spec.md."
 )
 @click.option("--output-name", help="The heat-map output.  [default: 'heatmaps', else the first]")
-@click.option(
-    "-o", "--output-dir", type=click.Path(path_type=Path, file_okay=False), default=".", help="Default: this folder."
-)
+@click.option("-o", "--output-dir", type=click.Path(path_type=Path), default=".", help="Default: this folder.")
 def command(onnx: Path, spec: Path, output_name: str | None, output_dir: Path) -> None:
     """Check a foreign heat-map ONNX against its SPEC and write it as NAME.onnx and NAME.fp16.onnx with passports.
 

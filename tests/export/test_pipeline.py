@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -15,10 +16,10 @@ from edgepose.cli import main
 from edgepose.errors import CheckpointError, ExportError
 from edgepose.export import pipeline
 from edgepose.export.networks.simple_baseline import SimpleBaseline
-from edgepose.export.pipeline import export_model, randomize
-from edgepose.export.verify import sample_crops, smooth_crops
+from edgepose.export.pipeline import Exported, export_model, randomize
+from edgepose.export.verify import Difference, sample_crops, smooth_crops
 from edgepose.export.zoo import ChoiceError, Model, Published, find_model
-from edgepose.passport import read_passport
+from edgepose.passport import read_passport, write_passport
 from tests.makers import make_spec
 
 SPEC = make_spec(name="small", input_hw=(64, 64), heatmap_hw=(16, 16))
@@ -86,6 +87,65 @@ def test_a_second_export_is_identical_to_the_byte(tmp_path):
     for name in (first.fp32.name, first.fp16.name):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     assert second.weights == "random"
+
+
+def test_a_file_that_comes_out_the_same_keeps_its_accuracy(checkpoint, tmp_path):
+    exported = export_model(SMALL, tmp_path, weights=str(checkpoint))
+    measured = [{"AP": 0.5}]
+    for path in (exported.fp32, exported.fp16):
+        write_passport(path, replace(read_passport(path), accuracy=measured))
+
+    export_model(SMALL, tmp_path, weights=str(checkpoint))
+    same = [read_passport(path).accuracy for path in (exported.fp32, exported.fp16)]
+    export_model(SMALL, tmp_path, weights=str(checkpoint), color="rgb")  # the same bytes, fed other pixels
+    other_recipe = [read_passport(path).accuracy for path in (exported.fp32, exported.fp16)]
+
+    assert same == [measured, measured]
+    assert other_recipe == [[], []]
+
+
+@pytest.mark.parametrize("weights", ["random", "auto"])
+def test_too_few_key_points_to_compare_are_told_unless_nothing_else_is_expected(weights):
+    nothing = Difference(0.0, 0.0, 0)
+    exported = Exported(Path("m.onnx"), Path("m.fp16.onnx"), SPEC, weights, nothing, nothing)
+
+    assert ("only 0 key points to compare; edgepose evaluate" in exported.summary()) == (weights == "auto")
+
+
+def test_a_folder_in_the_place_of_a_file_is_named_before_anything_is_made(checkpoint, tmp_path):
+    exported = export_model(SMALL, tmp_path / "a", weights=str(checkpoint))
+    occupied = tmp_path / "b" / exported.fp16.name
+    occupied.mkdir(parents=True)
+    steps: list[str] = []
+
+    with pytest.raises(IsADirectoryError, match=exported.fp16.name):
+        export_model(SMALL, tmp_path / "b", weights=str(checkpoint), report=steps.append)
+
+    assert list((tmp_path / "b").iterdir()) == [occupied]
+    assert "tracing the network" not in steps
+
+
+def test_an_output_folder_that_is_a_file_is_one_line(tmp_path):
+    out = tmp_path / "out"
+    out.write_text("mine")
+
+    result = CliRunner().invoke(main, ["export", "--model", "simplebaseline_tiny", "-o", str(out)])
+
+    assert result.exit_code == 1
+    assert [line for line in result.stderr.splitlines() if "out" in line] == [result.stderr.splitlines()[-1]]
+    assert f"{out}: Not a directory: name another path" in result.stderr
+    assert out.read_text() == "mine"
+
+
+def test_a_bug_is_not_taken_for_a_wrong_option(tmp_path, monkeypatch):
+    def broken(*arguments: object, **options: object) -> None:
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(pipeline, "to_onnx", broken)
+
+    result = CliRunner().invoke(main, ["export", "--model", "simplebaseline_tiny", "-o", str(tmp_path)])
+
+    assert isinstance(result.exception, ValueError)
 
 
 def test_random_weights_are_named_as_such(tmp_path):
