@@ -1,15 +1,19 @@
 # The README's two commands, each with a virtual environment of its own. They need Python 3.10 or newer and pip's index.
 PYTHON ?= python3
 
-.PHONY: help test demo clean
+.PHONY: help test test-all demo clean
 
 help:
-	@echo "make demo   try edgepose on its embedded model: accuracy table, overlays, an HTML page"
-	@echo "make test   install everything for development and run ./check"
-	@echo "make clean  remove both virtual environments, caches and the demo's output"
+	@echo "make demo      try edgepose on its embedded model: accuracy table, overlays, an HTML page"
+	@echo "make test      install everything for development and run ./check"
+	@echo "make test-all  the same with every model of the zoo, not one of each family"
+	@echo "make clean     remove both virtual environments, caches and the demo's output"
 
 test: .venv/installed
 	PYTHON=.venv/bin/python ./check
+
+test-all: .venv/installed
+	EDGEPOSE_TEST_ALL=1 PYTHON=.venv/bin/python ./check
 
 demo: .venv-demo/installed
 	.venv-demo/bin/edgepose demo --out demo_output
