@@ -18,7 +18,7 @@ def markdown() -> str:
     lines = [
         "# What the CUDA kernels take",
         "",
-        f"As reported by ptxas of CUDA {release[1] if release else 'unknown'} (`python -m edgepose.benchmarks.kernel_use`).",
+        f"As ptxas of CUDA {release[1] if release else 'unknown'} says (`python -m edgepose.benchmarks.kernel_use`).",
         "Each cell: registers a thread / bytes of shared memory a block / bytes spilled. Not run on a GPU yet.",
         "",
         f"| kernel | {' | '.join(TARGETS)} |",

@@ -10,7 +10,7 @@ import numpy as np
 
 from edgepose.errors import CalibrationError, InputError
 from edgepose.files import sha256_of
-from edgepose.geometry import Regions, usable_boxes
+from edgepose.geometry import Regions, boxes_in_view
 from edgepose.io.boxes import ImageBoxes, boxes_for_images
 from edgepose.io.images import find_images, read_image
 from edgepose.passport import ModelSpec
@@ -50,16 +50,13 @@ class CalibrationSet:
         fitting: images whose crops give the ranges.
         held_out: images whose crops show what INT8 does; `fitting` itself if there is only one image.
         unreadable: one line for each image that could not be read.
+        unusable_boxes: boxes left out: not finite, without area, or wholly outside their image.
     """
 
     fitting: tuple[CalibrationImage, ...]
     held_out: tuple[CalibrationImage, ...]
     unreadable: tuple[str, ...]
-
-    @property
-    def num_crops(self) -> int:
-        """People in all, each counted once."""
-        return sum(map(len, {image.sha256: image for image in (*self.fitting, *self.held_out)}.values()))
+    unusable_boxes: int = 0
 
 
 def read_calibration_set(
@@ -80,6 +77,7 @@ def read_calibration_set(
     order = np.random.default_rng(seed).permutation(len(people))
     chosen: dict[str, CalibrationImage] = {}
     unreadable: list[str] = []
+    unusable = 0
     missing = limit
     for entry in watch([people[index] for index in order]):
         if missing == 0:
@@ -92,7 +90,9 @@ def read_calibration_set(
             unreadable.append(str(error))
             continue
         found = entry.boxes_in(pixels)
-        found = found[usable_boxes(found)][:missing]
+        in_view = boxes_in_view(found, pixels.shape[:2])
+        unusable += entry.unusable + int((~in_view).sum())
+        found = found[in_view][:missing]
         digest = sha256_of(entry.path)
         if len(found) and digest not in chosen:  # a copy of an image says nothing new
             chosen[digest] = CalibrationImage(entry.path, digest, found)
@@ -107,7 +107,7 @@ def read_calibration_set(
     count = min(max(1, len(by_hash) // HELD_OUT_SHARE), len(by_hash) - 1)
     held_out = {image.sha256 for image in by_hash[:count]}
     fitting = tuple(image for image in chosen.values() if image.sha256 not in held_out)
-    return CalibrationSet(fitting, tuple(by_hash[:count]) or fitting, tuple(unreadable))
+    return CalibrationSet(fitting, tuple(by_hash[:count]) or fitting, tuple(unreadable), unusable)
 
 
 def crops_of(images: Sequence[CalibrationImage], spec: ModelSpec) -> Iterator[np.ndarray]:

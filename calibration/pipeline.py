@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
@@ -15,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from google.protobuf.message import DecodeError
 
 from edgepose.backends import load_backend
 from edgepose.calibration.biases import correct_biases
@@ -27,14 +27,16 @@ from edgepose.calibration.statistics import CROPS, channel_statistics
 from edgepose.calibration.table import CalibrationTable, table_path, usable_table, write_table
 from edgepose.decode import decode_heatmaps
 from edgepose.errors import CalibrationError, ModelFileError
+from edgepose.export.place import check_targets, put_in_place
 from edgepose.export.precision import to_fp16
 from edgepose.export.verify import beyond_fp16
 from edgepose.files import sha256_of
 from edgepose.metrics import shift_summary
-from edgepose.passport import Passport, passport_path, read_passport, write_passport
+from edgepose.passport import Passport, keep_accuracy, passport_path, read_passport, write_passport
 
 CONFIDENT = 0.3  # score of the key points that are compared
 FEW_CROPS = 100
+UNUSABLE_SHARE = 0.2  # of confident key points moved by more than 1 px: INT8 has failed
 Watch = Callable[[str, Iterable[Any], int], Iterable[Any]]  # step, items, how many -> the items
 
 
@@ -45,8 +47,10 @@ class Calibrated:
     Attributes:
         int8, table: the files.
         reused: True if the ranges came from an earlier run with the same inputs.
-        crops: people whose crops gave the ranges; `held_out` others showed the shift.
+        crops: people whose crops gave the ranges; `held_out` people showed the shift.
+        apart: True: those are others than the ones calibrated on; False where only one image was given.
         unreadable: one line for each image that could not be read.
+        unusable_boxes: boxes left out: not finite, without area, or wholly outside their image.
         shift: of key points with an FP32 score over 0.3, heat-map px: mean, p95, max, share_over_1, keypoints;
             None if there was none.
         random_weights: True: the figures mean nothing.
@@ -57,7 +61,9 @@ class Calibrated:
     reused: bool
     crops: int
     held_out: int
+    apart: bool
     unreadable: tuple[str, ...]
+    unusable_boxes: int
     shift: dict[str, float | int] | None
     random_weights: bool
 
@@ -65,14 +71,15 @@ class Calibrated:
         """What was written and what INT8 costs, for people."""
         source = "ranges of an earlier run on the same people" if self.reused else f"ranges of {self.crops} people"
         lines = [f"{self.int8}: {source} ({self.table})"]
+        checked = f"{self.held_out} {'held-out people' if self.apart else 'people, the same that were calibrated on'}"
         if self.shift is None:
-            lines.append(f"no key point of the {self.held_out} held-out people has a score over {CONFIDENT}")
+            lines.append(f"no key point of {checked} has a score over {CONFIDENT}")
         else:
             lines.append(
                 f"key points moved from FP32's by {self.shift['mean']:.3f} heat-map px on average, "
                 f"{self.shift['p95']:.2f} at the 95th percentile, {self.shift['max']:.1f} at most; "
                 f"{self.shift['share_over_1']:.1%} moved more than 1 px "
-                f"({self.shift['keypoints']} with a score over {CONFIDENT}, of {self.held_out} held-out people)"
+                f"({self.shift['keypoints']} with a score over {CONFIDENT}, of {checked})"
             )
         return "\n".join(lines)
 
@@ -81,8 +88,15 @@ class Calibrated:
         found = []
         if self.unreadable:
             found += [f"{len(self.unreadable)} images could not be read and were left out:", *self.unreadable]
+        if self.unusable_boxes:
+            found.append(f"{self.unusable_boxes} boxes left out: not finite, without area, or outside their image")
         if self.crops < FEW_CROPS:
             found.append(f"only {self.crops} people to take ranges from; a few hundred (100 at least) are safer")
+        if self.shift and self.shift["share_over_1"] > UNUSABLE_SHARE and not self.random_weights:
+            found.append(
+                f"INT8 fails on this network: {self.shift['share_over_1']:.0%} of its key points moved by more than 1 "
+                f"heat-map px; use the FP16 file instead, or try another --method"
+            )
         if self.random_weights:
             found.append("the weights are random: this file is for timing, its key points mean nothing")
         return found
@@ -116,10 +130,7 @@ def calibrate(
     passport = read_passport(model_path)
     if passport.precision != "fp32":
         raise ModelFileError(f"{model_path} is {passport.precision.upper()}; wanted: the FP32 file it was made from")
-    try:
-        folded = fold(onnx.load(model_path))
-    except Exception as error:  # protobuf's and onnx's own errors have no common base but this one
-        raise ModelFileError(f"{model_path} cannot be read as ONNX ({error}): export it again") from error
+    folded = fold(_load(model_path))
     if not quantisable_layers(without_deconvolutions(folded)):
         raise CalibrationError(f"{model_path} has no convolution with constant weights before its head: nothing to do")
     people = read_calibration_set(
@@ -127,6 +138,10 @@ def calibrate(
     )
     folder = output_dir or model_path.parent
     path = table_path(model_path, folder)
+    int8 = folder / f"{model_path.stem}.int8.onnx"
+    names = (int8.name, passport_path(int8).name)
+    check_targets(folder, (path.name, *names))
+    folder.mkdir(parents=True, exist_ok=True)
     made_from = _made_from(passport, people, method, limit, seed)
     table = usable_table(path, made_from)
     reused = table is not None
@@ -138,7 +153,6 @@ def calibrate(
     means = {name: np.array(values) for name, values in table.means.items()}
     quantised = insert_qdq(correct_biases(prepared, layers, means), table.ranges, layers)
     crops = next(crops_of(people.held_out, passport.spec))
-    int8 = folder / f"{model_path.stem}.int8.onnx"
     with tempfile.TemporaryDirectory(prefix=".edgepose-", dir=folder) as temporary:
         written = Path(temporary) / int8.name
         written.write_bytes(
@@ -159,18 +173,33 @@ def calibrate(
         shift = _shift(model_path, written, people.held_out, watch)
         verified = {f"int8_shift_{name}": float(value) for name, value in (shift or {}).items()}
         write_passport(written, replace(int8_passport, verified=verified))
-        os.replace(passport_path(written), passport_path(int8))
-        os.replace(written, int8)
+        keep_accuracy(written, int8)
+        put_in_place(Path(temporary), folder, names)
     return Calibrated(
         int8,
         path,
         reused,
         sum(map(len, people.fitting)),
         sum(map(len, people.held_out)),
+        people.held_out != people.fitting,
         people.unreadable,
+        people.unusable_boxes,
         shift,
         passport.random_weights,
     )
+
+
+def _load(path: Path) -> onnx.ModelProto:
+    """Read an ONNX file; ModelFileError if it is none."""
+    if path.stat().st_size == 0:
+        raise ModelFileError(f"{path}: the file is empty: export it again")
+    try:
+        model = onnx.load(path)
+        onnx.checker.check_model(model)
+    except (DecodeError, onnx.checker.ValidationError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ModelFileError(f"{path} cannot be read as ONNX ({reason}): export it again") from error
+    return model
 
 
 def find_model(folder: Path) -> Path:

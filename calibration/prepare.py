@@ -17,11 +17,6 @@ OPSET = 19  # the first in which the steps of QuantizeLinear may be FP16
 ACTIVATIONS = ("Relu", "Clip", "LeakyRelu")  # element by element, so they commute with DepthToSpace and Slice
 
 
-def prepare(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of the FP32 `model` that computes the same heat maps (to rounding) in layers that can be quantised."""
-    return without_deconvolutions(fold(model))
-
-
 def fold(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy with constants as initialisers and BatchNorm folded into convolutions, in an opset with FP16 steps."""
     folded = copy_of(model)

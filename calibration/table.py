@@ -11,7 +11,7 @@ from typing import Any
 from edgepose.errors import ModelFileError
 from edgepose.files import write_json
 
-FORMAT = 1  # raise it when the rules that fill the table change
+FORMAT = 2  # raise it when the rules that fill the table change
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,6 @@ def usable_table(path: Path, made_from: Mapping[str, Any]) -> CalibrationTable |
     """The table at `path` if it is readable and was made from exactly this, else None."""
     try:
         table = CalibrationTable.from_json(json.loads(path.read_bytes()))
-    except (OSError, ValueError, ModelFileError):  # missing or damaged: it will be made anew
+    except (OSError, ValueError, RecursionError, ModelFileError):  # missing or damaged: it will be made anew
         return None
     return table if table.made_from == made_from else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -248,3 +248,14 @@ def read_passport(model: Path) -> Passport:
             f"copy the model and its passport together, or export it again"
         )
     return passport
+
+
+def keep_accuracy(made: Path, earlier: Path) -> None:
+    """Carry over what was measured on an earlier file of the same bytes and recipe, if there is one."""
+    try:
+        known = read_passport(earlier)
+    except ModelFileError:  # there is none, or not a whole one
+        return
+    passport = read_passport(made)
+    if (known.sha256, known.spec) == (passport.sha256, passport.spec):
+        write_passport(made, replace(passport, accuracy=known.accuracy))

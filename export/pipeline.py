@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from edgepose.backends import load_backend
-from edgepose.errors import CheckpointError, ModelFileError
+from edgepose.errors import CheckpointError
 from edgepose.export.checkpoint import StateDict, fits, load_into, read_checkpoint
 from edgepose.export.download import cache_folder, fetch
 from edgepose.export.place import check_targets, put_in_place
@@ -23,9 +23,10 @@ from edgepose.export.to_onnx import to_onnx
 from edgepose.export.verify import Difference, beyond_fp16, check_fp16, check_fp32, run_onnx, sample_crops, smooth_crops
 from edgepose.export.zoo import ChoiceError, Model
 from edgepose.files import sha256_of
-from edgepose.passport import ModelSpec, Passport, passport_path, read_passport, write_passport
+from edgepose.passport import ModelSpec, Passport, keep_accuracy, passport_path, write_passport
 
 Report = Callable[[str], None]
+FEW_VALUES = 12  # to take a BatchNorm channel's variance from
 
 
 @dataclass(frozen=True)
@@ -189,7 +190,7 @@ def write_models(
         entries = {**fp16_difference.entries("fp16"), "fp16_nodes_kept_in_fp32": float(len(large))}
         _write(half, fp16, spec, "fp16", weights, entries, made_from)
         for path in (fp32, fp16):
-            _keep_accuracy(path, output_dir / path.name)
+            keep_accuracy(path, output_dir / path.name)
         put_in_place(Path(folder), output_dir, file_names(spec))
     written = (output_dir / fp32.name, output_dir / fp16.name)
     return Exported(*written, spec, weights.source, difference, fp16_difference)
@@ -214,9 +215,25 @@ def randomize(network: nn.Module, spec: ModelSpec) -> None:
                 module.reset_parameters()
             if isinstance(module, nn.BatchNorm2d):
                 module.momentum = 1.0  # the statistics become those of the next batch
-        small = replace(spec, input_hw=(128, 128))  # the deepest network halves seven times
-        network.double().train()(torch.from_numpy(smooth_crops(small)).double())
+        # A variance of too few values would be far from that of other pictures: deep networks need larger ones.
+        for side in (128, 256):
+            if _fewest_values(network, replace(spec, input_hw=(side, side))) > FEW_VALUES:
+                break
         network.float().eval()
+
+
+def _fewest_values(network: nn.Module, spec: ModelSpec) -> int:
+    """Let BatchNorm take its statistics from pictures of the spec's size; the fewest values that one took them from."""
+    counts: list[int] = []
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    hooks = [
+        norm.register_forward_hook(lambda _, crops, __: counts.append(crops[0].numel() // crops[0].shape[1]))
+        for norm in norms
+    ]
+    network.double().train()(torch.from_numpy(smooth_crops(spec)).double())
+    for hook in hooks:
+        hook.remove()
+    return min(counts)
 
 
 def _weights_path(model: Model, weights: str) -> Path | None:
@@ -290,14 +307,3 @@ def _write(
     )
     write_passport(path, passport)
     return path
-
-
-def _keep_accuracy(made: Path, earlier: Path) -> None:
-    """Carry over what was measured on an earlier file of the same bytes and recipe."""
-    try:
-        known = read_passport(earlier)
-    except ModelFileError:  # there is none, or not a whole one
-        return
-    passport = read_passport(made)
-    if (known.sha256, known.spec) == (passport.sha256, passport.spec):
-        write_passport(made, replace(passport, accuracy=known.accuracy))

@@ -31,9 +31,7 @@ import click
 )
 @click.option("--limit", type=click.IntRange(1), default=512, show_default=True, help="Most people to use.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Which, where there are more.")
-@click.option(
-    "-o", "--output-dir", type=click.Path(path_type=Path, file_okay=False), help="[default: beside the model]"
-)
+@click.option("-o", "--output-dir", type=click.Path(path_type=Path), help="[default: beside the model]")
 def command(
     images: tuple[str, ...],
     model: Path | None,

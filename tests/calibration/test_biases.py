@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from edgepose.calibration.biases import correct_biases
-from edgepose.calibration.prepare import arrays_of, prepare
+from edgepose.calibration.prepare import arrays_of
 from edgepose.calibration.qdq import quantisable_layers, rounded
 from edgepose.calibration.statistics import channel_statistics
-from tests.calibration.graphs import GraphMaker, run
+from tests.calibration.graphs import GraphMaker, prepare, run
 
 
 @pytest.mark.parametrize(("channels", "groups"), [(4, 1), (4, 2), (6, 3)])

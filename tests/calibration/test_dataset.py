@@ -31,6 +31,11 @@ def write_boxes(path: Path, boxes: dict[int, list[list[float]]]) -> Path:
     return path
 
 
+def count_of(people: CalibrationSet) -> int:
+    """People in all, each counted once."""
+    return sum(map(len, {image.sha256: image for image in (*people.fitting, *people.held_out)}.values()))
+
+
 def paths_of(people: CalibrationSet) -> list[str]:
     return [image.path.name for image in (*people.fitting, *people.held_out)]
 
@@ -38,7 +43,6 @@ def paths_of(people: CalibrationSet) -> list[str]:
 def test_without_boxes_each_image_is_one_person(tmp_path):
     people = read_calibration_set([write_images(tmp_path, 3)], None, limit=10, seed=0)
 
-    assert people.num_crops == 3
     assert [image.boxes_xyxy.tolist() for image in people.fitting] == [[[0, 0, 160, 120]]] * 2
 
 
@@ -59,14 +63,14 @@ def test_held_out_people_are_in_other_images(tmp_path):
 
     assert len(people.held_out) == 2  # one in ten
     assert not {image.sha256 for image in people.fitting} & {image.sha256 for image in people.held_out}
-    assert people.num_crops == 25
+    assert len(people.fitting) + len(people.held_out) == 25
 
 
 def test_one_person_is_enough(tmp_path):
     people = read_calibration_set([write_images(tmp_path, 1)], None, limit=512, seed=0)
 
     assert people.fitting == people.held_out
-    assert people.num_crops == 1
+    assert count_of(people) == 1
 
 
 def test_the_limit_counts_people_and_the_seed_says_which(tmp_path):
@@ -75,7 +79,7 @@ def test_the_limit_counts_people_and_the_seed_says_which(tmp_path):
 
     first, again, other = (read_calibration_set([folder], boxes, limit=7, seed=seed) for seed in (0, 0, 1))
 
-    assert first.num_crops == other.num_crops == 7
+    assert count_of(first) == count_of(other) == 7
     assert paths_of(first) == paths_of(again) != paths_of(other)
 
 
@@ -86,7 +90,7 @@ def test_unreadable_images_are_listed_and_the_others_used(tmp_path):
 
     people = read_calibration_set([folder], None, limit=10, seed=0)
 
-    assert people.num_crops == 3
+    assert count_of(people) == 3
     assert sorted(Path(line.split(":")[0]).name for line in people.unreadable) == ["broken.jpg", "empty.png"]
 
 
@@ -94,7 +98,7 @@ def test_an_image_that_is_there_twice_counts_once(tmp_path):
     folder = write_images(tmp_path, 2)
     (folder / "copy.png").write_bytes((folder / "001.png").read_bytes())
 
-    assert read_calibration_set([folder], None, limit=10, seed=0).num_crops == 2
+    assert count_of(read_calibration_set([folder], None, limit=10, seed=0)) == 2
 
 
 def test_no_usable_person_is_an_error_that_says_what_was_found(tmp_path):
@@ -114,3 +118,13 @@ def test_boxes_without_area_are_no_people(tmp_path):
 def test_an_empty_folder_is_an_error(tmp_path):
     with pytest.raises(InputError, match="no images"):
         read_calibration_set([tmp_path], None, limit=10, seed=0)
+
+
+def test_boxes_that_show_nobody_are_left_out_and_counted(tmp_path):
+    nan = float("nan")
+    boxes = write_boxes(tmp_path / "boxes.json", {1: [[10, 5, 40, 80], [900, 900, 40, 80], [nan, 0, 10, 10]]})
+
+    people = read_calibration_set([write_images(tmp_path, 1)], boxes, limit=10, seed=0)
+
+    assert [image.boxes_xyxy.tolist() for image in people.fitting] == [[[10, 5, 50, 85]]]
+    assert people.unusable_boxes == 2

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,7 +13,7 @@ from onnx import TensorProto
 
 from edgepose.backends import load_backend
 from edgepose.calibration import pipeline
-from edgepose.calibration.pipeline import calibrate, find_model
+from edgepose.calibration.pipeline import Calibrated, calibrate, find_model
 from edgepose.cli import main
 from edgepose.errors import CalibrationError, ModelFileError
 from edgepose.files import sha256_of
@@ -273,3 +274,60 @@ def test_a_network_of_nothing_but_its_head_is_refused(tmp_path, images):
 
     with pytest.raises(CalibrationError, match="nothing to"):
         calibrate(path, [images], method="mse")
+
+
+def test_one_image_is_not_called_held_out(model, images):
+    for path in sorted(images.iterdir())[1:]:
+        path.unlink()
+
+    result = run_command("--model", model, "--images", images)
+
+    assert "held-out" not in result.output
+    assert "the same that were calibrated on" in result.output
+
+
+def test_a_folder_in_place_of_the_result_is_found_before_the_work(model, images):
+    (model.parent / "toy.int8.onnx").mkdir()
+    before = files_in(model.parent)
+
+    result = run_command("--model", model, "--images", images)
+
+    assert result.exit_code == 1
+    assert result.stderr.count("\n") == 1
+    assert files_in(model.parent) == before
+
+
+def test_a_file_in_place_of_the_output_folder_is_one_line(model, images, tmp_path):
+    (tmp_path / "file").write_text("")
+
+    result = run_command("--model", model, "--images", images, "-o", tmp_path / "file")
+
+    assert result.exit_code == 1
+    assert result.stderr.count("\n") == 1
+
+
+def test_the_same_calibration_again_keeps_the_accuracy_that_was_measured(model, images):
+    calibrate(model, [images], method="mse")
+    int8 = model.parent / "toy.int8.onnx"
+    write_passport(int8, replace(read_passport(int8), accuracy=[{"AP": 0.5}]))
+
+    calibrate(model, [images], method="mse")
+
+    assert read_passport(int8).accuracy == [{"AP": 0.5}]
+
+
+def test_int8_that_fails_is_said_to_fail(tmp_path):
+    shift = {"mean": 3.0, "p95": 9.0, "max": 20.0, "share_over_1": 0.5, "keypoints": 100}
+    failed = Calibrated(tmp_path, tmp_path, False, 200, 20, True, (), 0, shift, False)
+
+    assert ["50%" in line and "FP16" in line for line in failed.warnings()] == [True]
+    assert replace(failed, shift={**shift, "share_over_1": 0.02}).warnings() == []
+
+
+def test_an_empty_onnx_is_said_to_be_empty(model, images):
+    passport = read_passport(model)
+    model.write_bytes(b"")
+    write_passport(model, replace(passport, sha256=sha256_of(model)))
+
+    with pytest.raises(ModelFileError, match="empty"):
+        calibrate(model, [images], method="mse")

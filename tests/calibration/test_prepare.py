@@ -4,8 +4,7 @@ import numpy as np
 import onnx
 import pytest
 
-from edgepose.calibration.prepare import prepare
-from tests.calibration.graphs import GraphMaker, mobile_network, pose_network, run, toy_crops
+from tests.calibration.graphs import GraphMaker, mobile_network, pose_network, prepare, run, toy_crops
 
 ROUNDING = 5e-7  # relative: FP32 sums in another order
 

@@ -5,9 +5,8 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from edgepose.calibration.prepare import prepare
 from edgepose.calibration.qdq import insert_qdq, quantisable_layers, quantised_inputs
-from tests.calibration.graphs import mobile_network, pose_network, run, toy_crops
+from tests.calibration.graphs import mobile_network, pose_network, prepare, run, toy_crops
 
 
 @pytest.fixture(params=[pose_network, mobile_network], ids=["pose", "mobile"])
