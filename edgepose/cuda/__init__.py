@@ -1,1 +1,1 @@
-"""CUDA: what the driver says of this machine's GPU."""
+"""CUDA: the kernels, how they are compiled, and what the driver says of this machine's GPU."""
