@@ -55,7 +55,7 @@ def estimate_poses(backend: Backend, image: np.ndarray, boxes_xyxy: np.ndarray, 
     xy = np.full((len(boxes), spec.num_keypoints, 2), np.nan, np.float32)
     scores = np.zeros((len(boxes), spec.num_keypoints), np.float32)
     regions = Regions.around(boxes[usable], spec)
-    keypoints = backend.keypoints(image, regions, flip_test=flip_test)  # (N, K, 3), heat-map px
-    xy[usable] = regions.to_image(keypoints[..., :2], spec.heatmap_hw)
+    keypoints = backend.keypoints(image, regions, flip_test=flip_test)
+    xy[usable] = keypoints[..., :2]
     scores[usable] = keypoints[..., 2]
     return Poses(xy, scores, boxes)

@@ -44,8 +44,14 @@ class Backend(Protocol):
         """
         ...
 
-    def keypoints(self, image: np.ndarray, regions: Regions, *, flip_test: bool = False) -> np.ndarray:
-        """Image (H, W, 3) uint8 RGB and N regions -> (N, K, 3) float32: x, y in heat-map px, score. N may be 0."""
+    def keypoints(
+        self, image: np.ndarray, regions: Regions, *, flip_test: bool = False, decoder: str | None = None
+    ) -> np.ndarray:
+        """Image (H, W, 3) uint8 RGB and N regions -> (N, K, 3) float32: x, y in image px, score. N may be 0.
+
+        Args:
+            decoder: one of passport.DECODERS, in place of the spec's; None for the spec's.
+        """
         ...
 
     def close(self) -> None:

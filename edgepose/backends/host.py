@@ -59,24 +59,28 @@ class HostBackend(ABC):
                 heatmaps[start : start + step] = self._run_batch(crops[start : start + step])
         return heatmaps
 
-    def keypoints(self, image: np.ndarray, regions: Regions, *, flip_test: bool = False) -> np.ndarray:
-        """Image (H, W, 3) uint8 RGB and N regions -> (N, K, 3) float32: x, y in heat-map px, score. N may be 0.
+    def keypoints(
+        self, image: np.ndarray, regions: Regions, *, flip_test: bool = False, decoder: str | None = None
+    ) -> np.ndarray:
+        """Image (H, W, 3) uint8 RGB and N regions -> (N, K, 3) float32: x, y in image px, score. N may be 0.
 
         The flip test runs the crops and their mirror images in one batch.
         """
+        spec = replace(self.spec, decoder=decoder or self.spec.decoder)
         keypoints = np.empty((len(regions), self.spec.num_keypoints, 3), np.float32)
         for start in range(0, len(regions), MAX_PEOPLE):
             part = slice(start, start + MAX_PEOPLE)
             some = replace(regions, center_xy=regions.center_xy[part], size_wh=regions.size_wh[part])
             with self.times.stage("crop"):
-                crops = cut_out(image, some, self.spec)
+                crops = cut_out(image, some, spec)
                 if flip_test:
                     crops = np.concatenate([crops, mirror(crops)])
             heatmaps = self.heatmaps(crops)
             with self.times.stage("decode"):
                 if flip_test:
-                    heatmaps = merge_flipped(heatmaps[: len(some)], heatmaps[len(some) :], self.spec)
-                keypoints[part] = decode_heatmaps(heatmaps, self.spec)
+                    heatmaps = merge_flipped(heatmaps[: len(some)], heatmaps[len(some) :], spec)
+                keypoints[part] = decode_heatmaps(heatmaps, spec)
+                keypoints[part, :, :2] = some.to_image(keypoints[part, :, :2], spec.heatmap_hw)
         self.times.people += len(regions)
         return keypoints
 

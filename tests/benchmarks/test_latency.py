@@ -40,7 +40,7 @@ class TimedBackend:
         self.times = StageTimes()
         self.clock, self.network_ms, self.calls = clock, network_ms, 0
 
-    def keypoints(self, image, regions, *, flip_test=False):
+    def keypoints(self, image, regions, *, flip_test=False, decoder=None):
         self.calls += 1
         with self.times.stage("network"):
             self.clock.now += self.network_ms * 1e-3

@@ -2,15 +2,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from edgepose.backends import BACKENDS, host, load_backend
+from edgepose.decode import decode_heatmaps
 from edgepose.errors import BackendError, MissingPackageError, ModelFileError
 from edgepose.files import sha256_of
 from edgepose.geometry import Regions
 from edgepose.passport import Passport, write_passport
+from edgepose.preprocess import cut_out
 from edgepose.skeletons import Skeleton
 from tests.makers import dots_image, dots_spec, make_spec, smooth_image, toy_heatmaps, write_toy_model
 
@@ -67,7 +70,22 @@ def test_finds_key_points_where_they_were_drawn(tmp_path, name, flip_test):
 
     keypoints = backend.keypoints(dots_image((8, 20), (28, 40)), Regions.around(WHOLE, spec), flip_test=flip_test)
 
-    np.testing.assert_allclose(keypoints, [[[2, 5, 1], [7, 10, 1]]], atol=1e-5)
+    np.testing.assert_allclose(keypoints, [[[8, 20, 1], [28, 40, 1]]], atol=1e-5)
+
+
+def test_another_decoder_can_be_asked_for(tmp_path, name):
+    spec = dots_spec(decoder="argmax", skeleton=UNPAIRED)
+    backend = load_backend(write_toy_model(tmp_path / "m.onnx", spec), backend=name)
+    regions = Regions.around(WHOLE, spec)
+    image = np.random.default_rng(0).integers(0, 256, (64, 48, 3), np.uint8)
+
+    coarse = backend.keypoints(image, regions)
+    fine = backend.keypoints(image, regions, decoder="dark")
+
+    exact = replace(spec, decoder="dark")
+    expected = decode_heatmaps(backend.heatmaps(cut_out(image, regions, spec)), exact)
+    np.testing.assert_allclose(fine[..., :2], regions.to_image(expected[..., :2], spec.heatmap_hw), atol=1e-4)
+    assert np.abs(fine - coarse).max() > 0.01
 
 
 def test_no_people_cost_no_run_of_the_network(tmp_path, name, monkeypatch):

@@ -69,7 +69,9 @@ class Finder:
     def heatmaps(self, crops: np.ndarray) -> np.ndarray:
         return np.zeros((len(crops), self.spec.output_channels, *self.spec.heatmap_hw), np.float32)
 
-    def keypoints(self, image: np.ndarray, regions: Any, *, flip_test: bool = False) -> np.ndarray:
+    def keypoints(
+        self, image: np.ndarray, regions: Any, *, flip_test: bool = False, decoder: str | None = None
+    ) -> np.ndarray:
         people = self.truth[int(image[0, 0, 0])]
         found = np.zeros((len(regions), self.spec.num_keypoints, 3), np.float32)
         found[..., 2] = 0.9
@@ -79,7 +81,8 @@ class Finder:
             for k, name in enumerate(self.spec.skeleton.keypoints):
                 if name in self.names:
                     row[k, :2] = person[self.names.index(name), :2]
-        found[..., :2] = regions.to_grid(found[..., :2], self.spec.heatmap_hw) + np.array([self.offset_px, 0])
+        off = regions.to_grid(found[..., :2], self.spec.heatmap_hw) + np.array([self.offset_px, 0])
+        found[..., :2] = regions.to_image(off, self.spec.heatmap_hw)
         self.times.people += len(regions)
         return found
 
