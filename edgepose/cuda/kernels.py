@@ -20,6 +20,10 @@ FOLDER = Path(__file__).parent
 SOURCES = ("crop.cu", "decode.cu")
 TARGETS = ("sm_75", "sm_80", "sm_86", "sm_87", "sm_89", "sm_90", "sm_110", "sm_120")
 LARGEST_BLUR = 31  # px; decode.cu keeps its window in shared memory
+LARGEST_COMBINED = 10240  # px of a "udp-combined" heat map: 40 KiB, which with decode.cu's own fit into 48 KiB
+LARGEST_COUNT = 65535  # people in one launch: the grid's z
+
+Shape = tuple[int, int, int]  # x, y, z, as CUDA counts blocks and threads
 
 
 @dataclass(frozen=True)
@@ -114,3 +118,29 @@ def to_image_factors(regions: Regions, grid_hw: tuple[int, int]) -> np.ndarray:
     matrices = regions.to_grid_matrices(grid_hw)
     scale = 1 / matrices[:, [0, 1], [0, 1]]
     return np.concatenate([scale, -matrices[:, :, 2] * scale], axis=1).astype(np.float32)
+
+
+def crop_grid(spec: ModelSpec, count: int) -> tuple[Shape, Shape]:
+    """Block and grid of a launch of crop.cu for `count` people, 1 to 65535: none is no launch."""
+    _check_count(count)
+    height, width = spec.input_hw
+    return (32, 8, 1), (-(-width // 32), -(-height // 8), count)
+
+
+def decode_grid(spec: ModelSpec, count: int) -> tuple[Shape, Shape, int]:
+    """Block, grid and bytes of dynamic shared memory of a launch of decode.cu for `count` people, 1 to 65535.
+
+    Raises:
+        ValueError: heat maps of "udp-combined" too large for a block's shared memory.
+    """
+    _check_count(count)
+    height, width = spec.heatmap_hw
+    combined = spec.decoder == "udp-combined"
+    if combined and height * width > LARGEST_COMBINED:
+        raise ValueError(f"udp-combined: heat maps of at most {LARGEST_COMBINED} px on a GPU, got {height} x {width}")
+    return (128, 1, 1), (count * spec.num_keypoints, 1, 1), 4 * height * width if combined else 0
+
+
+def _check_count(count: int) -> None:
+    if not 1 <= count <= LARGEST_COUNT:
+        raise ValueError(f"one launch takes 1 to {LARGEST_COUNT} people, got {count}")
