@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import subprocess
 
-from edgepose.cuda.kernels import SOURCES, TARGETS, compile_kernels, find_nvcc
+from edgepose.cuda.kernels import TARGETS, compile_kernels, find_nvcc
 
 
 def markdown() -> str:
@@ -24,12 +24,11 @@ def markdown() -> str:
         f"| kernel | {' | '.join(TARGETS)} |",
         f"| --- | {' | '.join('---' for _ in TARGETS)} |",
     ]
-    for source in SOURCES:
-        cells: dict[str, list[str]] = {}
-        for target in TARGETS:
-            for use in compile_kernels(source, target)[1]:
-                cells.setdefault(use.name, []).append(f"{use.registers} / {use.shared_bytes} / {use.spilled_bytes}")
-        lines += [f"| {name} | {' | '.join(row)} |" for name, row in sorted(cells.items())]
+    cells: dict[str, list[str]] = {}
+    for target in TARGETS:
+        for use in compile_kernels([target]).uses:
+            cells.setdefault(use.name, []).append(f"{use.registers} / {use.shared_bytes} / {use.spilled_bytes}")
+    lines += [f"| {name} | {' | '.join(row)} |" for name, row in sorted(cells.items())]
     return "\n".join(lines)
 
 

@@ -12,16 +12,18 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from edgepose.cuda.driver import Gpu, find_gpu
+from edgepose.cuda.kernels import Compiled, compile_kernels, kernels_path
 from edgepose.errors import BuildError, ModelFileError
-from edgepose.files import sha256_of, write_bytes
-from edgepose.passport import Passport, read_passport, write_passport
+from edgepose.files import whole_file, write_bytes, write_json
+from edgepose.passport import Passport, passport_path, read_passport
 
 RUNTIMES = ("tensorrt", "tensorrt_rtx")
 OLDEST = (10, 3)  # JetPack 6
@@ -41,6 +43,7 @@ class BuildOptions:
         version_compatible: the plan also runs with later TensorRT releases of the same major version.
         dla: core of the deep learning accelerator to use, layers it cannot take go to the GPU; None for the GPU.
         targets: TensorRT for RTX only: architectures to build for, ("sm_86",); empty for this machine's GPU.
+        kernels: compile the CUDA kernels beside the plan; without them only other programs can run it.
     """
 
     max_batch: int = 8
@@ -50,6 +53,7 @@ class BuildOptions:
     version_compatible: bool = False
     dla: int | None = None
     targets: tuple[str, ...] = ()
+    kernels: bool = True
 
     def __post_init__(self) -> None:
         if self.max_batch < 1:
@@ -65,7 +69,7 @@ class BuildReport:
     Attributes:
         plan: the engine file.
         passport: its passport, already written beside it.
-        warnings: TensorRT's warnings, in order, each once.
+        warnings: of TensorRT and nvcc, in order, each once.
         peak_mib: most memory this process has held, MiB.
     """
 
@@ -108,30 +112,77 @@ def build_engine(
     runtime: str | None = None,
     progress: Progress | None = None,
 ) -> BuildReport:
-    """Build a plan from a passported ONNX and write it with its passport, whole or not at all.
+    """Build a plan from a passported ONNX, and write it with its CUDA kernels and passport: all whole, or none.
 
     Args:
         onnx_path: m.onnx, m.fp16.onnx or m.int8.onnx, its passport beside it.
-        plan_path: where to; by default the ONNX's name with .plan.
+        plan_path: where to; by default the ONNX's name with .plan. The kernels go to `kernels_path` of it.
         options: see BuildOptions.
         runtime: "tensorrt" or "tensorrt_rtx"; None takes the first that is installed.
         progress: called with phase, steps done and steps in all, where this TensorRT reports them.
 
     Raises:
         ModelFileError: the ONNX or its passport is missing or damaged.
-        BuildError: TensorRT refused; carries its last error lines.
+        BuildError: TensorRT or nvcc refused; carries its last error lines.
+        OSError: a file cannot be written; said before the build begins.
         KeyboardInterrupt: the build was interrupted; TensorRT stops at its next step.
     """
     options = options or BuildOptions()
     onnx_path = Path(onnx_path)
     plan_path = Path(plan_path) if plan_path else onnx_path.with_suffix(".plan")
+    if plan_path.suffix == ".onnx":
+        raise BuildError(f"{plan_path} is the name of an ONNX, not of a plan: name another, m.plan say")
     source = read_passport(onnx_path)
     if source.engine is not None:
         raise ModelFileError(f"{onnx_path} is an engine already: build from the ONNX it was made from")
     trt = load_tensorrt(runtime)
     gpu = find_gpu()
     _check_target(trt, options, gpu)
-    log = _make_log(trt)
+    targets = options.targets or ((gpu.target,) if gpu else ())
+    with ExitStack() as files:  # opened first: a full or read-only disk is said before the minutes of a build
+        passport_file = files.enter_context(whole_file(passport_path(plan_path)))
+        plan_file = files.enter_context(whole_file(plan_path))
+        kernels = None
+        if options.kernels:  # before the plan, whose build takes minutes
+            kernels = compile_kernels(targets)
+            files.enter_context(whole_file(kernels_path(plan_path))).write_bytes(kernels.fatbin)
+        log = _make_log(trt)
+        plan = _build_plan(trt, log, onnx_path, options, progress)
+        plan_file.write_bytes(plan)
+        passport = Passport(
+            spec=source.spec,
+            precision=source.precision,
+            sha256=sha256(plan).hexdigest(),
+            weights=source.weights,
+            weights_sha256=source.weights_sha256,
+            made_from={onnx_path.name: source.sha256},
+            versions={**source.versions, trt.__name__: trt.__version__},
+            engine={
+                "runtime": trt.__name__,
+                "tensorrt": trt.__version__,
+                "gpu": gpu.name if gpu and not options.targets else "",
+                "targets": list(targets),
+                "max_batch": options.max_batch,
+                "version_compatible": options.version_compatible,
+                "dla": options.dla,
+                "kernels": _kernels_entry(kernels, plan_path),
+            },
+        )
+        write_json(passport_file, passport.to_json())
+    if kernels is None:
+        kernels_path(plan_path).unlink(missing_ok=True)  # of an earlier build
+    peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    warnings = dict.fromkeys([*log.warnings, *(kernels.warnings if kernels else ())])
+    return BuildReport(plan_path, passport, tuple(warnings), peak_kib // 1024)
+
+
+def _kernels_entry(kernels: Compiled | None, plan_path: Path) -> dict[str, str] | None:
+    if kernels is None:
+        return None
+    return {"file": kernels_path(plan_path).name, "sha256": sha256(kernels.fatbin).hexdigest()}
+
+
+def _build_plan(trt: Any, log: Any, onnx_path: Path, options: BuildOptions, progress: Progress | None) -> bytes:
     with _explained(log, onnx_path):
         builder = trt.Builder(log)
         network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
@@ -145,29 +196,7 @@ def build_engine(
         if plan is None:
             raise BuildError(f"TensorRT could not build {onnx_path}: {log.last_errors()}")
     _keep_timing_cache(config, options)
-    data = bytes(plan)
-    write_bytes(plan_path, data)
-    passport = Passport(
-        spec=source.spec,
-        precision=source.precision,
-        sha256=sha256_of(plan_path),
-        weights=source.weights,
-        weights_sha256=source.weights_sha256,
-        made_from={onnx_path.name: source.sha256},
-        versions={**source.versions, trt.__name__: trt.__version__},
-        engine={
-            "runtime": trt.__name__,
-            "tensorrt": trt.__version__,
-            "gpu": gpu.name if gpu and not options.targets else "",
-            "targets": list(options.targets) or ([gpu.target] if gpu else []),
-            "max_batch": options.max_batch,
-            "version_compatible": options.version_compatible,
-            "dla": options.dla,
-        },
-    )
-    write_passport(plan_path, passport)
-    peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return BuildReport(plan_path, passport, tuple(dict.fromkeys(log.warnings)), peak_kib // 1024)
+    return bytes(plan)
 
 
 def _check_target(trt: Any, options: BuildOptions, gpu: Gpu | None) -> None:

@@ -48,7 +48,7 @@ def test_a_network_goes_from_random_weights_to_int8(model: Model, tmp_path: Path
     for path in (exported.fp32, exported.fp16, calibrated.int8):
         with closing(load_backend(path)) as backend:
             maps.append(backend.heatmaps(crops))
-        report = build_engine(path, options=BuildOptions(targets=("sm_86",)), runtime=trt.__name__)
+        report = build_engine(path, options=BuildOptions(targets=("sm_86",), kernels=False), runtime=trt.__name__)
         assert report.plan.stat().st_size > 0
         report.plan.unlink()
     largest = np.abs(maps[0]).max()

@@ -17,6 +17,7 @@ import click
 @click.option("--version-compatible", is_flag=True, help="A plan that later TensorRT of the same major version runs.")
 @click.option("--dla", type=click.IntRange(0), metavar="N", help="Use deep learning accelerator N of the Jetson.")
 @click.option("--target", "targets", multiple=True, help="TensorRT for RTX: architecture to build for, sm_86 say.")
+@click.option("--no-kernels", is_flag=True, help="Only the plan, for trtexec, say; infer needs the kernels.")
 @click.option("--runtime", type=click.Choice(("tensorrt", "tensorrt_rtx")), help="Default: the one installed.")
 def command(
     onnx: Path,
@@ -28,6 +29,7 @@ def command(
     version_compatible: bool,
     dla: int | None,
     targets: tuple[str, ...],
+    no_kernels: bool,
     runtime: str | None,
 ) -> None:
     """Build a TensorRT plan from ONNX (m.onnx, m.fp16.onnx or m.int8.onnx), on the device that will run it.
@@ -39,11 +41,18 @@ def command(
     if optimal_batch is not None and optimal_batch > max_batch:
         raise click.BadParameter(f"{optimal_batch} is more than --max-batch {max_batch}", param_hint="--optimal-batch")
     options = BuildOptions(
-        max_batch, optimal_batch, workspace, timing_cache, version_compatible, dla, parse_targets(targets)
+        max_batch=max_batch,
+        optimal_batch=optimal_batch,
+        workspace_mib=workspace,
+        timing_cache=timing_cache,
+        version_compatible=version_compatible,
+        dla=dla,
+        targets=parse_targets(targets),
+        kernels=not no_kernels,
     )
     report = build_engine(onnx, output, options, runtime=runtime, progress=progress_line())
     for warning in report.warnings:
-        click.echo(f"TensorRT: {warning}", err=True)
+        click.echo(f"warning: {warning}", err=True)
     passport = report.passport
     engine = passport.engine or {}
     size_mib = report.plan.stat().st_size / 2**20

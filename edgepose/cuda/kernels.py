@@ -6,15 +6,17 @@ import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from edgepose.errors import BuildError
+from edgepose.errors import BuildError, EngineMismatchError
 from edgepose.geometry import Regions
-from edgepose.passport import DECODERS, ModelSpec
+from edgepose.passport import DECODERS, ModelSpec, Passport
 
 FOLDER = Path(__file__).parent
 SOURCES = ("crop.cu", "decode.cu")
@@ -31,9 +33,25 @@ class KernelUse:
     """What one kernel takes on one target, as ptxas reports it: registers a thread, bytes a block."""
 
     name: str
+    target: str
     registers: int
     shared_bytes: int
     spilled_bytes: int
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """Compiled kernels.
+
+    Attributes:
+        fatbin: a module with code for each target, as cuModuleLoadData takes it.
+        uses: what each kernel takes on each target.
+        warnings: of the compiler, and of spilled registers, each once.
+    """
+
+    fatbin: bytes
+    uses: tuple[KernelUse, ...]
+    warnings: tuple[str, ...]
 
 
 def find_nvcc() -> str:
@@ -45,45 +63,77 @@ def find_nvcc() -> str:
     if found := shutil.which("nvcc") or shutil.which("nvcc", path="/usr/local/cuda/bin"):
         return found
     raise BuildError(
-        "nvcc was not found on PATH or in /usr/local/cuda/bin: apt install cuda-nvcc (JetPack: cuda-toolkit)"
+        "nvcc, which compiles the CUDA kernels, was not found on PATH or in /usr/local/cuda/bin: "
+        "sudo apt install cuda-toolkit; a plan for other programs needs none: edgepose build --no-kernels"
     )
 
 
-def compile_kernels(source: str, target: str) -> tuple[bytes, list[KernelUse]]:
-    """Compile one of SOURCES for a target ("sm_87"), and say what each kernel takes.
+def compile_kernels(targets: Sequence[str], source: str = "kernels.cu") -> Compiled:
+    """Compile the kernels for targets ("sm_87"), into one module for all of them.
 
-    Returns:
-        The cubin and the use of each kernel in it.
+    Args:
+        targets: at least one; this nvcc must know each.
+        source: of cuda/: kernels.cu holds all, crop.cu and decode.cu their own.
 
     Raises:
         BuildError: nvcc is missing, or refused; carries its last lines.
     """
     with tempfile.TemporaryDirectory() as folder:
-        cubin = Path(folder) / "kernels.cubin"
-        command = [find_nvcc(), f"-arch={target}", "-cubin", "-std=c++17", "-O3", "-Xptxas=-v,-warn-spills"]
-        done = subprocess.run([*command, "-o", cubin, FOLDER / source], capture_output=True, text=True, check=False)
-        if done.returncode != 0 or "warning" in done.stderr:
-            lines = [line for line in done.stderr.splitlines() if "error" in line or "warning" in line]
-            raise BuildError(f"nvcc could not compile {source} for {target} cleanly: {'; '.join(lines[-3:])}")
-        return cubin.read_bytes(), _read_use(done.stderr)
+        fatbin = Path(folder) / "kernels.fatbin"
+        command = [find_nvcc(), "-fatbin", "-std=c++17", "-O3", "-Xptxas=-v,-warn-spills"]
+        for target in targets:
+            command += ["-gencode", f"arch={target.replace('sm_', 'compute_')},code={target}"]
+        command += ["-o", str(fatbin), str(FOLDER / source)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        lines = done.stderr.splitlines()
+        if done.returncode != 0:
+            reasons = [line for line in lines if "error" in line or "fatal" in line] or lines
+            raise BuildError(
+                f"nvcc could not compile the CUDA kernels for {', '.join(targets)}: {'; '.join(reasons[-3:])}; "
+                f"the CUDA toolkit must know the GPU: see nvcc --list-gpu-code"
+            )
+        warnings = dict.fromkeys(line.strip() for line in lines if "warning" in line.lower())
+        return Compiled(fatbin.read_bytes(), _read_uses(done.stderr), tuple(warnings))
 
 
-def _read_use(report: str) -> list[KernelUse]:
+def _read_uses(report: str) -> tuple[KernelUse, ...]:
     """The lines of ptxas -v about each kernel."""
     found = []
-    for block in report.split("Function properties for ")[1:]:
-        registers = re.search(r"Used (\d+) registers", block)
-        shared = re.search(r"(\d+) bytes smem", block)
-        spilled = re.search(r"(\d+) bytes spill stores", block)
-        found.append(
-            KernelUse(
-                block.split()[0],
-                int(registers[1]) if registers else 0,
-                int(shared[1]) if shared else 0,
-                int(spilled[1]) if spilled else 0,
-            )
+    for block in report.split("Compiling entry function ")[1:]:
+        name, target = re.findall(r"'(\w+)'", block)[:2]
+        numbers = [
+            re.search(pattern, block)
+            for pattern in (r"Used (\d+) registers", r"(\d+) bytes smem", r"(\d+) bytes spill stores")
+        ]
+        found.append(KernelUse(name, target, *(int(number[1]) if number else 0 for number in numbers)))
+    return tuple(found)
+
+
+def kernels_path(plan: Path) -> Path:
+    """Where a plan's kernels lie: the plan's name with .fatbin behind it."""
+    return Path(f"{plan}.fatbin")
+
+
+def read_kernels(plan: Path, passport: Passport) -> bytes:
+    """The module that was compiled with a plan, for cuModuleLoadData.
+
+    Raises:
+        EngineMismatchError: there is none, or it is another plan's.
+    """
+    cure = "copy the three files of the engine together, or build it again with edgepose build"
+    known = (passport.engine or {}).get("kernels")
+    if known is None:
+        raise EngineMismatchError(f"{plan} was built without CUDA kernels (--no-kernels): build it again with them")
+    path = kernels_path(plan)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise EngineMismatchError(f"{path}, the CUDA kernels of {plan}: {error.strerror}; {cure}") from error
+    if (found := sha256(data).hexdigest()) != known["sha256"]:
+        raise EngineMismatchError(
+            f"{path} is not what was compiled with {plan} (sha256 {known['sha256'][:12]}…, found {found[:12]}…): {cure}"
         )
-    return found
+    return data
 
 
 def normalise_factors(spec: ModelSpec) -> np.ndarray:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,14 +16,18 @@ from click.testing import CliRunner
 
 from edgepose.build import BuildOptions, build_engine, load_tensorrt, parse_targets, version_of
 from edgepose.cli import main
-from edgepose.errors import BuildError, ModelFileError
+from edgepose.cuda.kernels import kernels_path, read_kernels
+from edgepose.errors import BuildError, EngineMismatchError, ModelFileError
 from edgepose.files import sha256_of
 from edgepose.passport import Passport, read_passport, write_passport
 from tests.makers import make_spec
+from tests.nvcc import needs_nvcc
 
 onnx = pytest.importorskip("onnx")
 trt = pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed (x86-64 only)")
 from onnx import TensorProto, helper  # noqa: E402
+
+PLAIN = BuildOptions(targets=("sm_86",), kernels=False)
 
 
 def write_network(path: Path, operator: str = "Conv", batch: int | str = "n", layers: int = 1) -> Path:
@@ -60,7 +65,8 @@ def write_network(path: Path, operator: str = "Conv", batch: int | str = "n", la
 def test_a_plan_and_its_passport_are_written_for_the_named_targets(tmp_path):
     model = write_network(tmp_path / "m.onnx")
 
-    report = build_engine(model, options=BuildOptions(max_batch=4, targets=("sm_86", "sm_89")), runtime="tensorrt_rtx")
+    options = BuildOptions(max_batch=4, targets=("sm_86", "sm_89"), kernels=False)
+    report = build_engine(model, options=options, runtime="tensorrt_rtx")
 
     assert report.plan == tmp_path / "m.plan"
     passport = read_passport(report.plan)
@@ -77,16 +83,16 @@ def test_a_fixed_batch_needs_that_max_batch(tmp_path):
     model = write_network(tmp_path / "m.onnx", batch=1)
 
     with pytest.raises(BuildError, match="--max-batch 1"):
-        build_engine(model, options=BuildOptions(targets=("sm_86",)), runtime="tensorrt_rtx")
+        build_engine(model, options=PLAIN, runtime="tensorrt_rtx")
 
-    assert build_engine(model, options=BuildOptions(1, targets=("sm_86",)), runtime="tensorrt_rtx").plan.is_file()
+    assert build_engine(model, options=replace(PLAIN, max_batch=1), runtime="tensorrt_rtx").plan.is_file()
 
 
 def test_a_layer_tensorrt_cannot_take_is_named_and_nothing_is_left(tmp_path):
     model = write_network(tmp_path / "m.onnx", operator="NoSuchOperator")
 
     with pytest.raises(BuildError, match=r"layer layer0 \(NoSuchOperator\)"):
-        build_engine(model, options=BuildOptions(targets=("sm_86",)), runtime="tensorrt_rtx")
+        build_engine(model, options=PLAIN, runtime="tensorrt_rtx")
 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m.onnx", "m.onnx.json"]
 
@@ -97,15 +103,14 @@ def test_a_truncated_onnx_is_a_build_error_even_when_its_passport_matches(tmp_pa
     write_passport(model, Passport(make_spec(), "fp32", sha256_of(model), "random"))
 
     with pytest.raises(BuildError, match="refused"):
-        build_engine(model, options=BuildOptions(targets=("sm_86",)), runtime="tensorrt_rtx")
+        build_engine(model, options=PLAIN, runtime="tensorrt_rtx")
 
 
 def test_an_engine_is_not_built_from_an_engine(tmp_path):
-    options = BuildOptions(targets=("sm_86",))
-    report = build_engine(write_network(tmp_path / "m.onnx"), options=options, runtime="tensorrt_rtx")
+    report = build_engine(write_network(tmp_path / "m.onnx"), options=PLAIN, runtime="tensorrt_rtx")
 
     with pytest.raises(ModelFileError, match="already"):
-        build_engine(report.plan, tmp_path / "again.plan", options, runtime="tensorrt_rtx")
+        build_engine(report.plan, tmp_path / "again.plan", PLAIN, runtime="tensorrt_rtx")
 
 
 @pytest.mark.parametrize(
@@ -129,12 +134,86 @@ def test_wrong_options_are_one_line(tmp_path, arguments, message):
 def test_the_command_says_what_it_wrote(tmp_path):
     model = write_network(tmp_path / "m.onnx")
 
-    result = CliRunner().invoke(main, ["build", str(model), "-o", str(tmp_path / "x.plan"), "--target", "86"])
+    result = CliRunner().invoke(
+        main, ["build", str(model), "-o", str(tmp_path / "x.plan"), "--target", "86", "--no-kernels"]
+    )
 
     assert result.exit_code == 0, result.output
     assert "x.plan" in result.stdout
     assert "sm_86" in result.stdout
     assert "random" in result.stderr
+
+
+@needs_nvcc
+def test_the_kernels_of_all_targets_lie_beside_the_plan_and_their_hash_in_its_passport(tmp_path):
+    model = write_network(tmp_path / "m.onnx")
+
+    report = build_engine(model, options=BuildOptions(targets=("sm_86", "sm_89")), runtime="tensorrt_rtx")
+
+    assert sorted(path.name for path in tmp_path.glob("m.plan*")) == ["m.plan", "m.plan.fatbin", "m.plan.json"]
+    passport = read_passport(report.plan)
+    assert passport.engine is not None
+    assert passport.engine["kernels"] == {"file": "m.plan.fatbin", "sha256": sha256_of(tmp_path / "m.plan.fatbin")}
+    assert read_kernels(report.plan, passport) == (tmp_path / "m.plan.fatbin").read_bytes()
+    assert report.warnings == ()
+
+
+@needs_nvcc
+def test_a_plan_with_kernels_missing_or_of_another_build_says_how_to_mend_it(tmp_path):
+    model = write_network(tmp_path / "m.onnx")
+    report = build_engine(model, options=replace(PLAIN, kernels=True), runtime="tensorrt_rtx")
+    kernels = kernels_path(report.plan)
+
+    kernels.write_bytes(kernels.read_bytes()[:-1])
+    with pytest.raises(EngineMismatchError, match=r"m\.plan\.fatbin is not what was compiled .* edgepose build"):
+        read_kernels(report.plan, report.passport)
+    kernels.unlink()
+    with pytest.raises(EngineMismatchError, match=r"No such file.* edgepose build"):
+        read_kernels(report.plan, report.passport)
+
+
+def test_a_plan_without_kernels_is_another_programs_and_takes_an_earlier_builds_away(tmp_path):
+    model = write_network(tmp_path / "m.onnx")
+    kernels_path(tmp_path / "m.plan").write_bytes(b"of an earlier build")
+
+    report = build_engine(model, options=PLAIN, runtime="tensorrt_rtx")
+
+    assert not kernels_path(report.plan).exists()
+    with pytest.raises(EngineMismatchError, match="--no-kernels"):
+        read_kernels(report.plan, report.passport)
+
+
+def test_a_missing_nvcc_is_said_before_tensorrt_is_asked_for_anything(tmp_path, monkeypatch):
+    model = write_network(tmp_path / "m.onnx")
+    monkeypatch.setattr("shutil.which", lambda *_, **__: None)
+    monkeypatch.setattr("edgepose.build._build_plan", lambda *_: pytest.fail("the build has begun"))
+
+    with pytest.raises(BuildError, match=r"nvcc.* apt install cuda-toolkit"):
+        build_engine(model, options=BuildOptions(targets=("sm_86",)), runtime="tensorrt_rtx")
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.onnx", "m.onnx.json"]
+
+
+def test_a_failed_build_leaves_the_engine_that_was_there(tmp_path, monkeypatch):
+    model = write_network(tmp_path / "m.onnx")
+    report = build_engine(model, options=PLAIN, runtime="tensorrt_rtx")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    monkeypatch.setattr("edgepose.build.write_json", lambda *_: (_ for _ in ()).throw(OSError(28, "disk full")))
+
+    with pytest.raises(OSError, match="disk full"):
+        build_engine(model, options=replace(PLAIN, max_batch=2), runtime="tensorrt_rtx")
+
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert read_passport(report.plan) == report.passport
+
+
+def test_a_folder_or_an_onnx_is_no_name_for_a_plan(tmp_path):
+    model = write_network(tmp_path / "m.onnx")
+
+    with pytest.raises(IsADirectoryError):
+        build_engine(model, tmp_path, PLAIN, runtime="tensorrt_rtx")
+    with pytest.raises(BuildError, match="name of an ONNX"):
+        build_engine(model, model, PLAIN, runtime="tensorrt_rtx")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
@@ -145,7 +224,7 @@ def test_an_interrupted_build_leaves_no_file(tmp_path):
         "from edgepose.build import *\n"
         "def press(*_): os.kill(os.getpid(), signal.SIGINT)\n"
         "try:\n"
-        "    options = BuildOptions(targets=('sm_86',))\n"
+        "    options = BuildOptions(targets=('sm_86',), kernels=False)\n"
         f"    build_engine({str(model)!r}, options=options, runtime='tensorrt_rtx', progress=press)\n"
         "except KeyboardInterrupt:\n"
         "    sys.exit(130)\n"
@@ -162,11 +241,7 @@ def test_building_in_a_thread_works(tmp_path):
     model = write_network(tmp_path / "m.onnx")
     reports = []
 
-    thread = threading.Thread(
-        target=lambda: reports.append(
-            build_engine(model, options=BuildOptions(targets=("sm_86",)), runtime="tensorrt_rtx")
-        )
-    )
+    thread = threading.Thread(target=lambda: reports.append(build_engine(model, options=PLAIN, runtime="tensorrt_rtx")))
     thread.start()
     thread.join()
 
@@ -193,8 +268,7 @@ def test_targets_may_be_written_short():
 
 
 def test_the_passport_is_json_a_person_can_read(tmp_path):
-    options = BuildOptions(targets=("sm_86",))
-    report = build_engine(write_network(tmp_path / "m.onnx"), options=options, runtime="tensorrt_rtx")
+    report = build_engine(write_network(tmp_path / "m.onnx"), options=PLAIN, runtime="tensorrt_rtx")
 
     data = json.loads((tmp_path / "m.plan.json").read_text())
 

@@ -1,0 +1,3 @@
+// All kernels as one module: what `edgepose build` compiles and lays beside a plan.
+#include "crop.cu"
+#include "decode.cu"
