@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from edgepose.backends import Backend
 from edgepose.errors import CalibrationError, InputError
 from edgepose.files import sha256_of
 from edgepose.geometry import Regions, boxes_in_view
@@ -15,7 +16,9 @@ from edgepose.io.boxes import ImageBoxes, boxes_for_images
 from edgepose.io.images import find_images, read_image
 from edgepose.passport import ModelSpec
 from edgepose.preprocess import cut_out
+from edgepose.two_pass import closer_regions
 
+CLOSE_CROPS = 2  # a person, of a network that is run twice
 HELD_OUT_SHARE = 10  # one image in so many, by its hash, is kept for checking
 Watch = Callable[[Sequence[ImageBoxes]], Iterable[ImageBoxes]]
 
@@ -28,18 +31,22 @@ class CalibrationImage:
         path: the file.
         sha256: of its bytes.
         boxes_xyxy: (N, 4) float32, N >= 1, image px.
+        close: M regions around key points, for a network that is run twice; None for others.
     """
 
     path: Path
     sha256: str
     boxes_xyxy: np.ndarray
+    close: Regions | None = None
 
     def __len__(self) -> int:
         return len(self.boxes_xyxy)
 
     def crops(self, spec: ModelSpec) -> np.ndarray:
-        """(N, 3, H, W) float32, normalised."""
-        return cut_out(read_image(self.path), Regions.around(self.boxes_xyxy, spec), spec)
+        """(N + M, 3, H, W) float32, normalised."""
+        image = read_image(self.path)
+        crops = cut_out(image, Regions.around(self.boxes_xyxy, spec), spec)
+        return crops if self.close is None else np.concatenate([crops, cut_out(image, self.close, spec)])
 
 
 @dataclass(frozen=True)
@@ -108,6 +115,37 @@ def read_calibration_set(
     held_out = {image.sha256 for image in by_hash[:count]}
     fitting = tuple(image for image in chosen.values() if image.sha256 not in held_out)
     return CalibrationSet(fitting, tuple(by_hash[:count]) or fitting, tuple(unreadable), unusable)
+
+
+def with_close_crops(
+    people: CalibrationSet, backend: Backend, *, seed: int, watch: Callable[[Sequence[str]], Iterable[str]] = iter
+) -> CalibrationSet:
+    """Add crops as the second pass of a network that is run twice gets them: around key points that it located.
+
+    Args:
+        backend: of the FP32 model, whose spec has `refine`.
+        seed: which key points, CLOSE_CROPS a person.
+        watch: sees the images' hashes pass, for a progress bar.
+    """
+    spec, rng = backend.spec, np.random.default_rng(seed)
+    assert spec.refine is not None
+    known = {image.sha256: image for image in (*people.fitting, *people.held_out)}
+    for digest in watch(list(known)):
+        image = known[digest]
+        regions = Regions.around(image.boxes_xyxy, spec)
+        keypoints = backend.keypoints(read_image(image.path), regions)
+        located = keypoints[..., 2] > 0
+        drawn = np.where(located, rng.random(located.shape), -1)
+        person, index = np.nonzero(located & (drawn >= np.sort(drawn, axis=1)[:, -CLOSE_CROPS:][:, :1]))
+        close = closer_regions(regions, keypoints, person, index, spec.refine.share)
+        known[digest] = replace(image, close=close)
+    fitting, held_out = (tuple(known[image.sha256] for image in part) for part in (people.fitting, people.held_out))
+    return replace(people, fitting=fitting, held_out=held_out)
+
+
+def count_crops(images: Iterable[CalibrationImage]) -> int:
+    """How many crops `crops_of` gives."""
+    return sum(len(image) + (0 if image.close is None else len(image.close)) for image in images)
 
 
 def crops_of(images: Sequence[CalibrationImage], spec: ModelSpec) -> Iterator[np.ndarray]:

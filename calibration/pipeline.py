@@ -18,7 +18,14 @@ from google.protobuf.message import DecodeError
 
 from edgepose.backends import load_backend
 from edgepose.calibration.biases import correct_biases
-from edgepose.calibration.dataset import CalibrationImage, CalibrationSet, crops_of, read_calibration_set
+from edgepose.calibration.dataset import (
+    CalibrationImage,
+    CalibrationSet,
+    count_crops,
+    crops_of,
+    read_calibration_set,
+    with_close_crops,
+)
 from edgepose.calibration.equalise import find_factors, scale_channels
 from edgepose.calibration.prepare import fold, without_deconvolutions
 from edgepose.calibration.qdq import insert_qdq, quantisable_layers, quantised_inputs
@@ -136,6 +143,11 @@ def calibrate(
     people = read_calibration_set(
         images, boxes, limit=limit, seed=seed, watch=lambda items: watch("reading images", items, len(items))
     )
+    if passport.spec.refine is not None:
+        with closing(load_backend(model_path, backend="onnxruntime")) as backend:
+            people = with_close_crops(
+                people, backend, seed=seed, watch=lambda items: watch("looking closer", items, len(items))
+            )
     folder = output_dir or model_path.parent
     path = table_path(model_path, folder)
     int8 = folder / f"{model_path.stem}.int8.onnx"
@@ -258,7 +270,7 @@ def _measure(
     made_from: dict[str, Any],
     watch: Watch,
 ) -> CalibrationTable:
-    count = sum(map(len, people.fitting))
+    count = count_crops(people.fitting)
     some = watch("comparing channels", crops_of(people.fitting, passport.spec), min(count, CROPS))
     statistics = channel_statistics(folded, some)
     scales = find_factors(folded, statistics)

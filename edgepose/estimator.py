@@ -8,6 +8,7 @@ import numpy as np
 
 from edgepose.backends import Backend
 from edgepose.geometry import Regions, usable_boxes
+from edgepose.two_pass import find_keypoints
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def estimate_poses(backend: Backend, image: np.ndarray, boxes_xyxy: np.ndarray, 
     xy = np.full((len(boxes), spec.num_keypoints, 2), np.nan, np.float32)
     scores = np.zeros((len(boxes), spec.num_keypoints), np.float32)
     regions = Regions.around(boxes[usable], spec)
-    keypoints = backend.keypoints(image, regions, flip_test=flip_test)
+    keypoints = find_keypoints(backend, image, regions, flip_test=flip_test)
     xy[usable] = keypoints[..., :2]
     scores[usable] = keypoints[..., 2]
     return Poses(xy, scores, boxes)

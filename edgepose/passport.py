@@ -25,6 +25,25 @@ IMAGENET_STD = (58.395, 57.12, 57.375)  # 255 * (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
+class Refine:
+    """The second pass of a network that is run again on a closer crop around each key point (two_pass.py).
+
+    Attributes:
+        share: side of the closer crop, as a share of the first one's.
+        decoder: how the second pass's peaks are read: one of DECODERS but "udp-combined".
+    """
+
+    share: float
+    decoder: str
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share < 1:  # False for NaN
+            raise ValueError(f"refine's share must be a number over 0 and under 1, got {self.share}")
+        if self.decoder not in DECODERS[:-1]:
+            raise ValueError(f"refine's decoder must be one of {', '.join(DECODERS[:-1])}, got {self.decoder!r}")
+
+
+@dataclass(frozen=True)
 class ModelSpec:
     """How a top-down heat-map network wants its input and how its output is read.
 
@@ -44,6 +63,7 @@ class ModelSpec:
         offset_radius: "udp-combined": offsets are in units of this share of max(heatmap_hw).
         flip_shift: columns the mirrored heat map is moved right before averaging, in the flip test.
         skeleton: names and pairs of the key points.
+        refine: the second pass, if the network was trained for one.
         output_channels: channels of `heatmaps`: K, or 3 K for "udp-combined".
     """
 
@@ -61,6 +81,7 @@ class ModelSpec:
     quarter_guard: str = "joint"
     offset_radius: float = 0.0546875
     flip_shift: int = 1
+    refine: Refine | None = None
 
     def __post_init__(self) -> None:
         if not (isinstance(self.name, str) and self.name):
@@ -89,6 +110,8 @@ class ModelSpec:
         for key in ("box_padding", "offset_radius"):
             if not 0 < getattr(self, key) < 100:  # False for NaN
                 raise ValueError(f"{key} must be a number over 0 and under 100, got {getattr(self, key)}")
+        if self.refine is not None and self.decoder == "udp-combined":
+            raise ValueError("refine goes with one map a key point, not with udp-combined")
         if not (type(self.blur_kernel) is int and 1 <= self.blur_kernel <= 31 and self.blur_kernel % 2 == 1):
             raise ValueError(f"blur_kernel must be an odd number from 1 to 31, got {self.blur_kernel!r}")
 
@@ -106,6 +129,10 @@ class ModelSpec:
         """Plain JSON values; `from_json` reads them back."""
         data = {item.name: getattr(self, item.name) for item in fields(self)}
         data["skeleton"] = self.skeleton.to_json()
+        if self.refine is None:
+            del data["refine"]  # an earlier edgepose reads it too
+        else:
+            data["refine"] = asdict(self.refine)
         return {key: list(value) if isinstance(value, tuple) else value for key, value in data.items()}
 
     @classmethod
@@ -126,6 +153,8 @@ class ModelSpec:
         }
         values["skeleton"] = Skeleton.from_json(data["skeleton"])
         try:
+            if values.get("refine") is not None:
+                values["refine"] = Refine(**values["refine"])
             return cls(**values)
         except (TypeError, ValueError) as error:
             raise ModelFileError(f"model spec: {error}") from error

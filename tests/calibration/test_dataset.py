@@ -7,12 +7,21 @@ import cv2
 import numpy as np
 import pytest
 
-from edgepose.calibration.dataset import CalibrationSet, crops_of, read_calibration_set
+from edgepose.backends import load_backend
+from edgepose.calibration import dataset
+from edgepose.calibration.dataset import (
+    CalibrationSet,
+    count_crops,
+    crops_of,
+    read_calibration_set,
+    with_close_crops,
+)
 from edgepose.errors import CalibrationError, InputError
 from edgepose.geometry import Regions
 from edgepose.io.images import read_image
+from edgepose.passport import Refine
 from edgepose.preprocess import cut_out
-from tests.makers import make_spec, smooth_image
+from tests.makers import dots_spec, make_spec, smooth_image, write_toy_model
 
 
 def write_images(folder: Path, count: int) -> Path:
@@ -128,3 +137,35 @@ def test_boxes_that_show_nobody_are_left_out_and_counted(tmp_path):
 
     assert [image.boxes_xyxy.tolist() for image in people.fitting] == [[[10, 5, 50, 85]]]
     assert people.unusable_boxes == 2
+
+
+def test_a_network_that_is_run_twice_is_calibrated_with_what_its_second_pass_gets(tmp_path):
+    spec = dots_spec(refine=Refine(share=0.5, decoder="argmax"))
+    backend = load_backend(write_toy_model(tmp_path / "m.onnx", spec), backend="onnxruntime")
+    people = read_calibration_set([write_images(tmp_path, 4)], None, limit=10, seed=0)
+
+    closer = with_close_crops(people, backend, seed=0)
+
+    for image in (*closer.fitting, *closer.held_out):
+        keypoints = backend.keypoints(read_image(image.path), Regions.around(image.boxes_xyxy, spec))
+        assert sorted(map(tuple, image.close.center_xy)) == sorted(map(tuple, keypoints[0, :, :2].astype(float)))
+        np.testing.assert_allclose(
+            image.close.size_wh, 0.5 * Regions.around(image.boxes_xyxy, spec).size_wh.repeat(2, 0)
+        )
+        crops = np.concatenate(list(crops_of([image], spec)))
+        np.testing.assert_array_equal(crops[1:], cut_out(read_image(image.path), image.close, spec))
+    assert count_crops(closer.fitting) == 3 * len(closer.fitting)
+    assert [image.path for image in closer.held_out] == [image.path for image in people.held_out]
+
+
+def test_close_crops_are_few_and_the_same_every_time(tmp_path, monkeypatch):
+    spec = dots_spec(refine=Refine(share=0.5, decoder="argmax"))
+    backend = load_backend(write_toy_model(tmp_path / "m.onnx", spec), backend="onnxruntime")
+    people = read_calibration_set([write_images(tmp_path, 4)], None, limit=10, seed=0)
+    monkeypatch.setattr(dataset, "CLOSE_CROPS", 1)
+
+    first, again = (with_close_crops(people, backend, seed=3) for _ in range(2))
+
+    assert [len(image.close) for image in first.fitting] == [1] * len(first.fitting)
+    for one, other in zip(first.fitting, again.fitting, strict=True):
+        np.testing.assert_array_equal(one.close.center_xy, other.close.center_xy)

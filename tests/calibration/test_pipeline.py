@@ -18,7 +18,7 @@ from edgepose.cli import main
 from edgepose.errors import CalibrationError, ModelFileError
 from edgepose.files import sha256_of
 from edgepose.geometry import Regions
-from edgepose.passport import Passport, read_passport, write_passport
+from edgepose.passport import Passport, Refine, read_passport, write_passport
 from edgepose.preprocess import cut_out
 from tests.calibration.graphs import GraphMaker, mobile_network, pose_network, toy_spec, write_model
 from tests.makers import smooth_image
@@ -331,3 +331,26 @@ def test_an_empty_onnx_is_said_to_be_empty(model, images):
 
     with pytest.raises(ModelFileError, match="empty"):
         calibrate(model, [images], method="mse")
+
+
+def test_a_network_that_is_run_twice_is_calibrated_and_checked_with_close_crops(tmp_path, images, monkeypatch):
+    model = write_model(tmp_path, pose_network())
+    passport = read_passport(model)
+    two_pass = replace(passport.spec, decoder="argmax", refine=Refine(share=0.5, decoder="argmax"))
+    write_passport(model, replace(passport, spec=two_pass))
+    seen = []
+    find_ranges = pipeline.find_ranges
+    monkeypatch.setattr(
+        pipeline, "find_ranges", lambda graph, crops, *rest: find_ranges(graph, seen_by(crops, seen), *rest)
+    )
+
+    result = calibrate(model, [images], method="minmax")
+
+    assert read_passport(result.int8).spec == two_pass
+    assert len(seen) > result.crops  # people, whose close crops come on top
+
+
+def seen_by(crops, seen):
+    for crop in crops:
+        seen.append(crop)
+        yield crop

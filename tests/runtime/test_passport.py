@@ -8,7 +8,7 @@ import pytest
 
 from edgepose.errors import ModelFileError
 from edgepose.files import sha256_of
-from edgepose.passport import ModelSpec, Passport, passport_path, read_passport, write_passport
+from edgepose.passport import ModelSpec, Passport, Refine, passport_path, read_passport, write_passport
 from edgepose.skeletons import MPII16
 from tests.makers import make_spec
 
@@ -62,6 +62,7 @@ def test_passport_lies_beside_its_file():
             offset_radius=0.1,
             flip_shift=0,
         ),
+        ModelSpec("two_pass", (128, 128), (32, 32), refine=Refine(share=0.5, decoder="dark")),
     ],
 )
 def test_file_brings_everything_back(tmp_path, spec):
@@ -127,10 +128,11 @@ def test_random_weights_are_marked():
         {"flip_shift": 2},
         {"flip_shift": 1.0},
         {"flip_shift": True},
+        {"refine": Refine(0.5, "dark"), "decoder": "udp-combined"},
     ],
 )
 def test_spec_refuses_values_without_a_meaning(changes):
-    (key,) = changes
+    key = next(iter(changes))
     with pytest.raises(ValueError, match=key) as raised:
         make_spec(**changes)
 
@@ -155,6 +157,11 @@ def test_spec_refuses_values_without_a_meaning(changes):
         {**make_spec().to_json(), "decoder": {}},
         {**make_spec().to_json(), "skeleton": "coco18"},
         {**make_spec().to_json(), "offset_radius": None},
+        {**make_spec().to_json(), "refine": 0.5},
+        {**make_spec().to_json(), "refine": {"share": 0.5}},
+        {**make_spec().to_json(), "refine": {"share": 1, "decoder": "dark"}},
+        {**make_spec().to_json(), "refine": {"share": "half", "decoder": "dark"}},
+        {**make_spec().to_json(), "refine": {"share": 0.5, "decoder": "udp-combined"}},
     ],
 )
 def test_damaged_spec_is_one_line(data):
