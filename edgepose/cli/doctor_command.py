@@ -12,13 +12,13 @@ def command(as_json: bool) -> None:
     import json
     from dataclasses import asdict
 
-    from edgepose.inspection import examine
+    from edgepose.doctor import examine
 
     findings = examine()
     if as_json:
         click.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
         return
     for finding in findings:
-        click.echo(f"{finding.name:<13} {finding.found or '-'}")
+        click.echo(f"{finding.name:<17} {finding.found or '-'}")
         if finding.mend:
-            click.echo(f"{'':<13} -> {finding.mend}")
+            click.echo(f"{'':<17} -> {finding.mend}")
