@@ -1,10 +1,11 @@
 // Crops of all people of a frame in one launch: affine sampling, colour order, normalisation, NCHW.
-// Launch: block (32, 8), grid (ceil(width / 32), ceil(height / 8), N); one thread makes one pixel, three channels.
-// Reference: cut_out in edgepose/preprocess.py; bilinear, black outside the frame. Sampling is in float: it differs
-// from the reference, which rounds crops to whole grey levels, by at most one level.
+// Launch: block (32, 8), grid (ceil(width / 64), ceil(height / 8), N); one thread makes two pixels side by side.
+// Reference: cut_out in edgepose/preprocess.py; bilinear, black outside the frame, also where a region is not finite.
+// Sampling is in float: it differs from the reference, which rounds crops to whole grey levels, by at most one level.
 #include "portable.h"
 
-enum FrameFormat { RGB = 0, BGR = 1, NV12 = 2 };  // NV12: a plane of Y, then rows of U, V at half size (BT.601, 16..235)
+// NV12: a plane of Y, then rows of U, V at half size, rounded up (BT.601, 16..235); its pitch holds an even width.
+enum FrameFormat { RGB = 0, BGR = 1, NV12 = 2 };
 
 struct Frame {
     const unsigned char* pixels;
@@ -13,75 +14,114 @@ struct Frame {
 
 __device__ inline float clamp_level(float level) { return fminf(fmaxf(level, 0.0f), 255.0f); }
 
-// Red, green and blue of one pixel, 0..255; black outside the frame.
-__device__ inline void read_pixel(const Frame& frame, int x, int y, float rgb[3]) {
-    if (x < 0 || y < 0 || x >= frame.width || y >= frame.height) {
-        rgb[0] = rgb[1] = rgb[2] = 0.0f;
-        return;
-    }
-    const unsigned char* row = frame.pixels + (size_t)y * frame.pitch;
-    if (frame.format == NV12) {
-        const unsigned char* chroma = frame.pixels + (size_t)(frame.height + y / 2) * frame.pitch + x / 2 * 2;
+// The two pixels of an axis that a position lies between, and how much each counts: nothing outside the frame.
+struct Neighbours {
+    int first, second;
+    float first_share, second_share;
+};
+
+__device__ inline Neighbours neighbours(float position, int size) {
+    position = fminf(fmaxf(position, -1.0f), (float)size);  // keeps the cast in range, and NaN out
+    const float low = floorf(position), share = position - low;
+    const int first = (int)low, second = first + 1;
+    return {
+        min(max(first, 0), size - 1), min(second, size - 1), first >= 0 && first < size ? 1.0f - share : 0.0f,
+        second < size ? share : 0.0f};
+}
+
+// Adds the share of a pixel to the sums of its three channels: as they lie in a packed frame; red, green, blue of NV12.
+template <bool nv12>
+__device__ inline void add(const unsigned char* row, const unsigned char* chroma_row, int x, float share, float sum[3]) {
+    if (nv12) {
+        const unsigned char* chroma = chroma_row + (x & ~1);
         const float luma = fmaxf((float)row[x] - 16.0f, 0.0f) * 1.163999557f;  // ITU-R BT.601, as OpenCV scales it
         const float u = (float)chroma[0] - 128.0f, v = (float)chroma[1] - 128.0f;
-        rgb[0] = clamp_level(luma + 1.595999718f * v);
-        rgb[1] = clamp_level(luma - 0.390999794f * u - 0.812999725f * v);
-        rgb[2] = clamp_level(luma + 2.017999649f * u);
-        return;
+        sum[0] += share * clamp_level(luma + 1.595999718f * v);
+        sum[1] += share * clamp_level(luma - 0.390999794f * u - 0.812999725f * v);
+        sum[2] += share * clamp_level(luma + 2.017999649f * u);
+    } else {
+        const unsigned char* pixel = row + 3 * x;
+#pragma unroll
+        for (int channel = 0; channel < 3; ++channel) sum[channel] += share * (float)pixel[channel];
     }
-    const unsigned char* pixel = row + 3 * x;
-    const int red = frame.format == RGB ? 0 : 2;
-    rgb[0] = pixel[red];
-    rgb[1] = pixel[1];
-    rgb[2] = pixel[2 - red];
+}
+
+// Two pixels of the crop, which share their rows of the frame.
+template <bool nv12>
+__device__ inline void sample_pair(
+    const Frame& frame, const Neighbours& y, const Neighbours x[2], float pair[2][3]) {
+    const unsigned char* above = frame.pixels + (size_t)y.first * frame.pitch;
+    const unsigned char* below = frame.pixels + (size_t)y.second * frame.pitch;
+    const unsigned char* chroma = frame.pixels + (size_t)frame.height * frame.pitch;
+    const unsigned char* chroma_above = chroma + (size_t)(y.first / 2) * frame.pitch;
+    const unsigned char* chroma_below = chroma + (size_t)(y.second / 2) * frame.pitch;
+#pragma unroll
+    for (int side = 0; side < 2; ++side) {
+        float* sum = pair[side];
+        sum[0] = sum[1] = sum[2] = 0.0f;
+        add<nv12>(above, chroma_above, x[side].first, x[side].first_share * y.first_share, sum);
+        add<nv12>(above, chroma_above, x[side].second, x[side].second_share * y.first_share, sum);
+        add<nv12>(below, chroma_below, x[side].first, x[side].first_share * y.second_share, sum);
+        add<nv12>(below, chroma_below, x[side].second, x[side].second_share * y.second_share, sum);
+    }
 }
 
 template <typename T>
-__device__ inline void crop_pixel(
+__device__ inline void crop_pair(
     const Frame& frame, const float4* to_image, const float* normalise, int bgr_out, T* crops, T* mirrored, int height,
     int width) {
-    const int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y;
+    const int x = 2 * (blockIdx.x * blockDim.x + threadIdx.x), y = blockIdx.y * blockDim.y + threadIdx.y;
     if (x >= width || y >= height) return;
     const float4 region = to_image[blockIdx.z];
-    const float image_x = x * region.x + region.z, image_y = y * region.y + region.w;
-    // A region far outside the frame is black; the comparison also keeps the cast below in range, and NaN out.
-    float blend[3] = {0.0f, 0.0f, 0.0f};
-    if (image_x > -1.0f && image_y > -1.0f && image_x < (float)frame.width && image_y < (float)frame.height) {
-        const int left = (int)floorf(image_x), top = (int)floorf(image_y);
-        const float right_share = image_x - left, bottom_share = image_y - top;
-#pragma unroll
-        for (int corner = 0; corner < 4; ++corner) {
-            const int dx = corner & 1, dy = corner >> 1;
-            const float share = (dx ? right_share : 1.0f - right_share) * (dy ? bottom_share : 1.0f - bottom_share);
-            float rgb[3];
-            read_pixel(frame, left + dx, top + dy, rgb);
-#pragma unroll
-            for (int channel = 0; channel < 3; ++channel) blend[channel] += share * rgb[channel];
-        }
-    }
-    const size_t plane = (size_t)height * width;
+    const Neighbours rows = neighbours(y * region.y + region.w, frame.height);
+    const Neighbours columns[2] = {
+        neighbours(x * region.x + region.z, frame.width), neighbours((x + 1) * region.x + region.z, frame.width)};
+    const bool turned = (frame.format == BGR) != (bool)bgr_out, whole_pairs = width % 2 == 0;
+    float factor[3], summand[3];  // read before the frame, not after it
 #pragma unroll
     for (int channel = 0; channel < 3; ++channel) {
-        const float level = blend[bgr_out ? 2 - channel : channel];
-        const float value = level * normalise[channel] + normalise[3 + channel];
-        const size_t row = (blockIdx.z * (size_t)3 + channel) * plane + (size_t)y * width;
-        store(crops + row + x, value);
-        if (mirrored) store(mirrored + row + (width - 1 - x), value);
+        factor[channel] = normalise[turned ? 2 - channel : channel];
+        summand[channel] = normalise[turned ? 5 - channel : 3 + channel];
+    }
+    float pair[2][3];
+    if (frame.format == NV12)
+        sample_pair<true>(frame, rows, columns, pair);
+    else
+        sample_pair<false>(frame, rows, columns, pair);
+
+    const size_t plane = (size_t)height * width, row = blockIdx.z * 3 * plane + (size_t)y * width;
+    const int back = width - 1 - x;
+#pragma unroll
+    for (int channel = 0; channel < 3; ++channel) {
+        const float left = pair[0][channel] * factor[channel] + summand[channel];
+        const float right = pair[1][channel] * factor[channel] + summand[channel];
+        const size_t offset = row + (turned ? 2 - channel : channel) * plane;
+        T *to = crops + offset, *mirrored_to = mirrored + offset;
+        if (whole_pairs) {
+            store_pair(to + x, left, right);
+            if (mirrored) store_pair(mirrored_to + back - 1, right, left);
+            continue;
+        }
+        store(to + x, left);
+        if (mirrored) store(mirrored_to + back, left);
+        if (x + 1 == width) continue;
+        store(to + x + 1, right);
+        if (mirrored) store(mirrored_to + back - 1, right);
     }
 }
 
 #define CROP(name, T)                                                                                              \
-    extern "C" __global__ void __launch_bounds__(256) name(                                                        \
+    extern "C" __global__ void __launch_bounds__(256, RESIDENT(5, 256)) name(                                      \
         const unsigned char* __restrict__ pixels, /* the frame */                                                  \
         int pitch, int frame_height, int frame_width, int format,                                                  \
         const float4* __restrict__ to_image,   /* (N): image x = x * .x + .z, image y = y * .y + .w */             \
         const float* __restrict__ normalise,   /* (6): factor, then summand, of each channel of the crops */       \
         int bgr_out,                           /* channels of the crops are blue, green, red */                    \
-        T* __restrict__ crops,                 /* (N, 3, height, width) */                                         \
+        T* __restrict__ crops,                 /* (N, 3, height, width), at an address of whole pairs */           \
         T* __restrict__ mirrored,              /* the same, left and right changed over (flip test); or null */    \
         int height, int width) {                                                                                   \
         const Frame frame = {pixels, pitch, frame_height, frame_width, format};                                    \
-        crop_pixel<T>(frame, to_image, normalise, bgr_out, crops, mirrored, height, width);                        \
+        crop_pair<T>(frame, to_image, normalise, bgr_out, crops, mirrored, height, width);                        \
     }
 
 CROP(crop_f32, float)

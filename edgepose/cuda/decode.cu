@@ -4,7 +4,7 @@
 // index), empty maps, NaN and borders hold here. argmax and quarter agree to the bit, the others to rounding.
 #include "portable.h"
 
-constexpr int THREADS = 128, WARPS = THREADS / 32;
+constexpr int THREADS = 128, WARPS = THREADS / 32, IN_FLIGHT = 4;  // IN_FLIGHT: loads a thread has under way
 constexpr int LARGEST_KERNEL = 31, LARGEST_REACH = 2, LARGEST_WINDOW = LARGEST_KERNEL + 2 * LARGEST_REACH;
 constexpr float DARK_FLOOR = 1e-10f, UDP_FLOOR = 1e-3f, UDP_CEILING = 50.0f, NOTHING = -INFINITY;
 
@@ -39,53 +39,107 @@ struct Peak {
     int index;  // a NaN anywhere makes it -1
 };
 
+// Of equal values the lowest index; no branches, since a warp's threads rarely agree.
 __device__ inline Peak better(Peak a, Peak b) {
-    if (a.index < 0 || b.index < 0) return {0.0f, -1};
-    return b.value > a.value || (b.value == a.value && b.index < a.index) ? b : a;
+    const bool higher = (b.value > a.value) | ((b.value == a.value) & (b.index < a.index));
+    const bool take_b = (a.index >= 0) & (higher | (b.index < 0));
+    return {take_b ? b.value : a.value, take_b ? b.index : a.index};
 }
 
-__device__ inline Peak with(Peak peak, float value, int index) {
-    return better(peak, {value, isnan(value) ? -1 : index});
-}
+// The highest of the values that one thread sees, in order of their indices.
+struct Running {
+    float value = NOTHING;
+    int index = INT_MAX;
+    bool numbers = true;
+
+    __device__ void see(float value_here, int index_here) {
+        const bool higher = value_here > value;
+        value = higher ? value_here : value;
+        index = higher ? index_here : index;
+        numbers &= value_here == value_here;
+    }
+};
 
 // The block's best peak, known to every thread.
-__device__ inline Peak best_of_block(Peak peak) {
+__device__ inline Peak best_of_block(const Running& running) {
     __shared__ Peak of_warp[WARPS];
-    for (int distance = 16; distance > 0; distance /= 2) {
-        const float value = __shfl_down_sync(~0u, peak.value, distance);
-        const int index = __shfl_down_sync(~0u, peak.index, distance);
-        if (threadIdx.x % 32 + distance < 32) peak = better(peak, {value, index});
-    }
+    Peak peak = {running.value, running.numbers ? running.index : -1};
+#pragma unroll
+    for (int distance = 16; distance > 0; distance /= 2)
+        peak = better(peak, {__shfl_xor_sync(~0u, peak.value, distance), __shfl_xor_sync(~0u, peak.index, distance)});
     __syncthreads();  // of_warp may still be read by an earlier call
     if (threadIdx.x % 32 == 0) of_warp[threadIdx.x / 32] = peak;
     __syncthreads();
-    for (int warp = 0; warp < WARPS; ++warp) peak = better(peak, of_warp[warp]);
+    peak = of_warp[0];
+#pragma unroll
+    for (int warp = 1; warp < WARPS; ++warp) peak = better(peak, of_warp[warp]);
+    if (peak.index == INT_MAX) peak.index = 0;  // all -inf
     return peak;
 }
 
-// Sixteen bytes at a time where nothing is merged and the map's size allows it.
+// Sixteen bytes of a map.
+template <typename T>
+union Lanes {
+    static constexpr int COUNT = 16 / sizeof(T);
+    uint4 bytes;
+    T lanes[COUNT];
+
+    __device__ void load(const T* from) { bytes = *reinterpret_cast<const uint4*>(from); }
+};
+
+template <typename T>
+__device__ void see_plain(const Map<T>& map, Running& running) {
+    constexpr int COUNT = Lanes<T>::COUNT, STEP = THREADS * COUNT;
+    const int size = map.height * map.width;
+    for (int first = threadIdx.x * COUNT; first < size; first += IN_FLIGHT * STEP) {
+        Lanes<T> plain[IN_FLIGHT];
+#pragma unroll
+        for (int batch = 0; batch < IN_FLIGHT; ++batch)  // all loads before the first comparison
+            if (first + batch * STEP < size) plain[batch].load(map.plain + first + batch * STEP);
+#pragma unroll
+        for (int batch = 0; batch < IN_FLIGHT; ++batch)
+            if (first + batch * STEP < size) {
+#pragma unroll
+                for (int lane = 0; lane < COUNT; ++lane)
+                    running.see(to_float(plain[batch].lanes[lane]), first + batch * STEP + lane);
+            }
+    }
+}
+
+// The same, merged: rows hold whole blocks, and the mirrored map's block is read backwards. Where it is shifted, its
+// lanes move on by one and the first lane's value is that before the block: column 0 takes it unshifted.
+template <typename T>
+__device__ void see_merged(const Map<T>& map, Running& running) {
+    constexpr int COUNT = Lanes<T>::COUNT;
+    const int size = map.height * map.width;
+    for (int start = threadIdx.x * COUNT; start < size; start += THREADS * COUNT) {
+        const int x = start % map.width, back = start - x + map.width - COUNT - x;  // where the mirror has the block
+        Lanes<T> plain, mirrored;
+        plain.load(map.plain + start);
+        mirrored.load(map.mirrored + back);
+        const T before = x > 0 ? map.mirrored[back + COUNT] : mirrored.lanes[COUNT - 1];
+#pragma unroll
+        for (int lane = 0; lane < COUNT; ++lane) {
+            const T shifted = lane > 0 ? mirrored.lanes[COUNT - lane] : before;
+            const float there = to_float(map.flip_shift ? shifted : mirrored.lanes[COUNT - 1 - lane]);
+            running.see(0.5f * (to_float(plain.lanes[lane]) + map.sign * there), start + lane);
+        }
+    }
+}
+
 template <typename T>
 __device__ Peak find_peak(const Map<T>& map) {
-    constexpr int LANES = 16 / sizeof(T);
     const int size = map.height * map.width;
-    Peak peak = {NOTHING, size};
-    if (!map.mirrored && size % LANES == 0 && (size_t)map.plain % 16 == 0) {
-        for (int start = threadIdx.x * LANES; start < size; start += THREADS * LANES) {
-            union {
-                uint4 bytes;
-                T lanes[LANES];
-            } block;
-            block.bytes = *reinterpret_cast<const uint4*>(map.plain + start);
-#pragma unroll
-            for (int lane = 0; lane < LANES; ++lane) peak = with(peak, to_float(block.lanes[lane]), start + lane);
-        }
+    const size_t address = (size_t)map.plain | (size_t)map.mirrored;  // null where nothing is merged
+    const int whole = map.mirrored ? map.width : size;                // what must be of whole blocks
+    Running running;
+    if (whole % Lanes<T>::COUNT == 0 && address % sizeof(uint4) == 0) {
+        map.mirrored ? see_merged(map, running) : see_plain(map, running);
     } else {
         for (int index = threadIdx.x; index < size; index += THREADS)
-            peak = with(peak, map.at(index / map.width, index % map.width), index);
+            running.see(map.mirrored ? map.at(index / map.width, index % map.width) : to_float(map.plain[index]), index);
     }
-    peak = best_of_block(peak);
-    if (peak.index == size) peak.index = 0;  // all -inf
-    return peak;
+    return best_of_block(running);
 }
 
 __device__ inline float quarter(float ahead, float behind) {
@@ -105,17 +159,19 @@ __device__ void quarter_step(const Map<T>& map, int x, int y, bool independent, 
 // The highest value of the whole blurred map. Slow, and rare: only where a clamp binds, on maps without a real peak.
 template <typename T>
 __device__ float highest_blurred(const Map<T>& map, const float* weights, int kernel) {
-    Peak peak = {NOTHING, 0};
+    Running running;
     const int radius = kernel / 2;
     for (int index = threadIdx.x; index < map.height * map.width; index += THREADS) {
         const int y = index / map.width, x = index % map.width;
         float sum = 0.0f;
+#pragma unroll 1  // registers are worth more
         for (int j = 0; j < kernel; ++j)
+#pragma unroll 1
             for (int i = 0; i < kernel; ++i)
                 sum += weights[j] * weights[i] * map.at_or_zero(y + j - radius, x + i - radius);
-        peak = with(peak, sum, index);
+        running.see(sum, index);
     }
-    return best_of_block(peak).value;
+    return best_of_block(running).value;
 }
 
 // One Newton step on the log of the blurred map ("dark", "udp"); only the values it reads are blurred.
@@ -197,16 +253,14 @@ __device__ Peak find_blurred_peak(const Map<T>& map, const float* weights, int s
         lines[index] = sum;
     }
     __syncthreads();
-    Peak peak = {NOTHING, size};
+    Running running;
     for (int index = threadIdx.x; index < size; index += THREADS) {
         float sum = 0.0f;
         for (int k = 0; k < side; ++k)
             sum += weights[k] * lines[reflect(index / map.width + k - radius, map.height) * map.width + index % map.width];
-        peak = with(peak, sum, index);
+        running.see(sum, index);
     }
-    peak = best_of_block(peak);
-    if (peak.index == size) peak.index = 0;
-    return peak;
+    return best_of_block(running);
 }
 
 template <typename T>
@@ -216,9 +270,9 @@ __device__ void decode(
     const int person = blockIdx.x / num_keypoints, point = blockIdx.x % num_keypoints;
     const bool combined = options.decoder == UDP_COMBINED;
     const int per_point = combined ? 3 : 1;
-    const size_t size = (size_t)height * width, first = (size_t)person * num_keypoints;
-    const T* plain = heatmaps + (first + point) * per_point * size;
-    const T* mirrored = flipped ? flipped + (first + flip_order[point]) * per_point * size : nullptr;
+    const size_t size = (size_t)height * width, stride = per_point * size, first = (size_t)person * num_keypoints;
+    const T* plain = heatmaps + blockIdx.x * stride;
+    const T* mirrored = flipped ? flipped + (first + flip_order[point]) * stride : nullptr;
     const Map<T> map = {plain, mirrored, height, width, options.flip_shift, 1.0f};
 
     const Peak peak = combined ? find_blurred_peak(map, weights, 2 * options.kernel + 1) : find_peak(map);
@@ -249,8 +303,9 @@ __device__ void decode(
     out[2] = peak.index >= 0 && isfinite(peak.value) ? peak.value : 0.0f;
 }
 
+// Nine blocks an SM: the 1088 maps of 64 people with 17 key points are one wave on the 132 SMs of an H100.
 #define DECODE(name, T)                                                                                             \
-    extern "C" __global__ void __launch_bounds__(THREADS, 8) name(                                                     \
+    extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT(9, THREADS)) name(                               \
         const T* __restrict__ heatmaps,        /* (N, K or 3K, height, width) */                                    \
         const T* __restrict__ flipped,         /* the same of the mirrored crops, as the network gave them; or null */ \
         const int* __restrict__ flip_order,    /* (K): the key point that each one is in the mirror */              \

@@ -174,7 +174,7 @@ def crop_grid(spec: ModelSpec, count: int) -> tuple[Shape, Shape]:
     """Block and grid of a launch of crop.cu for `count` people, 1 to 65535: none is no launch."""
     _check_count(count)
     height, width = spec.input_hw
-    return (32, 8, 1), (-(-width // 32), -(-height // 8), count)
+    return (32, 8, 1), (-(-width // 64), -(-height // 8), count)
 
 
 def decode_grid(spec: ModelSpec, count: int) -> tuple[Shape, Shape, int]:

@@ -4,7 +4,9 @@
 #include <vector_functions.h>
 #include <vector_types.h>
 
+#include <algorithm>
 #include <barrier>
+#include <climits>
 #include <cmath>
 #include <cstring>
 #include <memory>
@@ -21,6 +23,8 @@
 #define __launch_bounds__(...)
 using std::isfinite;
 using std::isnan;
+using std::max;
+using std::min;
 
 inline thread_local uint3 threadIdx, blockIdx;
 inline dim3 blockDim, gridDim;
@@ -41,13 +45,12 @@ inline int __syncthreads_or(int flag) {
 }
 
 template <typename T>
-T __shfl_down_sync(unsigned, T value, unsigned distance) {
+T __shfl_xor_sync(unsigned, T value, unsigned lanes) {
     static_assert(sizeof(T) == sizeof(unsigned));
     const unsigned me = flat_thread();
     std::memcpy(&exchanged[me], &value, sizeof(T));
     __syncthreads();
-    const unsigned from = me % 32 + distance < 32 ? me + distance : me;
-    std::memcpy(&value, &exchanged[from], sizeof(T));
+    std::memcpy(&value, &exchanged[me ^ lanes], sizeof(T));
     __syncthreads();
     return value;
 }

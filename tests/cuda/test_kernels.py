@@ -16,7 +16,9 @@ from edgepose.cuda.kernels import (
     TARGETS,
     blur_weights,
     compile_kernels,
+    crop_grid,
     decode_arguments,
+    decode_grid,
     find_nvcc,
     normalise_factors,
     to_image_factors,
@@ -55,6 +57,10 @@ def pointer(array: np.ndarray | None) -> ctypes.c_void_p:
     return ctypes.c_void_p(None if array is None else array.ctypes.data)
 
 
+def launch(block: tuple[int, int, int], grid: tuple[int, int, int]) -> ctypes.Array[ctypes.c_int]:
+    return (ctypes.c_int * 6)(*block, *grid)
+
+
 def run_decode(
     kernels: ctypes.CDLL, heatmaps: np.ndarray, spec: ModelSpec, flipped: np.ndarray | None = None
 ) -> np.ndarray:
@@ -76,7 +82,7 @@ def run_decode(
         shift,
         kernel,
         ctypes.c_float(offset_px),
-        len(heatmaps),
+        launch(*decode_grid(spec, len(heatmaps))[:2]),
     )
     return keypoints
 
@@ -106,7 +112,7 @@ def run_crop(
         pointer(crops),
         pointer(mirrored),
         *spec.input_hw,
-        len(regions),
+        launch(*crop_grid(spec, len(regions))),
     )
     return crops, mirrored
 
@@ -158,6 +164,27 @@ def test_quarter_guards_and_shifts_agree_to_the_bit(kernels, guard, shift):
     found = run_decode(kernels, heatmaps, spec, flipped)
 
     np.testing.assert_array_equal(found, decode_heatmaps(merge_flipped(heatmaps, flipped, spec), spec))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("shift", [0, 1])
+@pytest.mark.parametrize("heatmap_hw", [(16, 12), (8, 8), (3, 64), (9, 7), (46, 46)])
+def test_every_way_of_reading_a_map_agrees_to_the_bit(kernels, heatmap_hw, shift, dtype):
+    spec = make_spec(heatmap_hw=heatmap_hw, flip_shift=shift)  # rows of whole 16 bytes, maps of them, and neither
+    heatmaps, flipped = np.random.default_rng(5).integers(0, 40, (2, 6, 2, *heatmap_hw)).astype(dtype) / 64  # ties
+    heatmaps[0, 0, -1, -1] = flipped[1, 0, 0, 0] = flipped[2, 1, -1, 3] = np.nan
+
+    merged = merge_flipped(heatmaps, flipped, spec)
+    np.testing.assert_array_equal(run_decode(kernels, heatmaps, spec), decode_heatmaps(heatmaps, spec))
+    np.testing.assert_array_equal(run_decode(kernels, heatmaps, spec, flipped), decode_heatmaps(merged, spec))
+
+
+def test_maps_at_any_address_agree(kernels):
+    spec = make_spec(heatmap_hw=(16, 16))
+    bytes_ = np.random.default_rng(6).random(2 * 256 + 1, np.float32)
+    heatmaps = bytes_[1:].reshape(1, 2, 16, 16)  # 4 bytes past an address of whole 16 bytes
+
+    np.testing.assert_array_equal(run_decode(kernels, heatmaps, spec), decode_heatmaps(heatmaps, spec))
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
@@ -246,6 +273,59 @@ def test_a_bgr_frame_with_padded_rows_gives_the_same_crops(kernels):
     np.testing.assert_array_equal(crops, run_crop(kernels, image, (120, 160), "rgb", regions, spec)[0])
 
 
+def test_a_crop_of_odd_width_is_whole_too(kernels):
+    spec = make_spec(input_hw=(31, 67))
+    image, regions = smooth_image(), Regions.around(BOXES, spec)
+
+    crops, mirrored = run_crop(kernels, image, image.shape[:2], "rgb", regions, spec)
+
+    levels = np.abs(crops - cut_out(image, regions, spec)) * np.array(spec.std, np.float32)[:, None, None]
+    assert levels.max() <= (1 if int(cv2.__version__.split(".")[0]) >= 5 else 2)
+    np.testing.assert_array_equal(mirrored, mirror(crops))
+
+
+@pytest.mark.parametrize("frame_hw", [(1, 1), (1, 9), (7, 1), (2, 2)])
+def test_tiny_frames_agree(kernels, frame_hw):
+    spec = make_spec()
+    image = np.random.default_rng(3).integers(0, 256, (*frame_hw, 3), np.uint8)
+    regions = Regions.around(np.array([[0, 0, frame_hw[1], frame_hw[0]], [-1, -2, 3, 4]]), spec)
+
+    crops, _ = run_crop(kernels, image, frame_hw, "rgb", regions, spec)
+
+    levels = np.abs(crops - cut_out(image, regions, spec)) * np.array(spec.std, np.float32)[:, None, None]
+    assert levels.max() <= 5  # cv2 rounds positions to 1/32 px, and noise has steps of up to 255 a pixel
+
+
+@pytest.mark.parametrize("frame_format", FORMATS)
+def test_a_region_that_is_not_finite_or_far_outside_is_black(kernels, monkeypatch, frame_format):
+    spec = make_spec()
+    frame = np.full((180, 480), 200, np.uint8)
+    factors = np.array([[1, 1, np.nan, 0], [np.inf, 1, 0, 0], [1, 1, 0, -np.inf], [1, 1, 3e38, 0], [1, 1, 160, 0]])
+    monkeypatch.setattr("tests.cuda.test_kernels.to_image_factors", lambda *_: factors.astype(np.float32))
+
+    crops, _ = run_crop(kernels, frame, (120, 160), frame_format, Regions.around(BOXES, spec), spec)
+
+    black = (-np.array(spec.mean) / np.array(spec.std)).astype(np.float32)[:, None, None]
+    np.testing.assert_array_equal(crops, np.broadcast_to(black, crops.shape))
+
+
+@pytest.mark.parametrize("frame_hw", [(9, 11), (8, 11), (9, 12)])
+def test_an_nv12_frame_of_odd_size_has_its_chroma_rounded_up(kernels, frame_hw):
+    spec = make_spec(input_hw=frame_hw)
+    height, width = frame_hw
+    even_h, even_w = height + height % 2, width + width % 2
+    generator = np.random.default_rng(4)
+    luma, chroma = generator.integers(60, 180, (even_h, even_w)), generator.integers(110, 146, (even_h // 2, even_w))
+    whole = np.asarray(cv2.cvtColor(np.concatenate([luma, chroma]).astype(np.uint8), cv2.COLOR_YUV2RGB_NV12))
+    frame = np.concatenate([luma[:height], chroma]).astype(np.uint8)
+    regions = Regions(np.array([[width / 2, height / 2]]), np.array([[width, height]]), "corner")  # pixel for pixel
+
+    crops, _ = run_crop(kernels, frame, frame_hw, "nv12", regions, spec)
+
+    levels = crops * np.array(spec.std)[:, None, None] + np.array(spec.mean)[:, None, None]
+    assert np.abs(levels[0] - whole[:height, :width].transpose(2, 0, 1)).max() <= 0.51  # cv2 rounds to whole levels
+
+
 def test_fp16_crops_are_the_rounded_fp32_crops(kernels):
     spec = make_spec()
     image, regions = smooth_image(), Regions.around(BOXES, spec)
@@ -313,3 +393,24 @@ def test_what_nvcc_refuses_is_one_error():
 def test_a_blur_too_wide_for_the_kernel_is_refused():
     with pytest.raises(ValueError, match=str(LARGEST_BLUR)):
         blur_weights(make_spec(decoder="dark", blur_kernel=LARGEST_BLUR + 2))
+
+
+def test_a_launch_covers_every_pixel_and_map():
+    spec = make_spec(input_hw=(257, 193), heatmap_hw=(64, 48))
+
+    assert crop_grid(spec, 3) == ((32, 8, 1), (4, 33, 3))  # a block makes 64 x 8 pixels
+    assert decode_grid(spec, 3) == ((128, 1, 1), (3 * spec.num_keypoints, 1, 1), 0)
+    combined = make_spec(heatmap_hw=(64, 48), decoder="udp-combined")
+    assert decode_grid(combined, 1)[2] == 64 * 48 * 4
+
+
+@pytest.mark.parametrize("count", [0, 65536])
+def test_no_launch_of_nobody_or_of_more_than_a_grid_holds(count):
+    for grid in (crop_grid, decode_grid):
+        with pytest.raises(ValueError, match=f"65535 people, got {count}"):
+            grid(make_spec(), count)
+
+
+def test_maps_larger_than_shared_memory_are_refused():
+    with pytest.raises(ValueError, match="10240 px"):
+        decode_grid(make_spec(decoder="udp-combined", heatmap_hw=(128, 96)), 1)
