@@ -83,4 +83,5 @@ _FINGERPRINTS: tuple[tuple[str, str, Callable[[State], str]], ...] = (  # a key 
     ("hourglass_modules.0.up1.0.conv1.weight", "multi_final_layers.0.weight", _hourglass),
     ("hg.0.hg.0.3.0.conv1.weight", "score.0.weight", _stacked_hourglass("hg")),
     ("hgs.0.0.up1.conv1.conv.weight", "outs.0.conv.weight", _stacked_hourglass("hgs")),
+    ("bands.0.0.conv.weight", "final_layer.weight", lambda state: "efficient_object_localization"),
 )

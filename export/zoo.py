@@ -86,12 +86,13 @@ def models() -> tuple[Model, ...]:
 
     return (
         *_simple_baseline(),
-        *_simple_baseline_tiny(),
+        embedded("simplebaseline_tiny", _build_simple_baseline_tiny),
         _simple_baseline_keras(),
         *zoo_families.hrnet(),
         *zoo_families.cpm(),
         *zoo_families.hourglass52(),
         *zoo_families.stacked_hourglass(),
+        zoo_families.efficient_object_localization(),
     )
 
 
@@ -209,36 +210,30 @@ def _simple_baseline_entry(depth: int, dataset: str, input_hw: tuple[int, int], 
     )
 
 
-def _simple_baseline_tiny() -> list[Model]:
-    """The embedded model; its architecture is described in the file that came out of its training."""
-    recipe = WEIGHTS / "simplebaseline_tiny.json"
-    if not recipe.is_file():
-        return []
-    data = json.loads(recipe.read_text(encoding="utf-8"))
-    spec = ModelSpec(
-        name="simplebaseline_tiny",
-        input_hw=(data["input_hw"][0], data["input_hw"][1]),
-        heatmap_hw=(data["heatmap_hw"][0], data["heatmap_hw"][1]),
-        decoder=data["decoder"],
-        blur_kernel=data["blur_kernel"],
+def embedded(name: str, build: Callable[[Mapping[str, Any]], nn.Module]) -> Model:
+    """A model whose weights are in the package; the file that came out of its training describes it.
+
+    Args:
+        build: makes the network from what that file says.
+    """
+    data = json.loads((WEIGHTS / f"{name}.json").read_text(encoding="utf-8"))
+    recipe = {key: data[key] for key in ("decoder", "blur_kernel", "refine") if key in data}
+    sizes = {key: data[key] for key in ("input_hw", "heatmap_hw")}
+    return Model(
+        name=name,
+        dataset="",
+        spec=ModelSpec.from_json({"name": name, "skeleton": COCO17.name, **sizes, **recipe}),
+        build=lambda style: build(data),
+        gflops=data["gflops"],
+        params=data["params"],
+        embedded=WEIGHTS / f"{name}.pth",
     )
 
-    def build(style: str) -> nn.Module:
-        return _build_simple_baseline(
-            data["depth"], len(COCO17), planes=tuple(data["planes"]), deconv_filters=data["deconv_filters"]
-        )
 
-    return [
-        Model(
-            name="simplebaseline_tiny",
-            dataset="",
-            spec=spec,
-            build=build,
-            gflops=data["gflops"],
-            params=data["params"],
-            embedded=WEIGHTS / "simplebaseline_tiny.pth",
-        )
-    ]
+def _build_simple_baseline_tiny(data: Mapping[str, Any]) -> nn.Module:
+    return _build_simple_baseline(
+        data["depth"], len(COCO17), planes=tuple(data["planes"]), deconv_filters=data["deconv_filters"]
+    )
 
 
 # How tf.keras.applications' preprocess_input prepares pixels, by its names for it; no weight

@@ -1,4 +1,4 @@
-"""The zoo's entries of HRNet, CPM, Hourglass-52 and Stacked Hourglass: sizes, recipes, published files.
+"""The zoo's entries of HRNet, CPM, the hourglasses and Efficient Object Localization: sizes, recipes, published files.
 
 Sources of files and accuracies: mmpose's model index. Where both its generations publish a file, v1's is the one; where
 its tables disagree on an accuracy, the one beside the training log.
@@ -6,10 +6,12 @@ its tables disagree on an accuracy, the one beside the training log.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from edgepose.export.zoo import DATASETS, Model, mmpose_file
+from edgepose.export.zoo import DATASETS, Model, embedded, mmpose_file
 from edgepose.passport import ModelSpec
+from edgepose.skeletons import COCO17
 
 if TYPE_CHECKING:
     from torch import nn
@@ -190,6 +192,19 @@ def _stacked_hourglass_entry(stacks: int, gflops: float, params: int) -> Model:
         styles=tuple(_STACKED_RECIPES),
         recipes=_STACKED_RECIPES,
     )
+
+
+def efficient_object_localization() -> Model:
+    """The two-pass network; nobody published weights, those in the package are the project's own."""
+
+    def build(data: Mapping[str, Any]) -> nn.Module:
+        from edgepose.export.networks.efficient_object_localization import EfficientObjectLocalization  # torch
+
+        return EfficientObjectLocalization(
+            len(COCO17), widths=tuple(data["widths"]), blocks=tuple(data["blocks"]), head_width=data["head_width"]
+        )
+
+    return embedded("efficient_object_localization", build)
 
 
 def _spec(name: str, shape: Shape, *, stride: int = 4, **recipe: Any) -> ModelSpec:

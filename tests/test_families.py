@@ -23,7 +23,14 @@ from edgepose.export.verify import sample_crops
 from edgepose.export.zoo import Model, find_model, models
 from tests.makers import smooth_image
 
-ONE_OF_EACH = ("hrnet_w32", "cpm", "hourglass52", "stacked_hourglass_2", "simplebaseline_keras")
+ONE_OF_EACH = (
+    "hrnet_w32",
+    "cpm",
+    "hourglass52",
+    "stacked_hourglass_2",
+    "simplebaseline_keras",
+    "efficient_object_localization",
+)
 
 
 def chosen() -> list[Model]:

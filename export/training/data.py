@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -23,6 +23,7 @@ UPPER_BODY = tuple(i for i, name in enumerate(KEYPOINTS) if not name.endswith(("
 LOWER_BODY = tuple(i for i, name in enumerate(KEYPOINTS) if name.endswith(("hip", "knee", "ankle")))
 SIGMA = 1.25 / 32  # of the target Gaussians, in heat-map heights
 FEWEST_KEYPOINTS = 3  # people with fewer labelled teach little
+CLOSE_WEIGHT = 6.0  # of the one map that a close crop teaches; a whole crop teaches a dozen, of weight 1 each
 SMALLEST_HEIGHT = 24  # px; smaller people are a smear in the crop
 
 
@@ -39,6 +40,15 @@ class Person:
     image: np.ndarray
     keypoints: np.ndarray
     box_xyxy: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Motion:
+    """How a crop is moved: turned by degrees, scaled by a factor, shifted by shares of its width and height."""
+
+    turned: float
+    scaled: float
+    shift: np.ndarray
 
 
 def is_held_out(file_name: str, share: float) -> bool:
@@ -101,7 +111,43 @@ def vary(
         The crop, (h, w, 3) uint8 RGB, and key points (19, 3) float32: x, y in crop px, and 1 where labelled and
         inside the crop, else 0.
     """
-    matrix, mirrored = _random_matrix(person, spec, rng)
+    box = _half_body(person, rng) if rng.random() < 0.2 else person.box_xyxy
+    motion = _Motion(_turn(rng), rng.uniform(0.7, 1.3), rng.uniform(-0.08, 0.08, 2))
+    return _vary_region(person, Regions.around(box[None], spec), motion, spec, rng, backgrounds)
+
+
+def vary_close(
+    person: Person, spec: ModelSpec, rng: np.random.Generator, backgrounds: Sequence[np.ndarray] = ()
+) -> tuple[np.ndarray, np.ndarray]:
+    """One randomly varied crop around one labelled key point, as the second pass of a two-pass network gets it.
+
+    The key point lies off the centre by what a first pass may err. It alone counts: its map is the only one that is
+    read from such a crop, and so the network may learn that it is near the centre.
+
+    Returns:
+        As `vary` does; the third value of a key point is the weight of its map.
+    """
+    assert spec.refine is not None
+    index = int(rng.choice(np.flatnonzero(person.keypoints[:, 2] > 0)))
+    whole = Regions.around(person.box_xyxy[None], spec)
+    close = Regions(person.keypoints[index][None, :2], whole.size_wh * spec.refine.share, spec.alignment)
+    shift = rng.uniform(-0.35, 0.35, 2) if rng.random() < 0.2 else rng.normal(0, 0.08, 2)
+    motion = _Motion(_turn(rng), rng.uniform(0.75, 1.3), shift)
+    only = person.keypoints * (np.arange(len(KEYPOINTS)) == index)[:, None]
+    crop, keypoints = _vary_region(replace(person, keypoints=only), close, motion, spec, rng, backgrounds)
+    keypoints[:, 2] *= CLOSE_WEIGHT
+    return crop, keypoints
+
+
+def _vary_region(
+    person: Person,
+    region: Regions,
+    motion: _Motion,
+    spec: ModelSpec,
+    rng: np.random.Generator,
+    backgrounds: Sequence[np.ndarray],
+) -> tuple[np.ndarray, np.ndarray]:
+    matrix, mirrored = _random_matrix(region, motion, spec, rng)
     height, width = spec.input_hw
     crop = cv2.warpAffine(person.image, matrix, (width, height), flags=cv2.INTER_LINEAR)
     if len(backgrounds) and rng.random() < 0.4:
@@ -146,14 +192,18 @@ def _mirror_order() -> list[int]:
 MIRROR_ORDER = _mirror_order()
 
 
-def _random_matrix(person: Person, spec: ModelSpec, rng: np.random.Generator) -> tuple[np.ndarray, bool]:
+def _turn(rng: np.random.Generator) -> float:
+    return float(rng.uniform(-40, 40)) if rng.random() < 0.6 else 0.0
+
+
+def _random_matrix(
+    region: Regions, motion: _Motion, spec: ModelSpec, rng: np.random.Generator
+) -> tuple[np.ndarray, bool]:
     """(2, 3) image px -> crop px, and whether it mirrors."""
-    box = _half_body(person, rng) if rng.random() < 0.2 else person.box_xyxy
-    matrix = np.vstack([Regions.around(box[None], spec).to_grid_matrices(spec.input_hw)[0], (0, 0, 1)])
+    matrix = np.vstack([region.to_grid_matrices(spec.input_hw)[0], (0, 0, 1)])
     height, width = spec.input_hw
-    turned = rng.uniform(-40, 40) if rng.random() < 0.6 else 0.0
-    moved = cv2.getRotationMatrix2D((width / 2, height / 2), turned, rng.uniform(0.7, 1.3))
-    moved[:, 2] += rng.uniform(-0.08, 0.08, 2) * (width, height)
+    moved = cv2.getRotationMatrix2D((width / 2, height / 2), motion.turned, motion.scaled)
+    moved[:, 2] += motion.shift * (width, height)
     matrix = moved @ matrix
     mirrored = bool(rng.random() < 0.5)
     if mirrored:

@@ -1,4 +1,4 @@
-"""Training of the embedded model: what it learns from, step by step, and what is shipped."""
+"""Training of the networks in the package: what it learns from, step by step, and what is shipped."""
 
 from __future__ import annotations
 
@@ -12,22 +12,33 @@ from click.testing import CliRunner
 
 torch = pytest.importorskip("torch")
 
-from edgepose.export.training import train_tiny  # noqa: E402
-from edgepose.export.training.data import KEYPOINTS, MIRROR_ORDER, Person, is_held_out, targets, vary  # noqa: E402
+from edgepose.export.training import train as script  # noqa: E402
+from edgepose.export.training.data import (  # noqa: E402
+    CLOSE_WEIGHT,
+    KEYPOINTS,
+    MIRROR_ORDER,
+    Person,
+    is_held_out,
+    targets,
+    vary,
+    vary_close,
+)
 from edgepose.export.training.rendered import draw_people  # noqa: E402
-from edgepose.export.training.train_tiny import (  # noqa: E402
-    SPEC,
+from edgepose.export.training.train import (  # noqa: E402
     Average,
     loss_of,
     make_batch,
-    make_network,
     recipe,
     shipped_state,
     train,
 )
+from edgepose.export.training.trainees import TRAINEES  # noqa: E402
 from edgepose.export.zoo import WEIGHTS  # noqa: E402
 from edgepose.files import sha256_of  # noqa: E402
 from edgepose.skeletons import COCO17  # noqa: E402
+
+TINY, TWO_PASS = TRAINEES["simplebaseline_tiny"], TRAINEES["efficient_object_localization"]
+SPEC = TINY.spec
 
 
 @pytest.fixture(autouse=True)
@@ -88,6 +99,25 @@ def test_mirroring_swaps_the_names_of_the_sides():
     assert [MIRROR_ORDER[i] for i in MIRROR_ORDER] == list(range(len(KEYPOINTS)))
 
 
+def test_a_close_crop_is_twice_as_near_and_teaches_one_key_point():
+    rng = np.random.default_rng(3)
+    person = dotted_person(KEYPOINTS.index("nose"), (80, 60))
+    person.keypoints[KEYPOINTS.index("neck")] = (85, 80, 2)
+    bright: dict[str, list[int]] = {"whole": [], "close": []}
+    near = 0
+    for _ in range(100):
+        for name, function in (("whole", vary), ("close", vary_close)):
+            crop, keypoints = function(person, TWO_PASS.spec, rng)
+            grey = crop.astype(np.float32).mean(axis=2)
+            bright[name].append(int((grey > np.median(grey) + 60).sum()))
+        taught = keypoints[keypoints[:, 2] > 0]
+        assert len(taught) <= 1
+        assert (taught[:, 2] == CLOSE_WEIGHT).all()
+        near += bool(len(taught) and np.abs(taught[0, :2] - 64).max() < 45)
+    assert near > 90
+    assert np.median(bright["close"]) > 2.5 * np.median(bright["whole"])  # in area
+
+
 def test_targets_peak_where_the_key_points_are():
     keypoints = np.zeros((1, len(KEYPOINTS), 3), np.float32)
     keypoints[0, 3] = (41, 61, 1)
@@ -108,10 +138,11 @@ def test_unlabelled_key_points_teach_nothing():
     assert loss_of(heatmaps, maps, torch.tensor([[0.0, 1.0]])) > 0
 
 
-def test_steps_on_one_batch_lower_its_loss():
+@pytest.mark.parametrize("trainee", TRAINEES.values(), ids=TRAINEES)
+def test_steps_on_one_batch_lower_its_loss(trainee):
     torch.manual_seed(0)
-    network = make_network().train()
-    batch = make_batch(some_people(4), [], np.random.default_rng(0))
+    network = trainee.make(len(KEYPOINTS)).train()
+    batch = make_batch(some_people(4), trainee.spec, [], np.random.default_rng(0))
     optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3)
 
     losses = []
@@ -130,6 +161,7 @@ def test_training_hands_over_a_network_after_each_epoch_and_repeats_itself():
     for _ in range(2):
         kept: list[tuple[dict[str, torch.Tensor], int]] = []
         train(
+            TINY,
             some_people(),
             [],
             epochs=2,
@@ -145,7 +177,7 @@ def test_training_hands_over_a_network_after_each_epoch_and_repeats_itself():
 
 
 def test_the_average_follows_the_weights():
-    network = make_network()
+    network = TINY.make(len(KEYPOINTS))
     average = Average(network)
     with torch.no_grad():
         network.final_layer.bias.fill_(1.0)
@@ -156,18 +188,20 @@ def test_the_average_follows_the_weights():
     assert (average.network.final_layer.bias > 0.9).all()
 
 
-def test_what_is_shipped_has_cocos_channels_in_half_precision():
-    state = shipped_state(make_network())
+@pytest.mark.parametrize("trainee", TRAINEES.values(), ids=TRAINEES)
+def test_what_is_shipped_has_cocos_channels_in_half_precision(trainee):
+    state = shipped_state(trainee.make(len(KEYPOINTS)))
 
     assert state["final_layer.weight"].shape[0] == state["final_layer.bias"].shape[0] == len(COCO17)
     assert {value.dtype for value in state.values()} == {torch.float16, torch.int64}
-    make_network(len(COCO17)).load_state_dict(state)
+    trainee.make(len(COCO17)).load_state_dict(state)
 
 
-def test_the_recipe_states_what_the_network_costs():
-    about = recipe({"lsp": 1}, [1.0], {})
+@pytest.mark.parametrize("trainee", TRAINEES.values(), ids=TRAINEES)
+def test_the_recipe_states_what_the_network_costs(trainee):
+    about = recipe(trainee, {"lsp": 1}, [1.0], {})
 
-    assert about["params"] == sum(value.numel() for value in make_network(len(COCO17)).parameters())
+    assert about["params"] == sum(value.numel() for value in trainee.make(len(COCO17)).parameters())
     assert 0.1 < about["gflops"] < 1
 
 
@@ -188,23 +222,26 @@ def write_part(folder: Path, people: list[Person], boxes_file: str = "person_key
     (folder / boxes_file).write_text(json.dumps(content))
 
 
-def test_the_script_leaves_weights_and_a_recipe_with_the_accuracy_on_held_out_people(tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", TRAINEES)
+def test_the_script_leaves_weights_and_a_recipe_with_the_accuracy_on_held_out_people(tmp_path, monkeypatch, name):
     people = some_people(24)
-    for part in train_tiny.PARTS:
+    for part in script.PARTS:
         write_part(tmp_path / part.folder, people)
     empty = np.full((80, 80, 3), 90, np.uint8)
     far = Person(empty, np.zeros((len(KEYPOINTS), 3)), np.array([200.0, 200.0, 210.0, 210.0]))
     write_part(tmp_path / "calib_coco", [far], "person_boxes.json")
-    monkeypatch.setattr(train_tiny, "DRAWN_PEOPLE", 2)
+    monkeypatch.setattr(script, "DRAWN_PEOPLE", 2)
     out = tmp_path / "out"
 
-    result = CliRunner().invoke(train_tiny.main, ["--data", str(tmp_path), "--out", str(out), "--epochs", "1"])
+    result = CliRunner().invoke(
+        script.main, ["--model", name, "--data", str(tmp_path), "--out", str(out), "--epochs", "1"]
+    )
 
     assert result.exit_code == 0, result.output
-    about = json.loads((out / "simplebaseline_tiny.json").read_text())
+    about = json.loads((out / f"{name}.json").read_text())
     held_out = {
         part.folder: sum(is_held_out(f"{i}.png", part.held_out) for i in range(1, len(people) + 1))
-        for part in train_tiny.PARTS
+        for part in script.PARTS
     }
     assert about["data"]["people"] == {
         **{name: len(people) - count for name, count in held_out.items()},
@@ -213,16 +250,17 @@ def test_the_script_leaves_weights_and_a_recipe_with_the_accuracy_on_held_out_pe
     assert {name: figures["people"] for name, figures in about["held_out"].items()} == {
         name: count for name, count in held_out.items() if count
     }
-    assert about["sha256"] == sha256_of(out / "simplebaseline_tiny.pth")
+    assert about["sha256"] == sha256_of(out / f"{name}.pth")
 
 
-def test_the_packaged_weights_are_those_of_their_recipe():
-    weights = WEIGHTS / "simplebaseline_tiny.pth"
-    about = json.loads((WEIGHTS / "simplebaseline_tiny.json").read_text())
+@pytest.mark.parametrize("trainee", TRAINEES.values(), ids=TRAINEES)
+def test_the_packaged_weights_are_those_of_their_recipe(trainee):
+    weights = WEIGHTS / f"{trainee.spec.name}.pth"
+    about = json.loads(weights.with_suffix(".json").read_text())
 
     state = torch.load(weights, weights_only=True)
 
     assert weights.stat().st_size <= 4 * 2**20
     assert about["sha256"] == sha256_of(weights)
-    assert sum(value.numel() for key, value in make_network(17).named_parameters()) == about["params"]
-    make_network(len(COCO17)).load_state_dict(state)
+    assert sum(value.numel() for key, value in trainee.make(len(COCO17)).named_parameters()) == about["params"]
+    trainee.make(len(COCO17)).load_state_dict(state)

@@ -1,6 +1,6 @@
-"""Trains simplebaseline_tiny, the embedded model, from labelled photographs and drawn people.
+"""Trains the networks whose weights are in the package, from labelled photographs and drawn people.
 
-    python -m edgepose.export.training.train_tiny --data DIR --out DIR
+    python -m edgepose.export.training.train --model simplebaseline_tiny --data DIR --out DIR
 
 DIR has the folders `lsp`, `calib_lspet` and `coco`, each with images/ and person_keypoints.json (COCO key-point form;
 the Leeds parts with 14 `keypoints14` as well), and `calib_coco` with images/ and person_boxes.json, for backgrounds.
@@ -14,10 +14,9 @@ import io
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
@@ -26,41 +25,26 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from edgepose.evaluation import evaluate
-from edgepose.export.networks.simple_baseline import SimpleBaseline
-from edgepose.export.pipeline import export_model
 from edgepose.export.training.data import (
     KEYPOINTS,
     Person,
     backgrounds_of,
-    is_held_out,
     targets,
     training_people,
     vary,
+    vary_close,
 )
+from edgepose.export.training.held_out import Part, measure, write_held_out
 from edgepose.export.training.rendered import draw_people
-from edgepose.export.zoo import Model
+from edgepose.export.training.trainees import TRAINEES, Trainee
 from edgepose.files import sha256_of, write_bytes, write_json
 from edgepose.io.annotations import read_annotations
 from edgepose.passport import ModelSpec
 from edgepose.skeletons import COCO17
 
-NAME = "simplebaseline_tiny"
-FIGURES = ("AP", "AP50", "PCK@0.2")  # noted in the recipe
-SPEC = ModelSpec(NAME, (128, 96), (32, 24), COCO17, decoder="dark", blur_kernel=7, flip_shift=1)
-DEPTH, PLANES, DECONV_FILTERS = 18, (24, 48, 96, 160), 64
 BATCH, HIGHEST_RATE, WEIGHT_DECAY, EMA_DECAY = 32, 2.5e-3, 0.02, 0.998
 LOSS_SCALE = 100.0  # a mean square of mostly empty maps is tiny
-
-
-@dataclass(frozen=True)
-class Part:
-    """One folder of photographs: the share of images held out, and how often its people are shown an epoch."""
-
-    folder: str
-    held_out: float
-    repeats: int
-
+CLOSE_SHARE = 0.5  # of the crops, in the training of a two-pass network
 
 PARTS = (Part("lsp", 0.2, 2), Part("calib_lspet", 0.0, 1), Part("coco", 0.45, 4))
 DRAWN_PEOPLE = 300
@@ -85,26 +69,18 @@ def read_people(data: Path, rng: np.random.Generator) -> tuple[list[Person], lis
     return shown, backgrounds, counts
 
 
-def make_network(num_keypoints: int = len(KEYPOINTS)) -> SimpleBaseline:
-    """The network, initialised as SimpleBaseline's published training does."""
-    network = SimpleBaseline(DEPTH, num_keypoints, planes=PLANES, deconv_filters=DECONV_FILTERS)
-    for module in network.modules():
-        if isinstance(module, nn.ConvTranspose2d):
-            nn.init.normal_(module.weight, std=0.02)
-    nn.init.normal_(network.final_layer.weight, std=0.01)
-    nn.init.zeros_(network.final_layer.bias)
-    return network
-
-
 def make_batch(
-    people: list[Person], backgrounds: list[np.ndarray], rng: np.random.Generator
+    people: list[Person], spec: ModelSpec, backgrounds: list[np.ndarray], rng: np.random.Generator
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Crops (n, 3, H, W), target maps (n, 19, h, w) and their weights (n, 19) of one random variation each."""
-    varied = [vary(person, SPEC, rng, backgrounds) for person in people]
+    varied = []
+    for person in people:
+        close = spec.refine is not None and rng.random() < CLOSE_SHARE
+        varied.append((vary_close if close else vary)(person, spec, rng, backgrounds))
     pixels = np.stack([crop for crop, _ in varied]).astype(np.float32)
-    mean, std = (np.array(values, np.float32) for values in (SPEC.mean, SPEC.std))
+    mean, std = (np.array(values, np.float32) for values in (spec.mean, spec.std))
     crops = ((pixels - mean) / std).transpose(0, 3, 1, 2)
-    maps, weights = targets(np.stack([keypoints for _, keypoints in varied]), SPEC)
+    maps, weights = targets(np.stack([keypoints for _, keypoints in varied]), spec)
     return torch.from_numpy(np.ascontiguousarray(crops)), torch.from_numpy(maps), torch.from_numpy(weights)
 
 
@@ -133,11 +109,13 @@ class Average:
                 mean.copy_(new)
 
 
-def train(people: list[Person], backgrounds: list[np.ndarray], *, epochs: int, seed: int, keep: Keep) -> None:
+def train(
+    trainee: Trainee, people: list[Person], backgrounds: list[np.ndarray], *, epochs: int, seed: int, keep: Keep
+) -> None:
     """Train; `keep` gets the averaged network and the mean losses so far after every epoch."""
     rng = np.random.default_rng(seed)
     torch.manual_seed(seed)
-    network = make_network().to(memory_format=torch.channels_last)
+    network = trainee.make(len(KEYPOINTS)).to(memory_format=torch.channels_last)
     average = Average(network)
     steps = len(people) // BATCH
     if steps == 0:
@@ -151,8 +129,10 @@ def train(people: list[Person], backgrounds: list[np.ndarray], *, epochs: int, s
         network.train()
         with click.progressbar(order, label=f"epoch {epoch + 1} of {epochs}") as batches:
             for batch in batches:
-                crops, maps, weights = make_batch([people[i] for i in batch], backgrounds, rng)
-                loss = loss_of(network(crops.contiguous(memory_format=torch.channels_last)), maps, weights)
+                crops, maps, weights = make_batch([people[i] for i in batch], trainee.spec, backgrounds, rng)
+                with torch.autocast("cpu", torch.bfloat16, enabled=trainee.bfloat16):
+                    heatmaps = network(crops.contiguous(memory_format=torch.channels_last))
+                loss = loss_of(heatmaps.float(), maps, weights)
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()
@@ -173,21 +153,21 @@ def shipped_state(network: nn.Module) -> dict[str, torch.Tensor]:
     return state
 
 
-def recipe(counts: dict[str, int], losses: list[float], run: dict[str, Any]) -> dict[str, Any]:
+def recipe(trainee: Trainee, counts: dict[str, int], losses: list[float], run: dict[str, Any]) -> dict[str, Any]:
     """What the weights are and how they came about; `export.zoo` builds the network from it."""
-    network = make_network(len(COCO17)).eval()
+    spec = trainee.spec
+    network = trainee.make(len(COCO17)).eval()
     with FlopCounterMode(display=False) as counter:
-        network(torch.zeros(1, 3, *SPEC.input_hw))
+        network(torch.zeros(1, 3, *spec.input_hw))
     return {
-        "name": NAME,
+        "name": spec.name,
         "purpose": "for trying edgepose and for its tests; published networks are far more accurate",
-        "depth": DEPTH,
-        "planes": list(PLANES),
-        "deconv_filters": DECONV_FILTERS,
-        "input_hw": list(SPEC.input_hw),
-        "heatmap_hw": list(SPEC.heatmap_hw),
-        "decoder": SPEC.decoder,
-        "blur_kernel": SPEC.blur_kernel,
+        **{key: list(value) if isinstance(value, tuple) else value for key, value in trainee.architecture.items()},
+        "input_hw": list(spec.input_hw),
+        "heatmap_hw": list(spec.heatmap_hw),
+        "decoder": spec.decoder,
+        "blur_kernel": spec.blur_kernel,
+        **({"refine": asdict(spec.refine)} if spec.refine else {}),
         "gflops": round(counter.get_total_flops() / 1e9, 2),
         "params": sum(parameter.numel() for parameter in network.parameters()),
         "data": {
@@ -200,6 +180,7 @@ def recipe(counts: dict[str, int], losses: list[float], run: dict[str, Any]) -> 
             "optimiser": f"AdamW, one cycle to {HIGHEST_RATE}, weight decay {WEIGHT_DECAY}",
             "batch": BATCH,
             "weight_average_decay": EMA_DECAY,
+            "bfloat16": trainee.bfloat16,
             **run,
             "last_loss": round(losses[-1], 4),
             "torch": version("torch"),
@@ -207,62 +188,23 @@ def recipe(counts: dict[str, int], losses: list[float], run: dict[str, Any]) -> 
     }
 
 
-def write_held_out(data: Path, out: Path) -> None:
-    """Write OUT/held_out_<part>.json: the annotations of the images that training did not see, for `evaluate`."""
-    for part in PARTS:
-        if part.held_out == 0:
-            continue
-        annotations = json.loads((data / part.folder / "person_keypoints.json").read_text())
-        kept = [image for image in annotations["images"] if is_held_out(image["file_name"], part.held_out)]
-        ids = {image["id"] for image in kept}
-        people = [entry for entry in annotations["annotations"] if entry["image_id"] in ids]
-        write_json(out / f"held_out_{part.folder}.json", {**annotations, "images": kept, "annotations": people})
-
-
-def measure(weights: Path, data: Path, held_out: Path) -> dict[str, dict[str, float | int | None]]:
-    """Accuracy of shipped weights on the people of each part that training did not see.
-
-    Takes the way a user takes: exports the FP32 ONNX and evaluates it with the annotated boxes and no flip test.
-
-    Args:
-        held_out: the folder of what `write_held_out` wrote.
-
-    Returns:
-        By part: how many people, and FIGURES, 0 to 1; without AP where no face is labelled.
-    """
-    model = Model(NAME, "", SPEC, lambda style: make_network(len(COCO17)), gflops=0, params=0)
-    accuracy = {}
-    with TemporaryDirectory() as folder:
-        exported = export_model(model, Path(folder), weights=str(weights))
-        for part in PARTS:
-            if part.held_out == 0:
-                continue
-            annotations = held_out / f"held_out_{part.folder}.json"
-            evaluation = evaluate([exported.fp32], data / part.folder / "images", annotations)
-            figures = evaluation.engines[0].figures
-            faces = any(image.keypoints[:, 0, 2].any() for image in read_annotations(annotations).images)
-            names = FIGURES if faces else ("PCK@0.2",)
-            accuracy[part.folder] = {
-                "people": evaluation.conditions["people"],
-                **{name: None if (value := figures[name]) is None else round(value, 3) for name in names},
-            }
-    return accuracy
-
-
 @click.command()
+@click.option("--model", type=click.Choice(list(TRAINEES)), default="simplebaseline_tiny", show_default=True)
 @click.option("--data", type=click.Path(path_type=Path, exists=True, file_okay=False), required=True)
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True)
-@click.option("--epochs", type=click.IntRange(1), default=52, show_default=True)
+@click.option("--epochs", type=click.IntRange(1), help="Times everybody is shown; as the shipped weights if left out.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
-def main(data: Path, out: Path, epochs: int, seed: int, threads: int) -> None:
-    """Train simplebaseline_tiny; write its weights, its recipe and the held-out people's annotations to OUT."""
+def main(model: str, data: Path, out: Path, epochs: int | None, seed: int, threads: int) -> None:
+    """Train a network; write its weights, its recipe and the held-out people's annotations to OUT."""
+    trainee = TRAINEES[model]
+    epochs = epochs or trainee.epochs
     torch.set_num_threads(threads)
-    write_held_out(data, out)
+    write_held_out(PARTS, data, out)
     start = time.monotonic()
     people, backgrounds, counts = read_people(data, np.random.default_rng(seed))
     click.echo(f"{len(people)} people an epoch, of {counts}")
-    weights = out / f"{NAME}.pth"
+    weights, about = out / f"{model}.pth", out / f"{model}.json"
 
     def keep(network: nn.Module, losses: list[float]) -> None:
         buffer = io.BytesIO()
@@ -270,11 +212,11 @@ def main(data: Path, out: Path, epochs: int, seed: int, threads: int) -> None:
         write_bytes(weights, buffer.getvalue())
         minutes = round((time.monotonic() - start) / 60, 1)
         run = {"epochs": f"{len(losses)} of {epochs}", "seed": seed, "threads": threads, "minutes": minutes}
-        write_json(out / f"{NAME}.json", {**recipe(counts, losses, run), "sha256": sha256_of(weights)})
+        write_json(about, {**recipe(trainee, counts, losses, run), "sha256": sha256_of(weights)})
 
-    train(people, backgrounds, epochs=epochs, seed=seed, keep=keep)
-    about: dict[str, Any] = json.loads((out / f"{NAME}.json").read_text())
-    write_json(out / f"{NAME}.json", {**about, "held_out": measure(weights, data, out)})
+    train(trainee, people, backgrounds, epochs=epochs, seed=seed, keep=keep)
+    held_out = measure(trainee, weights, PARTS, data, out)
+    write_json(about, {**json.loads(about.read_text()), "held_out": held_out})
     click.echo(f"wrote {weights} ({weights.stat().st_size / 2**20:.1f} MiB)")
 
 
