@@ -136,6 +136,7 @@ def evaluate(
         comparable = [replace(each.spec, name=backends[0].spec.name) == backends[0].spec for each in backends]
         results: list[EngineAccuracy] = []
         for i, each in enumerate(backends):
+            people = max(sum(len(found.poses) for found in run.found[i]), 1)
             figures, missing = figures_of(run.images, truth.keypoint_names, run.found[i], each.spec)
             results.append(
                 EngineAccuracy(
@@ -146,7 +147,7 @@ def evaluate(
                     figures=figures,
                     missing=missing,
                     shift=shift_between(run.found[0], run.found[i], each.spec) if i and comparable[i] else None,
-                    stage_ms={k: 1000 * v / max(each.times.people, 1) for k, v in each.times.seconds.items()},
+                    stage_ms={k: 1000 * v / people for k, v in each.times.seconds.items()},
                 )
             )
     return Evaluation(conditions, results, run.unreadable, not all(comparable), sum(run.unusable_boxes))
