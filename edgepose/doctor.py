@@ -19,6 +19,7 @@ from edgepose.machine import ask, debian_version, find_jetson, memory, package_v
 
 OLDEST_TENSORRT = (10, 3)  # edgepose.build's, which needs cv2 and that may be what is broken
 FLAVOURS = ("tensorrt", "tensorrt_rtx", "tensorrt_lean", "tensorrt_dispatch")
+TOO_OLD = "edgepose needs TensorRT 10.3 or newer: flash JetPack 6.1 or newer"
 CONTAINER = "in a container, add --runtime nvidia to docker run"
 GPU_DEVICES = ("dev/nvmap", "dev/nvhost-gpu", "dev/nvidiactl", "dev/nvidia0")
 
@@ -108,12 +109,12 @@ def _jetson(root: Path) -> Finding:
     jetson = find_jetson(root)
     if jetson is None:
         return Finding("jetson", "")
-    if jetson.release is None:
+    if not jetson.release:
         return Finding("jetson", jetson.board, f"no /etc/nv_tegra_release: {CONTAINER}")
-    number = "{}.{}".format(*jetson.release)
+    number = ".".join(map(str, jetson.release))
     found = f"{jetson.board}, Jetson Linux {number}, JetPack {jetson.jetpack or 'not installed'}"
-    if jetson.release[0] < 36:
-        return Finding("jetson", found, "edgepose needs TensorRT 10.3 or newer: flash JetPack 6 or newer")
+    if jetson.release < (36, 4):
+        return Finding("jetson", found, TOO_OLD)
     return Finding("jetson", found, "" if jetson.jetpack else "sudo apt update && sudo apt install nvidia-jetpack")
 
 
@@ -135,7 +136,7 @@ def _gpu(root: Path, on_jetson: bool) -> tuple[Gpu | None, Finding]:
     elif answer["status"] is not None:
         cure = f"the CUDA driver finds no GPU (cuInit: error {answer['status']}): restart the machine"
     elif on_jetson:
-        cure = f"no libcuda.so.1: flash JetPack 6 or newer; {CONTAINER}"
+        cure = f"no libcuda.so.1: flash JetPack 6.1 or newer; {CONTAINER}"
     else:
         cure = "for TensorRT plans: an NVIDIA GPU with its driver"
     return None, Finding("gpu", "", cure)
@@ -209,7 +210,7 @@ def _tensorrt(root: Path, name: str, made_for: dict[str, int]) -> Finding:
     if answer:
         parts = tuple(int(part) for part in answer[0].split(".") if part.isdigit())
         too_old = parts < OLDEST_TENSORRT and name != "tensorrt_rtx"
-        return Finding(name, answer[0], "edgepose needs 10.3 or newer: flash JetPack 6 or newer" if too_old else "")
+        return Finding(name, answer[0], TOO_OLD if too_old else "")
     if "No module named" not in error:
         return Finding(name, "", f"it is installed but does not load: {error}")
     theirs, _ = ask(program, str(root / "usr/bin/python3"))

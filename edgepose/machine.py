@@ -21,12 +21,12 @@ class Jetson:
 
     Attributes:
         board: as the device tree names it.
-        release: of Jetson Linux, (36, "4.3"); None where the file is missing, as in a container.
+        release: of Jetson Linux, (36, 4, 3); empty where the file is missing, as in a container.
         jetpack: version of the installed nvidia-jetpack package, "6.2"; empty without it.
     """
 
     board: str
-    release: tuple[int, str] | None
+    release: tuple[int, ...]
     jetpack: str
 
 
@@ -38,11 +38,11 @@ def find_jetson(root: Path = Path("/")) -> Jetson | None:
     """
     board = read(root / "proc/device-tree/model").strip("\0 \n")
     # its first line: # R36 (release), REVISION: 4.3, GCID: ...
-    release = re.search(r"R(\d+) \(release\), REVISION: ([\d.]+)", read(root / "etc/nv_tegra_release"))
-    if release is None and "Jetson" not in board:
+    found = re.search(r"R(\d+) \(release\), REVISION: (\d+(?:\.\d+)*)", read(root / "etc/nv_tegra_release"))
+    release = tuple(int(part) for part in f"{found[1]}.{found[2]}".split(".")) if found else ()
+    if not release and "Jetson" not in board:
         return None
-    jetpack = debian_version(root, "nvidia-jetpack").partition("+")[0]
-    return Jetson(board or "unknown board", (int(release[1]), release[2]) if release else None, jetpack)
+    return Jetson(board or "unknown board", release, debian_version(root, "nvidia-jetpack").partition("+")[0])
 
 
 def power_mode(root: Path = Path("/")) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import re
 import shutil
 import subprocess
 import sys
@@ -26,6 +27,22 @@ NOT_SOURCE = (
     "demo_output",
     "typings",
 )
+
+
+def code_blocks(text: str, language: str) -> list[str]:
+    """The code blocks of a language in a document."""
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+
+
+def edgepose_lines(text: str) -> list[str]:
+    """Every `edgepose ...` that a document shows in its bash blocks."""
+    lines = [line for block in code_blocks(text, "bash") for line in block.replace("\\\n", "").splitlines()]
+    return [line for line in lines if line.startswith("edgepose ")]
+
+
+def edgepose_mentions(text: str) -> list[str]:
+    """Every `edgepose ...` with arguments that a document mentions in a sentence."""
+    return re.findall(r"`(edgepose [a-z]+ [^`]*)`", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE))
 
 
 @dataclass(frozen=True)

@@ -119,10 +119,13 @@ def test_a_jetson_as_flashed_is_told_to_install_jetpack(tmp_path, answers):
     assert "torch" not in mends
 
 
-def test_jetpack_5_is_too_old(tmp_path, answers):
-    root = jetson_root(tmp_path, **{"etc/nv_tegra_release": "# R35 (release), REVISION: 4.1, GCID: 1\n"})
+@pytest.mark.parametrize(("release", "revision"), [(32, "7.1"), (35, "4.1"), (36, "3.0")])
+def test_jetpack_6_0_and_older_bring_an_older_tensorrt(tmp_path, answers, release, revision):
+    line = f"# R{release} (release), REVISION: {revision}, GCID: 1\n"
 
-    assert "flash JetPack 6" in found(root, "jetson").mend
+    mend = found(jetson_root(tmp_path, **{"etc/nv_tegra_release": line}), "jetson").mend
+
+    assert "flash JetPack 6.1 or newer" in mend
 
 
 def test_a_container_without_the_nvidia_runtime_is_named(tmp_path, answers):
