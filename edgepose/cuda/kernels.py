@@ -19,7 +19,6 @@ from edgepose.geometry import Regions
 from edgepose.passport import DECODERS, ModelSpec, Passport
 
 FOLDER = Path(__file__).parent
-SOURCES = ("crop.cu", "decode.cu")
 TARGETS = ("sm_75", "sm_80", "sm_86", "sm_87", "sm_89", "sm_90", "sm_110", "sm_120")
 LARGEST_BLUR = 31  # px; decode.cu keeps its window in shared memory
 LARGEST_COMBINED = 10240  # px of a "udp-combined" heat map: 40 KiB, which with decode.cu's own fit into 48 KiB
@@ -73,7 +72,7 @@ def compile_kernels(targets: Sequence[str], source: str = "kernels.cu") -> Compi
 
     Args:
         targets: at least one; this nvcc must know each.
-        source: of cuda/: kernels.cu holds all, crop.cu and decode.cu their own.
+        source: of cuda/; kernels.cu holds all kernels.
 
     Raises:
         BuildError: nvcc is missing, or refused; carries its last lines.
@@ -189,6 +188,13 @@ def decode_grid(spec: ModelSpec, count: int) -> tuple[Shape, Shape, int]:
     if combined and height * width > LARGEST_COMBINED:
         raise ValueError(f"udp-combined: heat maps of at most {LARGEST_COMBINED} px on a GPU, got {height} x {width}")
     return (128, 1, 1), (count * spec.num_keypoints, 1, 1), 4 * height * width if combined else 0
+
+
+def peaks_grid(maps: int) -> tuple[Shape, Shape]:
+    """Block and grid of a launch of peaks.cu for `maps` heat maps, at least one."""
+    if maps < 1:
+        raise ValueError(f"one launch takes at least one map, got {maps}")
+    return (256, 1, 1), (maps, 1, 1)
 
 
 def _check_count(count: int) -> None:

@@ -5,7 +5,9 @@
 #include <vector_types.h>
 
 #include <algorithm>
+#include <atomic>
 #include <barrier>
+#include <bit>
 #include <climits>
 #include <cmath>
 #include <cstring>
@@ -35,14 +37,21 @@ inline void __syncthreads() { block_barrier->arrive_and_wait(); }
 
 inline unsigned flat_thread() { return (threadIdx.z * blockDim.y + threadIdx.y) * blockDim.x + threadIdx.x; }
 
-inline int __syncthreads_or(int flag) {
+inline int __syncthreads_count(int flag) {
     exchanged[flat_thread()] = flag != 0;
     __syncthreads();
-    unsigned any = 0;
-    for (unsigned other : exchanged) any |= other;
+    unsigned sum = 0;
+    for (unsigned other : exchanged) sum += other;
     __syncthreads();
-    return any;
+    return sum;
 }
+
+inline int __syncthreads_or(int flag) { return __syncthreads_count(flag) != 0; }
+
+inline int atomicAdd(int* at, int value) { return std::atomic_ref<int>(*at).fetch_add(value); }
+inline int __ffs(unsigned bits) { return __builtin_ffs(bits); }
+inline unsigned __float_as_uint(float value) { return std::bit_cast<unsigned>(value); }
+inline float __uint_as_float(unsigned bits) { return std::bit_cast<float>(bits); }
 
 template <typename T>
 T __shfl_xor_sync(unsigned, T value, unsigned lanes) {

@@ -33,3 +33,11 @@ CROP_ON_CPU(crop_f16, __half)
     }
 DECODE_ON_CPU(decode_f32, float)
 DECODE_ON_CPU(decode_f16, __half)
+
+#define PEAKS_ON_CPU(name, T)                                                                                         \
+    extern "C" void run_##name(const T* heatmaps, float* peaks, int* counts, int height, int width, int window,       \
+                               float threshold, int top_k, const int* shape) {                                        \
+        launch(shape, [=] { name(heatmaps, peaks, counts, height, width, window, threshold, top_k); });               \
+    }
+PEAKS_ON_CPU(peaks_f32, float)
+PEAKS_ON_CPU(peaks_f16, __half)

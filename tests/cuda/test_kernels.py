@@ -21,12 +21,14 @@ from edgepose.cuda.kernels import (
     decode_grid,
     find_nvcc,
     normalise_factors,
+    peaks_grid,
     to_image_factors,
 )
 from edgepose.decode import decode_heatmaps, merge_flipped
 from edgepose.errors import BuildError
 from edgepose.geometry import Regions
 from edgepose.passport import DECODERS, ModelSpec
+from edgepose.peaks import LARGEST_TOP_K, find_peaks
 from edgepose.preprocess import cut_out, mirror
 from edgepose.skeletons import COCO17
 from tests.makers import make_spec, smooth_image
@@ -115,6 +117,25 @@ def run_crop(
         launch(*crop_grid(spec, len(regions))),
     )
     return crops, mirrored
+
+
+def run_peaks(
+    kernels: ctypes.CDLL, heatmaps: np.ndarray, window: int, threshold: float, top_k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    peaks = np.full((*heatmaps.shape[:2], top_k, 3), 99, np.float32)
+    counts = np.full(heatmaps.shape[:2], 99, np.int32)
+    function = kernels.run_peaks_f16 if heatmaps.dtype == np.float16 else kernels.run_peaks_f32
+    function(
+        pointer(heatmaps),
+        pointer(peaks),
+        pointer(counts),
+        *heatmaps.shape[2:],
+        window,
+        ctypes.c_float(threshold),
+        top_k,
+        launch(*peaks_grid(counts.size)),
+    )
+    return peaks, counts
 
 
 def drawn_maps(spec: ModelSpec, people: int, seed: int = 0, dtype: type = np.float32) -> np.ndarray:
@@ -349,12 +370,62 @@ def test_an_nv12_frame_needs_no_conversion_pass(kernels):
     assert levels.max() <= 1.5  # the reference rounds twice: to RGB, then to the crop
 
 
+def assert_same_peaks(kernels: ctypes.CDLL, heatmaps: np.ndarray, window: int, threshold: float, top_k: int) -> None:
+    peaks, counts = run_peaks(kernels, heatmaps, window, threshold, top_k)
+
+    wanted_peaks, wanted_counts = find_peaks(heatmaps, window, threshold, top_k)
+    np.testing.assert_array_equal(counts, wanted_counts)
+    np.testing.assert_array_equal(peaks, wanted_peaks)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize(("window", "threshold", "top_k"), [(5, 0.1, 30), (3, 0.3, 2), (1, -0.01, 40), (41, 0.1, 5)])
+def test_peaks_agree_to_the_bit(kernels, window, threshold, top_k, dtype):
+    heatmaps = drawn_maps(make_spec(heatmap_hw=(37, 29)), 3, dtype=dtype)
+
+    assert_same_peaks(kernels, heatmaps, window, threshold, top_k)
+
+
+@pytest.mark.parametrize("top_k", [1, 4, LARGEST_TOP_K])
+def test_any_number_of_peaks_fits(kernels, top_k):
+    ramp = np.arange(70 * 80, dtype=np.float32).reshape(70, 80)  # with a window of 1 each pixel is a peak
+    plateau, checks = np.full((70, 80), 2, np.float32), np.indices((70, 80)).sum(axis=0) % 2 + np.float32(1)
+
+    assert_same_peaks(kernels, np.stack([ramp, -ramp, plateau, checks.astype(np.float32)])[None], 1, -1e9, top_k)
+
+
+@pytest.mark.parametrize("threshold", [0.1, -2.0, -np.inf, np.inf])
+def test_peaks_of_special_maps_agree(kernels, threshold):
+    heatmaps = np.zeros((1, 9, 6, 7), np.float32)
+    heatmaps[0, 1] = np.nan
+    heatmaps[0, 2] = -np.inf
+    heatmaps[0, 3] = np.random.default_rng(0).normal(size=(6, 7)) - 5  # negative throughout
+    heatmaps[0, 4, 2, 3], heatmaps[0, 4, 2, 5], heatmaps[0, 4, 0, 0] = np.nan, 1, 1
+    heatmaps[0, 5, 2, 3], heatmaps[0, 5, 2, 5], heatmaps[0, 5, 0, 0] = np.inf, 1, 1
+    heatmaps[0, 6, 2, 3], heatmaps[0, 6, 2, 5] = -np.inf, 1
+    heatmaps[0, 7, ::5, ::6] = 1  # the corners
+    heatmaps[0, 8, 1] = -0.0  # ties with 0
+
+    assert_same_peaks(kernels, heatmaps, 5, threshold, 50)
+
+
+def test_random_maps_full_of_ties_have_the_same_peaks(kernels):
+    generator = np.random.default_rng(8)
+    for _ in range(20):
+        height, width, window = generator.integers(1, 30), generator.integers(1, 30), 2 * generator.integers(0, 4) + 1
+        heatmaps = generator.integers(-3, 4, (1, 3, height, width)).astype(np.float16) / 4
+
+        assert_same_peaks(kernels, heatmaps, int(window), float(generator.integers(-4, 3) / 4), 9)
+
+
 @pytest.mark.parametrize("target", TARGETS)
 def test_every_kernel_compiles_for_every_target_without_warning_or_spill(target):
     compiled = compile_kernels([target])
 
     assert compiled.warnings == ()
-    assert {use.name for use in compiled.uses} == {"crop_f16", "crop_f32", "decode_f16", "decode_f32"}
+    assert {use.name for use in compiled.uses} == {
+        f"{name}_{kind}" for name in ("crop", "decode", "peaks") for kind in ("f16", "f32")
+    }
     for use in compiled.uses:
         assert use.target == target
         assert use.spilled_bytes == 0
@@ -409,6 +480,8 @@ def test_no_launch_of_nobody_or_of_more_than_a_grid_holds(count):
     for grid in (crop_grid, decode_grid):
         with pytest.raises(ValueError, match=f"65535 people, got {count}"):
             grid(make_spec(), count)
+    with pytest.raises(ValueError, match="at least one map"):
+        peaks_grid(0)
 
 
 def test_maps_larger_than_shared_memory_are_refused():

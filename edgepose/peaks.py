@@ -1,0 +1,62 @@
+"""Local maxima of bottom-up heat maps: the numpy reference of the CUDA kernel.
+
+A pixel is a peak if nothing in the square window round it is higher: max-pooling and comparison, as in Newell et al.,
+"Associative Embedding" (NIPS 2017, `HeatmapParser.nms`) and HigherHRNet (Cheng et al., CVPR 2020), whose window is 5.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+LARGEST_TOP_K = 256  # the kernel keeps its candidates in shared memory
+
+
+def find_peaks(
+    heatmaps: np.ndarray, window: int = 5, threshold: float = 0.1, top_k: int = 30
+) -> tuple[np.ndarray, np.ndarray]:
+    """Find the highest local maxima of each heat map.
+
+    Args:
+        heatmaps: (N, C, h, w) float32 or float16. N may be 0.
+        window: side of the square in which a peak is not exceeded, px, odd; beyond the border lies nothing.
+        threshold: a peak is higher than this.
+        top_k: most peaks of a map, 1 to 256.
+
+    Returns:
+        peaks: (N, C, top_k, 3) float32 of x, y, value, x and y in heat-map px; highest first, of equal values the
+            first in memory. What a map has too few peaks for is 0. Every pixel of a plateau is a peak. A NaN or an
+            infinity is none, and lets none be within its window, except that -inf lets be.
+        counts: (N, C) int32, how many peaks there are, at most top_k.
+    """
+    if heatmaps.ndim != 4 or heatmaps.dtype not in (np.float32, np.float16) or 0 in heatmaps.shape[2:]:
+        raise ValueError(f"heatmaps must be (N, C, h, w) float32 or float16, got {heatmaps.shape} {heatmaps.dtype}")
+    if window < 1 or window % 2 == 0:
+        raise ValueError(f"window must be odd, got {window}")
+    if np.isnan(threshold):
+        raise ValueError("threshold must be a number, got NaN")
+    if not 1 <= top_k <= LARGEST_TOP_K:
+        raise ValueError(f"top_k must be 1 to {LARGEST_TOP_K}, got {top_k}")
+    count, channels, height, width = heatmaps.shape
+    maps = heatmaps.astype(np.float32).reshape(-1, height * width)
+    highest = _pooled(_pooled(heatmaps.astype(np.float32), window, axis=3), window, axis=2).reshape(maps.shape)
+    row, index = np.nonzero((maps == highest) & (maps > np.float32(threshold)) & np.isfinite(maps))  # False for NaN
+    value = maps[row, index]
+    order = np.lexsort((index, -value, row))
+    row, index, value = row[order], index[order], value[order]
+    found = np.bincount(row, minlength=len(maps))
+    rank = np.arange(len(row)) - (np.cumsum(found) - found)[row]
+    kept = rank < top_k
+    peaks = np.zeros((len(maps), top_k, 3), np.float32)
+    peaks[row[kept], rank[kept]] = np.stack([index % width, index // width, value], axis=1)[kept]
+    counts = np.minimum(found, top_k).astype(np.int32)
+    return peaks.reshape(count, channels, top_k, 3), counts.reshape(count, channels)
+
+
+def _pooled(maps: np.ndarray, window: int, axis: int) -> np.ndarray:
+    """The highest value within window // 2 along an axis; NaN where one is among them."""
+    pooled = maps.copy()
+    along, result = np.moveaxis(maps, axis, -1), np.moveaxis(pooled, axis, -1)  # views
+    for step in range(1, min(window // 2, along.shape[-1] - 1) + 1):
+        np.maximum(result[..., step:], along[..., :-step], out=result[..., step:])
+        np.maximum(result[..., :-step], along[..., step:], out=result[..., :-step])
+    return pooled
