@@ -223,7 +223,7 @@ def _tensorrt(root: Path, name: str, made_for: dict[str, int]) -> Finding:
 
 
 def _pycuda(made_for: dict[str, int]) -> Finding:
-    build = "CUDA_ROOT=/usr/local/cuda PATH=/usr/local/cuda/bin:$PATH pip install"
+    build = "PATH=/usr/local/cuda/bin:$PATH pip install"  # it takes the toolkit of the first nvcc on PATH
     answer, error = ask(_ASK_PYCUDA)
     if answer:
         made_for[f"pycuda {answer[0]}"] = answer[1]

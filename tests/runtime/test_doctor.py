@@ -115,7 +115,7 @@ def test_a_jetson_as_flashed_is_told_to_install_jetpack(tmp_path, answers):
     assert "sudo apt install nvidia-cuda-dev" in mends["nvcc"]
     assert "sudo apt install python3-libnvinfer" in mends["tensorrt"]
     assert mends["tensorrt_rtx"] == ""  # there is none for a Jetson
-    assert "CUDA_ROOT=/usr/local/cuda" in mends["pycuda"]
+    assert "PATH=/usr/local/cuda/bin:$PATH pip install 'edgepose[jetson]'" in mends["pycuda"]
     assert "torch" not in mends
 
 
