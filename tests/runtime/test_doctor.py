@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -66,7 +67,8 @@ def answers(monkeypatch):
 
     def ask(program: str, python: str = sys.executable):
         known = here if python == sys.executable else system
-        answer = next((value for word, value in known.items() if word in program), "No module named that")
+        absent = f"ModuleNotFoundError: No module named {re.findall(r'import ([a-z_0-9]+)', program)[0]!r}"
+        answer = next((value for word, value in known.items() if word in program), absent)
         return (None, answer) if isinstance(answer, str) else (answer, "")
 
     monkeypatch.setattr(doctor, "ask", ask)
