@@ -19,7 +19,7 @@ from edgepose.machine import ask, debian_version, find_jetson, memory, package_v
 
 OLDEST_TENSORRT = (10, 3)  # edgepose.build's, which needs cv2 and that may be what is broken
 FLAVOURS = ("tensorrt", "tensorrt_rtx", "tensorrt_lean", "tensorrt_dispatch")
-TOO_OLD = "edgepose needs TensorRT 10.3 or newer: flash JetPack 6.1 or newer"
+TOO_OLD = "edgepose needs TensorRT 10.3 or newer: on a Jetson, flash JetPack 6.1 or newer"
 CONTAINER = "in a container, add --runtime nvidia to docker run"
 GPU_DEVICES = ("dev/nvmap", "dev/nvhost-gpu", "dev/nvidiactl", "dev/nvidia0")
 
@@ -51,11 +51,13 @@ class Finding:
         name: what was looked for.
         found: what is there; empty if it is not.
         mend: the command or step that brings it or puts it right; empty if nothing is to be done.
+        cuda: major version of the CUDA that it was made with; None for what does not run on the GPU.
     """
 
     name: str
     found: str
     mend: str = ""
+    cuda: int | None = None
 
 
 def examine(root: Path = Path("/")) -> list[Finding]:
@@ -67,7 +69,6 @@ def examine(root: Path = Path("/")) -> list[Finding]:
     jetson = _jetson(root)
     on_jetson = bool(jetson.found)
     gpu, gpu_finding = _gpu(root, on_jetson)
-    made_for: dict[str, int] = {}  # what runs on the GPU -> major version of the CUDA it was made with
     findings = [
         _package("edgepose"),
         Finding("machine", f"{platform.machine()}, {os.cpu_count()} CPUs, {platform.system()} {platform.release()}"),
@@ -76,16 +77,16 @@ def examine(root: Path = Path("/")) -> list[Finding]:
         jetson,
         gpu_finding,
         _toolkit(root, on_jetson),
-        _nvcc(root, gpu, on_jetson, made_for),
-        *_tensorrts(root, gpu, on_jetson, made_for),
-        _pycuda(made_for),
+        _nvcc(root, gpu, on_jetson),
+        *_tensorrts(root, gpu, on_jetson),
+        _pycuda(),
         _package("numpy"),
         _opencv(root, on_jetson),
         _package("openvino", "to run models on a CPU: pip install 'edgepose[cpu]'"),
         _package("onnxruntime", "to run FP32 models on a CPU, and to calibrate: pip install 'edgepose[cpu]'"),
     ]
     if gpu is not None:
-        findings.insert(findings.index(gpu_finding) + 1, _driver(gpu, made_for, on_jetson))
+        findings.insert(findings.index(gpu_finding) + 1, _driver(gpu, findings, on_jetson))
     if on_jetson:
         return [*findings, _power_mode(root)]
     cure = "to export checkpoints: pip install 'edgepose[workstation]'"  # a workstation's work
@@ -142,10 +143,10 @@ def _gpu(root: Path, on_jetson: bool) -> tuple[Gpu | None, Finding]:
     return None, Finding("gpu", "", cure)
 
 
-def _driver(gpu: Gpu, made_for: dict[str, int], on_jetson: bool) -> Finding:
+def _driver(gpu: Gpu, others: list[Finding], on_jetson: bool) -> Finding:
     """A driver runs what was made with its own CUDA major version or an older one (NVIDIA, CUDA Compatibility)."""
     major, minor = gpu.driver_cuda
-    too_new = [name for name, cuda in made_for.items() if cuda > major]
+    too_new = [f"{other.name} (CUDA {other.cuda})" for other in others if other.cuda and other.cuda > major]
     found = f"for CUDA {major}.{minor}"
     if not too_new:
         return Finding("driver", found)
@@ -168,7 +169,7 @@ def _toolkit(root: Path, on_jetson: bool) -> Finding:
     return Finding("cuda toolkit", number and f"{number}, no headers", f"to compile pycuda: {_toolkit_cure(on_jetson)}")
 
 
-def _nvcc(root: Path, gpu: Gpu | None, on_jetson: bool, made_for: dict[str, int]) -> Finding:
+def _nvcc(root: Path, gpu: Gpu | None, on_jetson: bool) -> Finding:
     path = shutil.which("nvcc") or shutil.which("nvcc", path=str(root / "usr/local/cuda/bin"))
     if path is None:
         return Finding("nvcc", "", f"for edgepose build, to compile the kernels: {_toolkit_cure(on_jetson)}")
@@ -177,14 +178,13 @@ def _nvcc(root: Path, gpu: Gpu | None, on_jetson: bool, made_for: dict[str, int]
     if release is None:
         return Finding("nvcc", "", f"{path} does not work ({error or 'no version'}): {_toolkit_cure(on_jetson)}")
     number = f"{release[1]}.{release[2]}"
-    made_for[f"nvcc {number}"] = int(release[1])
     known = run([path, "--list-gpu-code"])[0].split()
     cure = f"it does not know {gpu.target}: {_toolkit_cure(on_jetson)}" if gpu and gpu.target not in known else ""
-    return Finding("nvcc", f"{number} ({path})", cure)
+    return Finding("nvcc", f"{number} ({path})", cure, int(release[1]))
 
 
-def _tensorrts(root: Path, gpu: Gpu | None, on_jetson: bool, made_for: dict[str, int]) -> list[Finding]:
-    findings = [_tensorrt(root, name, made_for) for name in FLAVOURS]
+def _tensorrts(root: Path, gpu: Gpu | None, on_jetson: bool) -> list[Finding]:
+    findings = [replace(_tensorrt(root, name), cuda=_tensorrt_cuda(root, name)) for name in FLAVOURS]
     if any(finding.found or finding.mend for finding in findings[:2]):  # one of the two is enough
         return findings
     if on_jetson:
@@ -199,12 +199,17 @@ def _tensorrts(root: Path, gpu: Gpu | None, on_jetson: bool, made_for: dict[str,
     return findings
 
 
-def _tensorrt(root: Path, name: str, made_for: dict[str, int]) -> Finding:
-    """A flavour of TensorRT, as this Python sees it, or else the system's."""
+def _tensorrt_cuda(root: Path, name: str) -> int | None:
+    """From the name of the wheel, tensorrt-cu13, or the version of the Debian package, 10.3.0.30-1+cuda12.5."""
     wheels = [cuda for cuda in range(11, 20) if package_version(f"{name}-cu{cuda}")]
-    debian = re.search(r"\+cuda(\d+)", debian_version(root, "python3-libnvinfer") if name == "tensorrt" else "")
-    if cuda := wheels[-1] if wheels else int(debian[1]) if debian else 0:
-        made_for[f"{name} for CUDA {cuda}"] = cuda
+    if wheels or name != "tensorrt":
+        return max(wheels, default=None)
+    debian = re.search(r"\+cuda(\d+)", debian_version(root, "python3-libnvinfer"))
+    return int(debian[1]) if debian else None
+
+
+def _tensorrt(root: Path, name: str) -> Finding:
+    """A flavour of TensorRT, as this Python sees it, or else the system's."""
     program = _ASK_TENSORRT.replace("NAME", name)
     answer, error = ask(program)
     if answer:
@@ -222,12 +227,11 @@ def _tensorrt(root: Path, name: str, made_for: dict[str, int]) -> Finding:
     return Finding(name, "", f"only the system's Python {theirs[1]} sees it ({theirs[0]}): {cure}")
 
 
-def _pycuda(made_for: dict[str, int]) -> Finding:
+def _pycuda() -> Finding:
     build = "PATH=/usr/local/cuda/bin:$PATH pip install"  # it takes the toolkit of the first nvcc on PATH
     answer, error = ask(_ASK_PYCUDA)
     if answer:
-        made_for[f"pycuda {answer[0]}"] = answer[1]
-        return Finding("pycuda", f"{answer[0]}, built with CUDA {answer[1]}")
+        return Finding("pycuda", f"{answer[0]}, built with CUDA {answer[1]}", cuda=answer[1])
     if "No module named 'pycuda'" in error:
         return Finding("pycuda", "", f"to run plans, on the device: {build} 'edgepose[jetson]'")
     again = "" if "libcuda.so" in error else f": {build} --force-reinstall --no-deps --no-cache-dir pycuda"
@@ -263,4 +267,6 @@ def _has(build_information: str, library: str) -> bool:
 
 def _power_mode(root: Path) -> Finding:
     mode, error = power_mode(root)
-    return Finding("power mode", mode, f"ask as root, sudo nvpmodel -q ({error})" if error else "")
+    if mode:
+        return Finding("power mode", mode)
+    return Finding("power mode", "", f"{error}: sudo apt install nvidia-l4t-nvpmodel, and ask with sudo nvpmodel -q")
