@@ -7,6 +7,8 @@ knows how TensorRT 10.3 to 11.4 and TensorRT for RTX differ.
 
 from __future__ import annotations
 
+import json
+import re
 import resource
 import signal
 import sys
@@ -197,6 +199,50 @@ def _build_plan(trt: Any, log: Any, onnx_path: Path, options: BuildOptions, prog
             raise BuildError(f"TensorRT could not build {onnx_path}: {log.last_errors()}")
     _keep_timing_cache(config, options)
     return bytes(plan)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of a plan: its name, TensorRT's kind of it, and the precision of what it gives ("INT8")."""
+
+    name: str
+    kind: str
+    precision: str
+
+
+def read_layers(plan_path: Path, passport: Passport) -> list[Layer]:
+    """The layers of a plan, as TensorRT fused them. Needs the GPU that the plan was built for.
+
+    Raises:
+        BuildError: there is no GPU or no TensorRT here, or it cannot read the plan.
+    """
+    trt = load_tensorrt((passport.engine or {}).get("runtime"))
+    if find_gpu() is None:
+        raise BuildError("TensorRT reads a plan on a GPU only, and no NVIDIA GPU or driver was found")
+    log = _make_log(trt)
+    runtime = trt.Runtime(log)  # must outlive the engine
+    engine = runtime.deserialize_cuda_engine(plan_path.read_bytes())
+    if engine is None:
+        raise BuildError(f"TensorRT could not read {plan_path}: {log.last_errors()}")
+    inspector = engine.create_engine_inspector()
+    return parse_layers(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
+
+
+_PRECISIONS = {"float": "FP32", "half": "FP16"}
+
+
+def parse_layers(information: str) -> list[Layer]:
+    """What TensorRT's engine inspector says of a plan, as JSON, in the form of TensorRT 10 or 11."""
+    layers = []
+    for layer in json.loads(information)["Layers"]:
+        if isinstance(layer, str):  # of a plan built elsewhere, with names only
+            layers.append(Layer(layer, "", ""))
+            continue
+        said = [output.get("DataType") or output.get("Format/Datatype", "") for output in layer.get("Outputs", [])]
+        words = re.findall(r"\b(?:[BF]P\d+|BF16|U?Int\d+|Float|Half|Bool)\b", " ".join(said), re.IGNORECASE)
+        precision = _PRECISIONS.get(words[0].lower(), words[0].upper()) if words else ""
+        layers.append(Layer(layer.get("Name", ""), layer.get("LayerType", ""), precision))
+    return layers
 
 
 def _check_target(trt: Any, options: BuildOptions, gpu: Gpu | None) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
+from edgepose.build import read_layers
+from edgepose.cuda.kernels import read_kernels
+from edgepose.errors import EdgeposeError, EngineMismatchError
 from edgepose.passport import Passport
 
 
@@ -25,7 +29,7 @@ def describe(path: Path, passport: Passport) -> list[str]:
     ]
     rows += [("made from", f"{name} (sha256 {digest[:12]}…)") for name, digest in passport.made_from.items()]
     if passport.engine:
-        rows.append(("engine", ", ".join(f"{key} {_text(value)}" for key, value in passport.engine.items())))
+        rows += _engine(path, passport)
     if passport.versions:
         rows.append(("versions", ", ".join(f"{name} {number}" for name, number in passport.versions.items())))
     rows += [("verified", f"{name} {value:.3g}") for name, value in passport.verified.items()]
@@ -33,6 +37,29 @@ def describe(path: Path, passport: Passport) -> list[str]:
         ("accuracy", ", ".join(f"{key} {_text(value)}" for key, value in entry.items())) for entry in passport.accuracy
     ]
     return [f"{name:<10} {text}" for name, text in rows]
+
+
+def _engine(path: Path, passport: Passport) -> list[tuple[str, str]]:
+    engine = passport.engine or {}
+    details = ["batch 1 to {}".format(engine["max_batch"])]
+    details += ["version compatible"] * engine["version_compatible"]
+    details += [] if engine["dla"] is None else [f"DLA core {engine['dla']}"]
+    rows = [
+        ("engine", f"{engine['runtime']} {engine['tensorrt']}, {', '.join(details)}"),
+        ("built for", " ".join([engine["gpu"], *engine["targets"]]).strip()),
+    ]
+    try:
+        kernels = read_kernels(path, passport)
+        rows.append(("kernels", f"{engine['kernels']['file']}, {len(kernels) / 2**10:.0f} KiB"))
+    except EngineMismatchError as error:
+        rows.append(("kernels", str(error)))
+    try:
+        layers = read_layers(path, passport)
+    except EdgeposeError as error:
+        return [*rows, ("layers", f"not listed: {error}")]
+    counts = Counter(layer.precision for layer in layers)
+    rows.append(("layers", ", ".join(f"{count} {precision}" for precision, count in counts.most_common())))
+    return rows + [("", f"{layer.precision:<5} {layer.kind} {layer.name}") for layer in layers]
 
 
 def _decoder(passport: Passport) -> str:

@@ -174,7 +174,9 @@ class Passport:
         versions: of the packages that made it.
         verified: largest differences found when it was made, by name (heat-map value, key-point px).
         accuracy: results of `edgepose evaluate` on this file, newest last.
-        engine: of a TensorRT plan: TensorRT version, GPU, compute capability, max batch, runtime.
+        engine: of a TensorRT plan: `runtime` (module), `tensorrt` (its version), `gpu` (name; empty where it was built
+            for named targets), `targets` (compute capabilities, "sm_87"), `max_batch`, `version_compatible`, `dla`
+            (core or None), `kernels` (`file` and `sha256` of the CUDA kernels compiled for the targets, or None).
     """
 
     spec: ModelSpec
@@ -233,7 +235,27 @@ class Passport:
             for value in found:
                 if not isinstance(value, wanted):
                     raise ModelFileError(f"passport with {value!r} in {key}: not of the right type")
+        if passport.engine is not None:
+            _check_engine(passport.engine)
         return passport
+
+
+def _check_engine(engine: dict[str, Any]) -> None:
+    for key, kind in (
+        ("runtime", str),
+        ("tensorrt", str),
+        ("gpu", str),
+        ("targets", list),
+        ("max_batch", int),
+        ("version_compatible", bool),
+        ("dla", (int, type(None))),
+        ("kernels", (dict, type(None))),
+    ):
+        if not isinstance(engine.get(key), kind):
+            raise ModelFileError(f"passport with {key} {engine.get(key)!r} of the engine: not of the right type")
+    kernels = engine.get("kernels") or {"file": "", "sha256": ""}
+    if engine["max_batch"] < 1 or not all(isinstance(kernels.get(key), str) for key in ("file", "sha256")):
+        raise ModelFileError(f"passport with an engine of max_batch {engine['max_batch']}, kernels {kernels}: damaged")
 
 
 def passport_path(model: Path) -> Path:

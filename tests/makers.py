@@ -20,6 +20,21 @@ def make_spec(**changes: Any) -> ModelSpec:
     return ModelSpec(**{**values, **changes})
 
 
+def make_engine(**changes: Any) -> dict[str, Any]:
+    """What a plan's passport says of a plan for an Orin."""
+    values: dict[str, Any] = {
+        "runtime": "tensorrt",
+        "tensorrt": "10.3.0",
+        "gpu": "Orin",
+        "targets": ["sm_87"],
+        "max_batch": 8,
+        "version_compatible": False,
+        "dla": None,
+        "kernels": {"file": "m.plan.fatbin", "sha256": "ab" * 32},
+    }
+    return {**values, **changes}
+
+
 def smooth_image(height: int = 120, width: int = 160, seed: int = 0) -> np.ndarray:
     """(height, width, 3) uint8 of smooth random colour."""
     import cv2

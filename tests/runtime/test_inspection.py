@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from click.testing import CliRunner
 
+from edgepose.build import Layer, parse_layers
 from edgepose.cli import main
 from edgepose.files import sha256_of
 from edgepose.passport import Passport, write_passport
-from tests.makers import make_spec
+from tests.makers import make_engine, make_spec
 
 
 def passported_file(folder, **changes):
@@ -25,14 +27,67 @@ def test_inspect_says_how_a_model_is_fed_and_read(tmp_path):
         tmp_path,
         made_from={"source.onnx": "ab" * 32},
         accuracy=[{"data": "toy", "AP": 0.51234567}],
-        engine={"runtime": "tensorrt", "targets": ["sm_87"]},
+        engine=make_engine(dla=1),
     )
 
     result = CliRunner().invoke(main, ["inspect", str(path)])
 
     assert result.exit_code == 0, result.output
-    for part in ("64x48 RGB", "16x12", "left_hand, right_hand", "quarter (joint", "source.onnx", "AP 0.5123", "sm_87"):
+    for part in (
+        "64x48 RGB",
+        "16x12",
+        "left_hand, right_hand",
+        "quarter (joint",
+        "source.onnx",
+        "AP 0.5123",
+        "Orin sm_87",
+        "DLA core 1",
+    ):
         assert part in result.stdout
+
+
+def test_inspect_shows_a_plans_kernels_or_why_they_do_not_serve(tmp_path):
+    kernels = tmp_path / "m.onnx.fatbin"
+    kernels.write_bytes(b"x" * 3000)
+    entry = {"file": kernels.name, "sha256": sha256_of(kernels)}
+    path = passported_file(tmp_path, engine=make_engine(kernels=entry))
+
+    assert "m.onnx.fatbin, 3 KiB" in CliRunner().invoke(main, ["inspect", str(path)]).stdout
+    kernels.unlink()
+    assert "build it again" in CliRunner().invoke(main, ["inspect", str(path)]).stdout
+
+
+def test_inspect_lists_layers_and_precisions_where_tensorrt_and_a_gpu_are(tmp_path, monkeypatch):
+    path = passported_file(tmp_path, engine=make_engine())
+
+    assert "layers     not listed: " in CliRunner().invoke(main, ["inspect", str(path)]).stdout
+    layers = [Layer("conv1 + relu", "CaskConvolution", "INT8"), Layer("final", "CaskConvolution", "FP16")]
+    monkeypatch.setattr("edgepose.inspection.read_layers", lambda *_: layers)
+    listed = CliRunner().invoke(main, ["inspect", str(path)]).stdout
+    assert "layers     1 INT8, 1 FP16" in listed
+    assert "INT8  CaskConvolution conv1 + relu" in listed
+
+
+@pytest.mark.parametrize(
+    ("said", "precision"),
+    [
+        ({"Format/Datatype": "Row major linear FP32"}, "FP32"),
+        ({"Format/Datatype": "Channel major FP16 format where channel % 8 == 0"}, "FP16"),
+        ({"Format/Datatype": "Thirty-two wide channel vectorized row major Int8 format"}, "INT8"),
+        ({"DataType": "Half", "Format": "Row major linear FP16 format (kLINEAR)"}, "FP16"),  # TensorRT 11
+        ({"DataType": "Float"}, "FP32"),
+        ({"DataType": "Int8"}, "INT8"),
+        ({}, ""),
+    ],
+)
+def test_a_layers_precision_is_that_of_its_output(said, precision):
+    layer = {"Name": "conv1", "LayerType": "CaskConvolution", "Outputs": [{"Name": "y", "Dimensions": [1], **said}]}
+
+    assert parse_layers(json.dumps({"Layers": [layer]})) == [Layer("conv1", "CaskConvolution", precision)]
+
+
+def test_a_plan_built_with_names_only_has_layers_without_precision():
+    assert parse_layers('{"Layers": ["conv1", "conv2"]}') == [Layer("conv1", "", ""), Layer("conv2", "", "")]
 
 
 def test_inspect_names_random_weights(tmp_path):

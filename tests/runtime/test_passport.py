@@ -10,7 +10,7 @@ from edgepose.errors import ModelFileError
 from edgepose.files import sha256_of
 from edgepose.passport import ModelSpec, Passport, Refine, passport_path, read_passport, write_passport
 from edgepose.skeletons import MPII16
-from tests.makers import make_spec
+from tests.makers import make_engine, make_spec
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def test_file_brings_everything_back(tmp_path, spec):
         versions={"torch": "2.6"},
         verified={"keypoint_px": 1e-4},
         accuracy=[{"AP": 0.7}],
-        engine={"tensorrt": "10.3"},
+        engine=make_engine(),
     )
 
     write_passport(model, written)
@@ -238,6 +238,13 @@ def test_every_truncation_is_refused(model):
         {"verified": None},
         {"accuracy": {}},
         {"engine": "plan"},
+        {"engine": {}},
+        {"engine": make_engine(max_batch=0)},
+        {"engine": make_engine(max_batch="8")},
+        {"engine": make_engine(targets="sm_87")},
+        {"engine": make_engine(tensorrt=10.3)},
+        {"engine": make_engine(kernels="m.plan.fatbin")},
+        {"engine": make_engine(kernels={"file": "m.plan.fatbin"})},
         {"made_from": {"m.pth": 5}},
         {"versions": {"torch": None}},
         {"verified": {"px": "abc"}},

@@ -38,6 +38,9 @@ VARIABLES = {
     "parser": "OnnxParser",
     "profile": "IOptimizationProfile",
     "crops": "ITensor",
+    "runtime": "Runtime",
+    "engine": "ICudaEngine",
+    "inspector": "EngineInspector",
 }
 RTX_ONLY = {"ComputeCapability", "IBuilderConfig.num_compute_capabilities", "IBuilderConfig.set_compute_capability"}
 
