@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from edgepose import build, doctor, machine
 from edgepose.cli import main
 from edgepose.doctor import Finding, examine
+from tests.runtime.test_driver import make_driver
 
 ORIN = {
     "name": "Orin",
@@ -157,6 +158,25 @@ def test_a_driver_in_any_state_is_described(tmp_path, answers, answer, expected)
 
     assert expected in next(finding.mend for finding in findings if finding.name == "gpu")
     assert "driver" not in {finding.name for finding in findings}
+
+
+@pytest.mark.parametrize(
+    ("init", "expected"),
+    [
+        (0, "Orin, sm_87, 16 SMs, integrated"),
+        (803, "cuInit: error 803"),
+        ("*(volatile int *)0", "status -11"),
+        ("({for (;;); 0;})", "no answer in 2 s"),
+    ],
+)
+def test_a_driver_that_fails_crashes_or_hangs_is_asked_from_afar(tmp_path, monkeypatch, init, expected):
+    make_driver(tmp_path, init=init)
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
+    monkeypatch.setattr(machine, "PATIENCE", 2)
+
+    _, finding = doctor._gpu(tmp_path, on_jetson=True)
+
+    assert expected in finding.found + finding.mend
 
 
 def test_a_user_who_may_not_use_the_gpu_is_told_of_the_group(tmp_path, answers, monkeypatch):

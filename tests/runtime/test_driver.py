@@ -24,7 +24,7 @@ int cuDeviceGetAttribute(int *value, int number, int device) {
 """
 
 
-def make_driver(folder: Path, init: int = 0, count: int = 1, name: int = 0) -> str:
+def make_driver(folder: Path, init: int | str = 0, count: int = 1, name: int = 0) -> str:
     source, library = folder / "driver.c", folder / "libcuda.so.1"
     source.write_text(DRIVER)
     flags = [f"-DINIT={init}", f"-DCOUNT={count}", f"-DNAME={name}"]
