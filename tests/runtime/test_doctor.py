@@ -342,7 +342,10 @@ def test_this_machine_is_examined_as_it_is():
     result = CliRunner().invoke(main, ["doctor", "--json"])
 
     findings = {item["name"]: item for item in json.loads(result.stdout)}
-    assert {"edgepose", "python", "jetson", "gpu", "nvcc", "tensorrt", "pycuda", "opencv", "openvino"} <= set(findings)
+    assert {"edgepose", "python", "jetson", "gpu", "nvcc", "pycuda", "opencv", "openvino", "onnxruntime"} <= set(
+        findings
+    )
+    assert {"tensorrt", "tensorrt_rtx", "tensorrt_lean", "tensorrt_dispatch"} <= set(findings)
     assert findings["opencv"]["found"]
     assert findings["python"]["found"].startswith("3.")
 
