@@ -7,8 +7,6 @@ knows how TensorRT 10.3 to 11.4 and TensorRT for RTX differ.
 
 from __future__ import annotations
 
-import json
-import re
 import resource
 import signal
 import sys
@@ -23,6 +21,7 @@ from typing import Any
 
 from edgepose.cuda.driver import Gpu, find_gpu
 from edgepose.cuda.kernels import Compiled, compile_kernels, kernels_path
+from edgepose.engine_log import Messages, logger_of, messages_of
 from edgepose.errors import BuildError, ModelFileError
 from edgepose.files import whole_file, write_bytes, write_json
 from edgepose.passport import Passport, passport_path, read_passport
@@ -43,7 +42,8 @@ class BuildOptions:
         workspace_mib: scratch memory TensorRT may use; None leaves it to TensorRT.
         timing_cache: file of measured kernel timings, read if it is there and written back.
         version_compatible: the plan also runs with later TensorRT releases of the same major version.
-        dla: core of the deep learning accelerator to use, layers it cannot take go to the GPU; None for the GPU.
+        dla: core of the deep learning accelerator to use, layers it cannot take go to the GPU; None for the GPU. It
+            knows no varying batch: each run of the network is then of max_batch crops.
         targets: TensorRT for RTX only: architectures to build for, ("sm_86",); empty for this machine's GPU.
         kernels: compile the CUDA kernels beside the plan; without them only other programs can run it.
     """
@@ -148,7 +148,7 @@ def build_engine(
         if options.kernels:  # before the plan, whose build takes minutes
             kernels = compile_kernels(targets)
             files.enter_context(whole_file(kernels_path(plan_path))).write_bytes(kernels.fatbin)
-        log = _make_log(trt)
+        log = files.enter_context(messages_of(trt))
         plan = _build_plan(trt, log, onnx_path, options, progress)
         plan_file.write_bytes(plan)
         passport = Passport(
@@ -184,9 +184,9 @@ def _kernels_entry(kernels: Compiled | None, plan_path: Path) -> dict[str, str] 
     return {"file": kernels_path(plan_path).name, "sha256": sha256(kernels.fatbin).hexdigest()}
 
 
-def _build_plan(trt: Any, log: Any, onnx_path: Path, options: BuildOptions, progress: Progress | None) -> bytes:
+def _build_plan(trt: Any, log: Messages, onnx_path: Path, options: BuildOptions, progress: Progress | None) -> bytes:
     with _explained(log, onnx_path):
-        builder = trt.Builder(log)
+        builder = trt.Builder(logger_of(trt))
         network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
         _parse(trt, network, log, onnx_path)
         config = builder.create_builder_config()
@@ -201,50 +201,6 @@ def _build_plan(trt: Any, log: Any, onnx_path: Path, options: BuildOptions, prog
     return bytes(plan)
 
 
-@dataclass(frozen=True)
-class Layer:
-    """One layer of a plan: its name, TensorRT's kind of it, and the precision of what it gives ("INT8")."""
-
-    name: str
-    kind: str
-    precision: str
-
-
-def read_layers(plan_path: Path, passport: Passport) -> list[Layer]:
-    """The layers of a plan, as TensorRT fused them. Needs the GPU that the plan was built for.
-
-    Raises:
-        BuildError: there is no GPU or no TensorRT here, or it cannot read the plan.
-    """
-    trt = load_tensorrt((passport.engine or {}).get("runtime"))
-    if find_gpu() is None:
-        raise BuildError("TensorRT reads a plan on a GPU only, and no NVIDIA GPU or driver was found")
-    log = _make_log(trt)
-    runtime = trt.Runtime(log)  # must outlive the engine
-    engine = runtime.deserialize_cuda_engine(plan_path.read_bytes())
-    if engine is None:
-        raise BuildError(f"TensorRT could not read {plan_path}: {log.last_errors()}")
-    inspector = engine.create_engine_inspector()
-    return parse_layers(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
-
-
-_PRECISIONS = {"float": "FP32", "half": "FP16"}
-
-
-def parse_layers(information: str) -> list[Layer]:
-    """What TensorRT's engine inspector says of a plan, as JSON, in the form of TensorRT 10 or 11."""
-    layers = []
-    for layer in json.loads(information)["Layers"]:
-        if isinstance(layer, str):  # of a plan built elsewhere, with names only
-            layers.append(Layer(layer, "", ""))
-            continue
-        said = [output.get("DataType") or output.get("Format/Datatype", "") for output in layer.get("Outputs", [])]
-        words = re.findall(r"\b(?:[BF]P\d+|BF16|U?Int\d+|Float|Half|Bool)\b", " ".join(said), re.IGNORECASE)
-        precision = _PRECISIONS.get(words[0].lower(), words[0].upper()) if words else ""
-        layers.append(Layer(layer.get("Name", ""), layer.get("LayerType", ""), precision))
-    return layers
-
-
 def _check_target(trt: Any, options: BuildOptions, gpu: Gpu | None) -> None:
     if trt.__name__ == "tensorrt":
         if options.targets:
@@ -255,8 +211,13 @@ def _check_target(trt: Any, options: BuildOptions, gpu: Gpu | None) -> None:
                 "run edgepose build on the Jetson, or name a --target with --runtime tensorrt_rtx"
             )
         return
-    if options.dla is not None:
-        raise BuildError("TensorRT for RTX has no DLA: leave out --dla, or build with TensorRT on the Jetson")
+    for given, option, why in (
+        (options.dla is not None, "--dla", "has no DLA"),
+        (options.timing_cache is not None, "--timing-cache", "times no kernels when it builds"),
+        (options.version_compatible, "--version-compatible", "has no such plans"),
+    ):
+        if given:
+            raise BuildError(f"TensorRT for RTX {why}: leave out {option}, or build with TensorRT on the Jetson")
     known = sorted(name for name in dir(trt.ComputeCapability) if name.startswith("SM"))
     for target in options.targets:
         if target.upper().replace("_", "") not in known:
@@ -268,8 +229,8 @@ def _check_target(trt: Any, options: BuildOptions, gpu: Gpu | None) -> None:
         raise BuildError("no NVIDIA GPU or driver was found: name what to build for, --target sm_86 say")
 
 
-def _parse(trt: Any, network: Any, log: Any, onnx_path: Path) -> None:
-    parser = trt.OnnxParser(network, log)
+def _parse(trt: Any, network: Any, log: Messages, onnx_path: Path) -> None:
+    parser = trt.OnnxParser(network, logger_of(trt))
     if parser.parse(onnx_path.read_bytes()):
         return
     if parser.num_errors == 0:
@@ -287,8 +248,10 @@ def _configure(trt: Any, builder: Any, network: Any, config: Any, options: Build
     shape = tuple(crops.shape)
     if shape[0] == -1:
         profile = builder.create_optimization_profile()
-        optimal = options.optimal_batch or options.max_batch
-        profile.set_shape(crops.name, (1, *shape[1:]), (optimal, *shape[1:]), (options.max_batch, *shape[1:]))
+        least, optimal = 1, options.optimal_batch or options.max_batch
+        if options.dla is not None:  # which takes no dynamic shapes
+            least = optimal = options.max_batch
+        profile.set_shape(crops.name, *((batch, *shape[1:]) for batch in (least, optimal, options.max_batch)))
         config.add_optimization_profile(profile)
     elif options.max_batch != shape[0]:
         raise BuildError(f"this ONNX has a fixed batch of {shape[0]}: build it with --max-batch {shape[0]}")
@@ -309,11 +272,16 @@ def _configure(trt: Any, builder: Any, network: Any, config: Any, options: Build
             name = target.upper().replace("_", "")
             config.set_compute_capability(getattr(trt.ComputeCapability, name), index)
     if options.timing_cache is not None:
-        known = options.timing_cache.read_bytes() if options.timing_cache.is_file() else b""
-        if not config.set_timing_cache(config.create_timing_cache(known), False):
-            raise BuildError(
-                f"{options.timing_cache} is the timing cache of another TensorRT or GPU: delete it, or name another"
-            )
+        _read_timing_cache(config, options.timing_cache)
+
+
+def _read_timing_cache(config: Any, path: Path) -> None:
+    known = path.read_bytes() if path.is_file() else b""
+    cache, empty = config.create_timing_cache(known), config.create_timing_cache(b"")
+    # what it cannot read becomes an empty cache, which would then be written over the file
+    unread = known and bytes(cache.serialize()) == bytes(empty.serialize()) != known
+    if unread or not config.set_timing_cache(cache, False):
+        raise BuildError(f"{path} is no timing cache, or that of another TensorRT or GPU: delete it, or name another")
 
 
 def _keep_timing_cache(config: Any, options: BuildOptions) -> None:
@@ -322,29 +290,8 @@ def _keep_timing_cache(config: Any, options: BuildOptions) -> None:
         write_bytes(options.timing_cache, bytes(cache.serialize()))
 
 
-def _make_log(trt: Any) -> Any:
-    """A TensorRT logger that keeps warnings and errors; the class exists only where TensorRT is."""
-
-    class Log(trt.ILogger):  # type: ignore[misc]
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.warnings: list[str] = []
-            self.errors: list[str] = []
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
-                self.errors.append(message)
-            elif severity == trt.ILogger.WARNING:
-                self.warnings.append(message)
-
-        def last_errors(self) -> str:
-            return "; ".join(self.errors[-3:]) or "it gave no reason"
-
-    return Log()
-
-
 @contextmanager
-def _explained(log: Any, onnx_path: Path) -> Iterator[None]:
+def _explained(log: Messages, onnx_path: Path) -> Iterator[None]:
     """TensorRT's constructors return null on failure, which its bindings report as a TypeError without a reason."""
     try:
         yield

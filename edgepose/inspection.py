@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from edgepose.build import read_layers
 from edgepose.cuda.kernels import read_kernels
+from edgepose.engine_layers import read_layers
 from edgepose.errors import EdgeposeError, EngineMismatchError
 from edgepose.passport import Passport
 

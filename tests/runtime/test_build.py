@@ -14,9 +14,17 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from edgepose.build import BuildOptions, build_engine, load_tensorrt, parse_targets, version_of
+from edgepose.build import (
+    BuildOptions,
+    _read_timing_cache,
+    build_engine,
+    load_tensorrt,
+    parse_targets,
+    version_of,
+)
 from edgepose.cli import main
 from edgepose.cuda.kernels import kernels_path, read_kernels
+from edgepose.engine_log import logger_of
 from edgepose.errors import BuildError, EngineMismatchError, ModelFileError
 from edgepose.files import sha256_of
 from edgepose.passport import Passport, read_passport, write_passport
@@ -118,6 +126,9 @@ def test_an_engine_is_not_built_from_an_engine(tmp_path):
     [
         (["--target", "sm_12"], "sm_86"),
         (["--target", "sm_86", "--dla", "0"], "no DLA"),
+        (["--target", "sm_86", "--timing-cache", "t.cache"], "leave out --timing-cache"),
+        (["--target", "sm_86", "--version-compatible"], "leave out --version-compatible"),
+        (["--target", "sm_86", "--no-kernels", "--workspace", "1"], "more with --workspace"),
         (["--runtime", "tensorrt", "--target", "sm_86"], "tensorrt is not installed"),
     ],
 )
@@ -246,6 +257,51 @@ def test_building_in_a_thread_works(tmp_path):
     thread.join()
 
     assert reports[0].plan.is_file()
+
+
+def test_errors_reach_the_build_that_failed_whatever_else_holds_tensorrt(tmp_path):
+    model = write_network(tmp_path / "m.onnx")
+    held = trt.Runtime(logger_of(trt))  # TensorRT takes no other logger while this lives
+
+    with pytest.raises(BuildError, match="workspace limit"):
+        build_engine(model, options=replace(PLAIN, workspace_mib=1), runtime="tensorrt_rtx")
+    assert build_engine(model, options=PLAIN, runtime="tensorrt_rtx").warnings == ()
+    assert logger_of(trt).listeners == []
+    del held
+
+
+class Config:
+    """As much of a builder config as holds a timing cache."""
+
+    def __init__(self, readable: bytes = b"", accepted: bool = True) -> None:
+        self.readable, self.accepted = readable, accepted
+
+    def create_timing_cache(self, data: bytes) -> Config:
+        return Config(data if data == self.readable else b"empty")
+
+    def serialize(self) -> bytes:
+        return self.readable
+
+    def set_timing_cache(self, cache: Config, ignore_mismatch: bool) -> bool:
+        return self.accepted and not ignore_mismatch
+
+
+def test_a_timing_cache_is_read_if_it_is_one_of_this_machine(tmp_path):
+    cache = tmp_path / "t.cache"
+    _read_timing_cache(Config(), cache)  # not there yet
+    cache.write_bytes(b"timings")
+
+    _read_timing_cache(Config(b"timings"), cache)
+    for config in (Config(b"other timings"), Config(b"timings", accepted=False)):
+        with pytest.raises(BuildError, match=r"t\.cache is no timing cache, or that of another"):
+            _read_timing_cache(config, cache)
+
+
+def test_an_empty_timing_cache_is_one_too(tmp_path):
+    cache = tmp_path / "t.cache"
+    cache.write_bytes(b"empty")
+
+    _read_timing_cache(Config(b"timings"), cache)
 
 
 def test_versions_are_compared_as_numbers():

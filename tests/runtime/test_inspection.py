@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 
-import pytest
 from click.testing import CliRunner
 
-from edgepose.build import Layer, parse_layers
 from edgepose.cli import main
+from edgepose.engine_layers import Layer
 from edgepose.files import sha256_of
 from edgepose.passport import Passport, write_passport
 from tests.makers import make_engine, make_spec
@@ -66,28 +65,6 @@ def test_inspect_lists_layers_and_precisions_where_tensorrt_and_a_gpu_are(tmp_pa
     listed = CliRunner().invoke(main, ["inspect", str(path)]).stdout
     assert "layers     1 INT8, 1 FP16" in listed
     assert "INT8  CaskConvolution conv1 + relu" in listed
-
-
-@pytest.mark.parametrize(
-    ("said", "precision"),
-    [
-        ({"Format/Datatype": "Row major linear FP32"}, "FP32"),
-        ({"Format/Datatype": "Channel major FP16 format where channel % 8 == 0"}, "FP16"),
-        ({"Format/Datatype": "Thirty-two wide channel vectorized row major Int8 format"}, "INT8"),
-        ({"DataType": "Half", "Format": "Row major linear FP16 format (kLINEAR)"}, "FP16"),  # TensorRT 11
-        ({"DataType": "Float"}, "FP32"),
-        ({"DataType": "Int8"}, "INT8"),
-        ({}, ""),
-    ],
-)
-def test_a_layers_precision_is_that_of_its_output(said, precision):
-    layer = {"Name": "conv1", "LayerType": "CaskConvolution", "Outputs": [{"Name": "y", "Dimensions": [1], **said}]}
-
-    assert parse_layers(json.dumps({"Layers": [layer]})) == [Layer("conv1", "CaskConvolution", precision)]
-
-
-def test_a_plan_built_with_names_only_has_layers_without_precision():
-    assert parse_layers('{"Layers": ["conv1", "conv2"]}') == [Layer("conv1", "", ""), Layer("conv2", "", "")]
 
 
 def test_inspect_names_random_weights(tmp_path):

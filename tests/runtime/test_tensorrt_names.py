@@ -1,4 +1,4 @@
-"""Every TensorRT name that build.py uses exists in the oldest and the newest supported TensorRT.
+"""Every TensorRT name that edgepose uses exists in the oldest and the newest supported TensorRT.
 
 The bindings load without TensorRT: shared objects with the few entry points they link to stand in for it.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-import edgepose.build
+import edgepose
 
 RELEASES = {"tensorrt-cu12-bindings==10.3.0": "10", "tensorrt-cu13-bindings==11.4.0.106": "11"}
 LIBRARIES = ("nvinfer", "nvinfer_plugin", "nvonnxparser")
@@ -30,7 +30,8 @@ ENTRY_POINTS = (
     "getPluginRegistry",
     "initLibNvInferPlugins",
 )
-# how build.py calls its objects -> the TensorRT class they are of
+SOURCES = [Path(edgepose.__file__).parent / name for name in ("build.py", "engine_layers.py", "engine_log.py")]
+# how they call TensorRT's objects -> the TensorRT class they are of
 VARIABLES = {
     "builder": "Builder",
     "network": "INetworkDefinition",
@@ -93,8 +94,8 @@ def known_names(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
     return names
 
 
-def test_every_name_build_uses_exists(known_names: dict[str, list[str]]) -> None:
-    used = names_used(Path(edgepose.build.__file__).read_text())
+def test_every_name_edgepose_uses_exists(known_names: dict[str, list[str]]) -> None:
+    used = set().union(*(names_used(source.read_text()) for source in SOURCES))
 
     missing = []
     for name in sorted(used - RTX_ONLY):
