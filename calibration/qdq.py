@@ -24,7 +24,7 @@ LEVELS = 127  # of [-127, 127]
 def quantisable_layers(model: onnx.ModelProto) -> list[str]:
     """Names (the first output) of the convolutions to make INT8: all but depthwise ones and the heat maps' head."""
     arrays = arrays_of(model)
-    head = _head(model)
+    head = _head(model, arrays)
     return [
         node.output[0]
         for node in model.graph.node
@@ -39,23 +39,34 @@ def _is_depthwise(conv: onnx.NodeProto, weight: np.ndarray) -> bool:
     return int(attributes_of(conv).get("group", 1)) > 1 and weight.shape[1] == 1
 
 
-def _head(model: onnx.ModelProto) -> set[str]:
-    """The convolutions with no other convolution between them and a graph output."""
+def _head(model: onnx.ModelProto, arrays: Mapping[str, np.ndarray]) -> set[str]:
+    """The convolutions that make the graph's output, and those behind them that only smooth or enlarge heat maps.
+
+    The latter read as many channels as the output has.
+    """
     producers = {name: node for node in model.graph.node for name in node.output}
     found: set[str] = set()
-    waiting = [item.name for item in model.graph.output]
-    seen: set[str] = set()
-    while waiting:
-        name = waiting.pop()
-        node = producers.get(name)
-        if node is None or name in seen:
-            continue
-        seen.add(name)
-        if node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
-            found.add(node.output[0])
-        else:
+    for output in model.graph.output:
+        channels = output.type.tensor_type.shape.dim[1].dim_value
+        waiting, seen = [output.name], set[str]()
+        while waiting:
+            name = waiting.pop()
+            node = producers.get(name)
+            if node is None or name in seen:
+                continue
+            seen.add(name)
+            if node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
+                found.add(node.output[0])
+                if not (node.op_type == "Conv" and _channels_read(node, arrays) == channels):
+                    continue
             waiting += node.input
     return found
+
+
+def _channels_read(conv: onnx.NodeProto, arrays: Mapping[str, np.ndarray]) -> int:
+    """0 where the weights are no constants."""
+    weight = arrays.get(conv.input[1])
+    return 0 if weight is None else weight.shape[1] * int(attributes_of(conv).get("group", 1))
 
 
 def quantised_inputs(model: onnx.ModelProto, layers: Collection[str]) -> dict[str, list[tuple[str, int]]]:

@@ -6,7 +6,7 @@ import pytest
 from onnx import numpy_helper
 
 from edgepose.calibration.qdq import insert_qdq, quantisable_layers, quantised_inputs
-from tests.calibration.graphs import mobile_network, pose_network, prepare, run, toy_crops
+from tests.calibration.graphs import GraphMaker, mobile_network, pose_network, prepare, run, toy_crops
 
 
 @pytest.fixture(params=[pose_network, mobile_network], ids=["pose", "mobile"])
@@ -137,3 +137,14 @@ def test_no_range_is_a_mistake_of_the_caller():
 
     with pytest.raises(KeyError):
         insert_qdq(prepared, {}, quantisable_layers(prepared))
+
+
+def test_convolutions_that_only_enlarge_heat_maps_stay_float_with_the_head():
+    g = GraphMaker()
+    x = g.node("Relu", [g.conv("crops", "stem", (8, 3, 3, 3), strides=[8, 8], pads=[1] * 4)], "stem_relu")
+    x = g.node("Relu", [g.conv(x, "features", (8, 8, 3, 3), pads=[1] * 4)], "features_relu")
+    x = g.conv(x, "small", (2, 8, 1, 1))
+    g.conv(x, "heatmaps", (2, 2, 4, 4), "ConvTranspose", strides=[2, 2], pads=[1] * 4)
+    prepared = prepare(g.model(["n", 3, 64, 48], "heatmaps"))
+
+    assert quantisable_layers(prepared) == ["stem", "features"]
