@@ -291,9 +291,8 @@ __device__ void decode(
             dx = offset_x.at(row, column) * options.offset_px;
             dy = offset_y.at(row, column) * options.offset_px;
         }
-        x = column + dx;
-        y = row + dy;
-        if (!isfinite(x) || !isfinite(y)) x = y = 0.0f;
+        x = column + (isfinite(dx) ? dx : 0.0f);
+        y = row + (isfinite(dy) ? dy : 0.0f);
     }
     if (threadIdx.x != 0) return;
     float* out = keypoints + (size_t)blockIdx.x * 3;

@@ -1,0 +1,18 @@
+"""What the tests of the kernels share."""
+
+from __future__ import annotations
+
+import ctypes
+
+import pytest
+
+from tests.cuda.on_cpu import compile_for_cpu
+from tests.nvcc import has_nvcc
+
+
+@pytest.fixture(scope="session")
+def kernels(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+    """The kernels as functions of this process."""
+    if not has_nvcc():
+        pytest.skip("nvcc is not installed, whose headers hold the FP16 type that the CPU build uses too")
+    return compile_for_cpu(tmp_path_factory.mktemp("kernels") / "kernels.so")

@@ -1,0 +1,141 @@
+"""The CUDA kernels' own source as functions of this process: see cpu_grid.h."""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+from pathlib import Path
+
+import numpy as np
+
+from edgepose.cuda.kernels import (
+    FOLDER,
+    blur_weights,
+    crop_grid,
+    decode_arguments,
+    decode_grid,
+    find_nvcc,
+    normalise_factors,
+    peaks_grid,
+    to_image_factors,
+)
+from edgepose.geometry import Regions
+from edgepose.passport import ModelSpec
+
+FORMATS = {"rgb": 0, "bgr": 1, "nv12": 2}
+
+
+def compile_for_cpu(library: Path) -> ctypes.CDLL:
+    """Compile on_cpu.cpp, which holds the kernels, to a library."""
+    include = Path(find_nvcc()).resolve().parent.parent / "include"
+    if not (include / "cuda_fp16.h").is_file():
+        include = Path("/usr/local/cuda/include")
+    here = Path(__file__).parent
+    command = ["g++", "-std=c++20", "-O2", "-shared", "-fPIC", "-DEDGEPOSE_ON_CPU", "-pthread"]
+    subprocess.run(
+        [*command, "-isystem", include, f"-I{FOLDER}", f"-I{here}", here / "on_cpu.cpp", "-o", library], check=True
+    )
+    return ctypes.CDLL(str(library))
+
+
+def pointer(array: np.ndarray | None) -> ctypes.c_void_p:
+    return ctypes.c_void_p(None if array is None else array.ctypes.data)
+
+
+def launch(block: tuple[int, int, int], grid: tuple[int, int, int]) -> ctypes.Array[ctypes.c_int]:
+    return (ctypes.c_int * 6)(*block, *grid)
+
+
+def run_decode(
+    kernels: ctypes.CDLL,
+    heatmaps: np.ndarray,
+    spec: ModelSpec,
+    flipped: np.ndarray | None = None,
+    regions: Regions | None = None,
+) -> np.ndarray:
+    """Key points in heat-map px, or in image px where regions are given."""
+    keypoints = np.full((len(heatmaps), spec.num_keypoints, 3), 99, np.float32)
+    flip_order, weights = np.array(spec.skeleton.flip_order, np.int32), blur_weights(spec)
+    function = kernels.run_decode_f16 if heatmaps.dtype == np.float16 else kernels.run_decode_f32
+    to_image = None if regions is None else to_image_factors(regions, spec.heatmap_hw)
+    decoder, guard, shift, kernel, offset_px = decode_arguments(spec)
+    function(
+        pointer(heatmaps),
+        pointer(flipped),
+        pointer(flip_order),
+        pointer(weights),
+        pointer(to_image),
+        pointer(keypoints),
+        spec.num_keypoints,
+        *spec.heatmap_hw,
+        decoder,
+        guard,
+        shift,
+        kernel,
+        ctypes.c_float(offset_px),
+        launch(*decode_grid(spec, len(heatmaps))[:2]),
+    )
+    return keypoints
+
+
+def run_crop(
+    kernels: ctypes.CDLL,
+    frame: np.ndarray,
+    frame_hw: tuple[int, int],
+    frame_format: str,
+    regions: Regions,
+    spec: ModelSpec,
+    dtype: type = np.float32,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Crops and mirrored crops."""
+    crops = np.zeros((len(regions), 3, *spec.input_hw), dtype)
+    mirrored = np.zeros_like(crops)
+    factors, normalise = to_image_factors(regions, spec.input_hw), normalise_factors(spec)
+    function = kernels.run_crop_f16 if dtype == np.float16 else kernels.run_crop_f32
+    function(
+        pointer(frame),
+        frame.strides[0],
+        *frame_hw,
+        FORMATS[frame_format],
+        pointer(factors),
+        pointer(normalise),
+        int(spec.color_order == "bgr"),
+        pointer(crops),
+        pointer(mirrored),
+        *spec.input_hw,
+        launch(*crop_grid(spec, len(regions))),
+    )
+    return crops, mirrored
+
+
+def run_peaks(
+    kernels: ctypes.CDLL, heatmaps: np.ndarray, window: int, threshold: float, top_k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    peaks = np.full((*heatmaps.shape[:2], top_k, 3), 99, np.float32)
+    counts = np.full(heatmaps.shape[:2], 99, np.int32)
+    function = kernels.run_peaks_f16 if heatmaps.dtype == np.float16 else kernels.run_peaks_f32
+    function(
+        pointer(heatmaps),
+        pointer(peaks),
+        pointer(counts),
+        *heatmaps.shape[2:],
+        window,
+        ctypes.c_float(threshold),
+        top_k,
+        launch(*peaks_grid(counts.size)),
+    )
+    return peaks, counts
+
+
+def drawn_maps(spec: ModelSpec, people: int, seed: int = 0, dtype: type = np.float32) -> np.ndarray:
+    """Peaks on, near and beyond the border, some doubled, over a little noise."""
+    generator = np.random.default_rng(seed)
+    height, width = spec.heatmap_hw
+    y, x = np.mgrid[:height, :width]
+    maps = generator.normal(0, 0.01, (people, spec.output_channels, height, width))
+    for person in range(people):
+        for channel in range(spec.output_channels):
+            for _ in range(generator.integers(1, 3)):
+                cx, cy = generator.uniform(-1, width), generator.uniform(-1, height)
+                maps[person, channel] += np.exp(-((x - cx) ** 2 + (y - cy) ** 2) / 8) * generator.uniform(0.3, 1)
+    return maps.astype(dtype)

@@ -1,0 +1,115 @@
+"""crop.cu, run on the CPU, against the numpy reference."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from edgepose.geometry import Regions
+from edgepose.preprocess import cut_out, mirror
+from tests.cuda.on_cpu import FORMATS, run_crop
+from tests.makers import make_spec, smooth_image
+
+BOXES = np.array([[20, 10, 90, 110], [-30, -20, 40, 60], [100, 60, 200, 150], [500, 500, 600, 700], [3, 3, 4, 5]])
+
+
+@pytest.mark.parametrize("alignment", ["corner", "udp", "darkpose", "half-pixel"])
+@pytest.mark.parametrize("order", ["rgb", "bgr"])
+def test_crops_agree_to_one_grey_level(kernels, alignment, order):
+    spec = make_spec(alignment=alignment, color_order=order)
+    image, regions = smooth_image(), Regions.around(BOXES, spec)
+
+    crops, mirrored = run_crop(kernels, image, image.shape[:2], "rgb", regions, spec)
+
+    wanted = cut_out(image, regions, spec)
+    levels = np.abs(crops - wanted) * np.array(spec.std, np.float32)[:, None, None]
+    assert levels.max() <= (1 if int(cv2.__version__.split(".")[0]) >= 5 else 2)  # OpenCV 4 rounds positions as well
+    np.testing.assert_array_equal(mirrored, mirror(crops))
+
+
+def test_a_bgr_frame_with_padded_rows_gives_the_same_crops(kernels):
+    spec = make_spec()
+    image, regions = smooth_image(), Regions.around(BOXES, spec)
+    padded = np.zeros((120, 512), np.uint8)
+    padded[:, : 160 * 3] = image[..., ::-1].reshape(120, -1)
+
+    crops, _ = run_crop(kernels, padded, (120, 160), "bgr", regions, spec)
+
+    np.testing.assert_array_equal(crops, run_crop(kernels, image, (120, 160), "rgb", regions, spec)[0])
+
+
+def test_a_crop_of_odd_width_is_whole_too(kernels):
+    spec = make_spec(input_hw=(31, 67))
+    image, regions = smooth_image(), Regions.around(BOXES, spec)
+
+    crops, mirrored = run_crop(kernels, image, image.shape[:2], "rgb", regions, spec)
+
+    levels = np.abs(crops - cut_out(image, regions, spec)) * np.array(spec.std, np.float32)[:, None, None]
+    assert levels.max() <= (1 if int(cv2.__version__.split(".")[0]) >= 5 else 2)
+    np.testing.assert_array_equal(mirrored, mirror(crops))
+
+
+@pytest.mark.parametrize("frame_hw", [(1, 1), (1, 9), (7, 1), (2, 2)])
+def test_tiny_frames_agree(kernels, frame_hw):
+    spec = make_spec()
+    image = np.random.default_rng(3).integers(0, 256, (*frame_hw, 3), np.uint8)
+    regions = Regions.around(np.array([[0, 0, frame_hw[1], frame_hw[0]], [-1, -2, 3, 4]]), spec)
+
+    crops, _ = run_crop(kernels, image, frame_hw, "rgb", regions, spec)
+
+    levels = np.abs(crops - cut_out(image, regions, spec)) * np.array(spec.std, np.float32)[:, None, None]
+    assert levels.max() <= 5  # cv2 rounds positions to 1/32 px, and noise has steps of up to 255 a pixel
+
+
+@pytest.mark.parametrize("frame_format", FORMATS)
+def test_a_region_that_is_not_finite_or_far_outside_is_black(kernels, monkeypatch, frame_format):
+    spec = make_spec()
+    frame = np.full((180, 480), 200, np.uint8)
+    factors = np.array([[1, 1, np.nan, 0], [np.inf, 1, 0, 0], [1, 1, 0, -np.inf], [1, 1, 3e38, 0], [1, 1, 160, 0]])
+    monkeypatch.setattr("tests.cuda.on_cpu.to_image_factors", lambda *_: factors.astype(np.float32))
+
+    crops, _ = run_crop(kernels, frame, (120, 160), frame_format, Regions.around(BOXES, spec), spec)
+
+    black = (-np.array(spec.mean) / np.array(spec.std)).astype(np.float32)[:, None, None]
+    np.testing.assert_array_equal(crops, np.broadcast_to(black, crops.shape))
+
+
+@pytest.mark.parametrize("frame_hw", [(9, 11), (8, 11), (9, 12)])
+def test_an_nv12_frame_of_odd_size_has_its_chroma_rounded_up(kernels, frame_hw):
+    spec = make_spec(input_hw=frame_hw)
+    height, width = frame_hw
+    even_h, even_w = height + height % 2, width + width % 2
+    generator = np.random.default_rng(4)
+    luma, chroma = generator.integers(60, 180, (even_h, even_w)), generator.integers(110, 146, (even_h // 2, even_w))
+    whole = np.asarray(cv2.cvtColor(np.concatenate([luma, chroma]).astype(np.uint8), cv2.COLOR_YUV2RGB_NV12))
+    frame = np.concatenate([luma[:height], chroma]).astype(np.uint8)
+    regions = Regions(np.array([[width / 2, height / 2]]), np.array([[width, height]]), "corner")  # pixel for pixel
+
+    crops, _ = run_crop(kernels, frame, frame_hw, "nv12", regions, spec)
+
+    levels = crops * np.array(spec.std)[:, None, None] + np.array(spec.mean)[:, None, None]
+    assert np.abs(levels[0] - whole[:height, :width].transpose(2, 0, 1)).max() <= 0.51  # cv2 rounds to whole levels
+
+
+def test_fp16_crops_are_the_rounded_fp32_crops(kernels):
+    spec = make_spec()
+    image, regions = smooth_image(), Regions.around(BOXES, spec)
+
+    crops, _ = run_crop(kernels, image, (120, 160), "rgb", regions, spec, np.float16)
+
+    wanted = run_crop(kernels, image, (120, 160), "rgb", regions, spec)[0].astype(np.float16)
+    np.testing.assert_array_equal(crops, wanted)
+
+
+def test_an_nv12_frame_needs_no_conversion_pass(kernels):
+    spec = make_spec()
+    frame = np.random.default_rng(0).integers(0, 256, (180, 160), np.uint8)  # every value, legal or not
+    frame = cv2.GaussianBlur(frame, (9, 9), 0)
+    image = np.asarray(cv2.cvtColor(frame, cv2.COLOR_YUV2RGB_NV12))
+    regions = Regions.around(BOXES, spec)
+
+    crops, _ = run_crop(kernels, frame, (120, 160), "nv12", regions, spec)
+
+    levels = np.abs(crops - cut_out(image, regions, spec)) * np.array(spec.std, np.float32)[:, None, None]
+    assert levels.max() <= 1.5  # the reference rounds twice: to RGB, then to the crop
