@@ -15,7 +15,8 @@ from edgepose.errors import BackendError, MissingPackageError
 from edgepose.geometry import Regions
 from edgepose.passport import ModelSpec, Passport, read_passport
 
-BACKENDS = ("openvino", "onnxruntime")  # in the order of preference on a CPU
+BACKENDS = ("openvino", "onnxruntime")  # of an ONNX, on a CPU; in the order of preference
+ENGINE_SUFFIXES = (".plan", ".engine")
 
 
 class Backend(Protocol):
@@ -76,27 +77,37 @@ class StageTimes:
             self.seconds[name] = self.seconds.get(name, 0.0) + perf_counter() - start
 
 
-def load_backend(path: str | Path, *, backend: str | None = None, threads: int | None = None) -> Backend:
+def load_backend(
+    path: str | Path, *, backend: str | None = None, threads: int | None = None, cuda_graphs: bool = True
+) -> Backend:
     """Open a model file with the backend that computes it rightly.
 
     Args:
-        path: an ONNX with its passport beside it.
-        backend: "openvino" or "onnxruntime"; None takes OpenVINO, and ONNX Runtime where OpenVINO is missing
-            and the file is FP32.
-        threads: CPU threads; None leaves it to the runtime.
+        path: an ONNX or a TensorRT plan (.plan, .engine), its passport beside it.
+        backend: "tensorrt" for a plan; "openvino" or "onnxruntime" for an ONNX. None takes what fits: of an ONNX
+            OpenVINO, and ONNX Runtime where OpenVINO is missing and the file is FP32.
+        threads: CPU threads; None leaves it to the runtime. A plan takes none.
+        cuda_graphs: of a plan: replay the network as a CUDA graph.
 
     Raises:
         ModelFileError: the file or passport is missing, damaged or another file's.
-        BackendError: that backend cannot run that file rightly.
+        EngineMismatchError: a plan of another GPU or TensorRT.
+        BackendError: that backend cannot run that file rightly; or there is no GPU for a plan.
         MissingPackageError: the backend's package is not installed.
     """
-    if backend not in (None, *BACKENDS):
-        raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
+    if backend not in (None, "tensorrt", *BACKENDS):
+        raise ValueError(f"backend must be one of tensorrt, {', '.join(BACKENDS)}, got {backend!r}")
     if threads is not None and threads < 1:
         raise ValueError(f"threads must be at least 1, got {threads}")
     path = Path(path)
-    if path.suffix in (".plan", ".engine"):
-        raise BackendError(f"{path}: this version runs no TensorRT engines yet: give the ONNX it was built from")
+    if path.suffix in ENGINE_SUFFIXES:
+        if backend in BACKENDS:
+            raise BackendError(
+                f"{path} is a TensorRT engine, which {backend} cannot run: give the ONNX it was built from"
+            )
+        return _load_engine(path, cuda_graphs)
+    if backend == "tensorrt":
+        raise BackendError(f"{path} is no TensorRT engine: make one on this device: edgepose build {path}")
     passport = read_passport(path)
     if backend != "onnxruntime":
         try:
@@ -109,3 +120,12 @@ def load_backend(path: str | Path, *, backend: str | None = None, threads: int |
     from edgepose.backends.ort import OnnxRuntimeBackend
 
     return OnnxRuntimeBackend(path, passport, threads)
+
+
+def _load_engine(path: Path, cuda_graphs: bool) -> Backend:
+    from edgepose.backends.engine import read_engine_passport
+
+    passport = read_engine_passport(path)  # first: a plan of another device is that on a machine without a GPU, too
+    from edgepose.backends.trt import TensorRtBackend
+
+    return TensorRtBackend(path, passport, cuda_graphs=cuda_graphs)

@@ -199,9 +199,11 @@ def test_a_passport_of_another_file_is_refused(tmp_path):
         load_backend(path)
 
 
-def test_engines_are_refused_honestly(tmp_path):
-    with pytest.raises(BackendError, match="TensorRT"):
-        load_backend(tmp_path / "m.plan")
+def test_a_backend_of_the_other_kind_of_file_says_what_to_do(tmp_path):
+    with pytest.raises(BackendError, match="give the ONNX"):
+        load_backend(tmp_path / "m.plan", backend="openvino")
+    with pytest.raises(BackendError, match=r"edgepose build .*m.onnx"):
+        load_backend(tmp_path / "m.onnx", backend="tensorrt")
 
 
 @pytest.mark.parametrize("arguments", [{"backend": "tensorflow"}, {"threads": 0}])

@@ -1,0 +1,174 @@
+"""The GPU's context and memory, through pycuda: this package's only way to it.
+
+CUDA's *primary* context is used, the one that TensorRT uses too. It is retained once for the whole process, and is
+current only inside `Device.active`: what a caller had current before is current again afterwards.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from edgepose.cuda.driver import Gpu, find_gpu
+from edgepose.errors import BackendError, MissingPackageError
+
+try:
+    import pycuda.driver as cuda
+except ModuleNotFoundError as error:
+    raise MissingPackageError("pycuda", "jetson") from error
+except ImportError as error:  # it was compiled for another driver, or there is none
+    raise BackendError(
+        f"pycuda cannot be loaded ({str(error).splitlines()[0]}): install the NVIDIA driver, or compile pycuda anew "
+        f"for the one that is here: pip install --force-reinstall --no-cache-dir --no-binary :all: pycuda"
+    ) from error
+
+CudaError: type[Exception] = cuda.Error
+OutOfMemory: type[Exception] = cuda.MemoryError
+_NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: work on the default stream neither waits for this one nor it for that
+
+
+@dataclass(frozen=True)
+class Device:
+    """A GPU and its primary context."""
+
+    gpu: Gpu
+    context: Any
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Make the primary context this thread's current one, and the one before it afterwards."""
+        self.context.push()
+        try:
+            yield
+        finally:
+            cuda.Context.pop()
+
+
+def open_device() -> Device:
+    """The first GPU.
+
+    Raises:
+        BackendError: there is no driver or GPU, the driver is too old for this pycuda, or refuses a context.
+    """
+    with _opening:  # two threads must not both retain the context
+        return _open_device()
+
+
+_opening = threading.Lock()
+
+
+@cache
+def _open_device() -> Device:
+    gpu = find_gpu()
+    if gpu is None:
+        raise BackendError(
+            "no NVIDIA GPU or driver was found, and a TensorRT engine runs on a GPU only: see edgepose doctor, "
+            "or run the ONNX on the CPU"
+        )
+    compiled_for = tuple(cuda.get_version()[:2])
+    if compiled_for[0] > gpu.driver_cuda[0]:
+        raise BackendError(
+            "pycuda was compiled for CUDA {}.{}, the driver knows CUDA up to {}.{}: install a newer driver, or pycuda "
+            "anew with that CUDA's nvcc on PATH".format(*compiled_for, *gpu.driver_cuda)
+        )
+    try:
+        cuda.init()
+        return Device(gpu, cuda.Device(0).retain_primary_context())
+    except CudaError as error:
+        raise BackendError(f"the GPU cannot be used: {error}; see edgepose doctor") from error
+
+
+class DeviceMemory:
+    """Bytes on the GPU, uninitialised, at `address`."""
+
+    def __init__(self, nbytes: int) -> None:
+        self._allocation = cuda.mem_alloc(nbytes)
+        self.address = int(self._allocation)
+
+    @classmethod
+    def holding(cls, array: np.ndarray) -> DeviceMemory:
+        """A copy of a contiguous array."""
+        memory = cls(array.nbytes)
+        cuda.memcpy_htod(memory._allocation, array)
+        cuda.Context.synchronize()  # a small copy returns before it has arrived
+        return memory
+
+    def free(self) -> None:
+        """Give it back; a second call does nothing."""
+        self._allocation = None
+
+
+class HostMemory:
+    """Pinned bytes of the CPU, `array`, that the GPU copies without help.
+
+    Args:
+        nbytes: how many.
+        mapped: the GPU reaches them too, at `address`: on a Jetson, where both share their memory, without a copy.
+    """
+
+    def __init__(self, nbytes: int, mapped: bool = False) -> None:
+        flags = cuda.host_alloc_flags.DEVICEMAP if mapped else 0
+        self.array: np.ndarray = cuda.pagelocked_empty(nbytes, np.uint8, mem_flags=flags)
+        self.address = int(self.array.base.get_device_pointer()) if mapped else 0
+
+    def free(self) -> None:
+        """Give it back; a second call does nothing."""
+        self.array = np.empty(0, np.uint8)
+
+
+class Stream:
+    """A queue of work for the GPU."""
+
+    def __init__(self) -> None:
+        self._stream = cuda.Stream(_NON_BLOCKING)
+        self.handle: int = self._stream.handle
+
+    def upload(self, address: int, array: np.ndarray) -> None:
+        """Copy a contiguous array to the GPU; it must stay as it is until that is done."""
+        cuda.memcpy_htod_async(address, array, self._stream)
+
+    def download(self, array: np.ndarray, address: int) -> None:
+        """Fill a contiguous array from the GPU."""
+        cuda.memcpy_dtoh_async(array, address, self._stream)
+
+    def launch(self, kernel: Kernel, block: tuple[int, ...], grid: tuple[int, ...], shared: int, *values: Any) -> None:
+        """Launch a kernel: block and grid as x, y, z; shared: bytes of dynamic shared memory."""
+        kernel.function.prepared_async_call(grid, block, self._stream, *values, shared_size=shared)
+
+    def mark(self, event: Any) -> None:
+        """Let an event happen when all that was put on the stream before is done."""
+        event.record(self._stream)
+
+    def wait(self) -> None:
+        """Wait until all of it is done."""
+        self._stream.synchronize()
+
+
+def make_events(count: int) -> list[Any]:
+    """Events, to wait for (`synchronize`) and to take the time between (`time_since`, ms)."""
+    return [cuda.Event() for _ in range(count)]
+
+
+class Kernel:
+    """A kernel of a module.
+
+    Args:
+        module: from `load_module`.
+        name: of the kernel.
+        arguments: a letter for each argument: P a pointer, i an int, f a float.
+    """
+
+    def __init__(self, module: Any, name: str, arguments: str) -> None:
+        self.function = module.get_function(name)
+        self.function.prepare(arguments)
+
+
+def load_module(code: bytes) -> Any:
+    """A module of kernels, from what nvcc made."""
+    return cuda.module_from_buffer(code)

@@ -1,0 +1,375 @@
+"""A GPU's memory, streams, events and graphs, on the CPU, in the shape of pycuda.driver and of libcuda."""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from edgepose.cuda.driver import Gpu
+from tests.fake_device.kernels import compiled_for_the_cpu
+
+FATBIN = b"kernels, as the stand-in GPU takes them"
+Work = Callable[[], None]
+
+
+class Error(Exception):
+    """pycuda.driver.Error."""
+
+
+class MemoryError_(Error):
+    """pycuda.driver.MemoryError."""
+
+
+class LogicError(Error):
+    """pycuda.driver.LogicError."""
+
+
+class FakeGpu:
+    """The machine.
+
+    Attributes:
+        gpu: what `find_gpu` answers.
+        live: allocations that have not been freed, by address.
+        pinned: of these, pinned ones.
+        problems: what a real GPU might have let pass, or crashed on.
+        launched: names of kernels, copies and "network", in the order they were done.
+        lost: why every call fails; empty while the device works.
+        memory_left: bytes that can still be allocated.
+    """
+
+    def __init__(self, *, integrated: bool = False) -> None:
+        self.gpu = Gpu("Fake Orin", (8, 7), 16, integrated, (12, 6))
+        self.live: dict[int, np.ndarray] = {}
+        self.pinned: dict[int, bool] = {}
+        self.graveyard: list[np.ndarray] = []
+        self.problems: list[str] = []
+        self.launched: list[str] = []
+        self.graphs: dict[int, list[Work]] = {}
+        self.streams: dict[int, Stream] = {}
+        self.lost = ""
+        self.memory_left = 1 << 40
+        self.pycuda_cuda = (12, 6, 0)
+        self.thread = threading.local()
+        self.driver = self._make_driver()
+        self.libcuda = LibCuda(self)
+
+    def stack(self) -> list[Any]:
+        """The contexts of this thread."""
+        if not hasattr(self.thread, "stack"):
+            self.thread.stack = []
+        return self.thread.stack
+
+    def check(self, call: str) -> None:
+        """Refuse a call without a context, or on a lost device."""
+        if self.lost:
+            raise LogicError(f"{call} failed: {self.lost}")
+        if not self.stack():
+            raise LogicError(f"{call} failed: invalid device context")
+
+    def allocate(self, nbytes: int, pinned: bool, mapped: bool = False) -> int:
+        self.check("cuMemAlloc")
+        if any(stream.recorded is not None and stream.thread == threading.get_ident() for stream in self.all_streams()):
+            raise LogicError("cuMemAlloc failed: operation not permitted when stream is capturing")
+        if nbytes <= 0:
+            raise LogicError("cuMemAlloc failed: invalid argument")
+        if nbytes > self.memory_left:
+            raise MemoryError_("cuMemAlloc failed: out of memory")
+        whole = np.full(nbytes + 512, 255, np.uint8)  # NaN, as FP32 and as FP16
+        address = (whole.ctypes.data + 255) // 256 * 256
+        self.live[address] = whole
+        if pinned:
+            self.pinned[address] = mapped
+        self.memory_left -= nbytes
+        return address
+
+    def free(self, address: int) -> None:
+        if not self.stack():
+            self.problems.append("memory freed without a current context")
+        whole = self.live.pop(address)
+        whole[:] = 0xEE
+        self.pinned.pop(address, None)
+        self.memory_left += len(whole) - 512
+        self.graveyard.append(whole)  # so that late work spoils nothing else
+
+    def owner(self, address: int) -> int | None:
+        """The live allocation that an address lies in."""
+        for start, whole in self.live.items():
+            if start <= address < whole.ctypes.data + len(whole):
+                return start
+        return None
+
+    def check_address(self, address: int, what: str) -> None:
+        owner = self.owner(address)
+        if owner is None or (owner in self.pinned and not self.pinned[owner]):
+            self.problems.append(f"{what}: {address:#x} is no memory of the GPU")
+            raise LogicError(f"{what} failed: an illegal memory access was encountered")
+
+    def all_streams(self) -> list[Stream]:
+        return list(self.streams.values())
+
+    def _make_driver(self) -> ModuleType:
+        driver = ModuleType("pycuda.driver")
+        gpu = self
+
+        class Context:
+            handle = 0x1234
+
+            def push(self) -> None:
+                if gpu.lost:
+                    raise LogicError(f"cuCtxPushCurrent failed: {gpu.lost}")
+                gpu.stack().append(self)
+
+            @staticmethod
+            def pop() -> None:
+                gpu.stack().pop()
+
+            @staticmethod
+            def synchronize() -> None:
+                gpu.check("cuCtxSynchronize")
+                for stream in gpu.all_streams():
+                    stream.finish()
+
+        class Device:
+            retained = 0
+
+            def __init__(self, ordinal: int) -> None:
+                assert ordinal == 0
+
+            def retain_primary_context(self) -> Context:
+                Device.retained += 1
+                return Context()
+
+        class DeviceAllocation:
+            def __init__(self, nbytes: int) -> None:
+                self.address = gpu.allocate(nbytes, pinned=False)
+
+            def __int__(self) -> int:
+                return self.address
+
+            def __del__(self) -> None:
+                if hasattr(self, "address"):
+                    gpu.free(self.address)
+
+        class PagelockedHostAllocation:
+            def __init__(self, nbytes: int, flags: int) -> None:
+                self.mapped = bool(flags & 2)
+                self.address = gpu.allocate(nbytes, pinned=True, mapped=self.mapped)
+                self.__array_interface__ = {
+                    "data": (self.address, False),
+                    "shape": (nbytes,),
+                    "typestr": "|u1",
+                    "version": 3,
+                }
+
+            def get_device_pointer(self) -> int:
+                assert self.mapped, "cuMemHostGetDevicePointer failed: invalid argument"
+                return self.address
+
+            def __del__(self) -> None:
+                if hasattr(self, "address"):
+                    gpu.free(self.address)
+
+        def pagelocked_empty(shape: int, dtype: Any, order: str = "C", mem_flags: int = 0) -> np.ndarray:
+            assert np.dtype(dtype) == np.uint8
+            return np.asarray(PagelockedHostAllocation(shape, mem_flags))
+
+        def module_from_buffer(code: bytes) -> Any:
+            gpu.check("cuModuleLoadDataEx")
+            if code != FATBIN:
+                raise LogicError("cuModuleLoadDataEx failed: device kernel image is invalid - ")
+            return SimpleNamespace(get_function=lambda name: Function(gpu, name))
+
+        def memcpy_htod_async(dest: int, src: np.ndarray, stream: Stream) -> None:
+            gpu.check("cuMemcpyHtoDAsync")
+            assert src.flags.c_contiguous
+            staged = src if gpu.owner(src.ctypes.data) in gpu.pinned else src.copy()  # pageable memory is staged
+            stream.put("upload", lambda: gpu.copy(int(dest), staged.ctypes.data, staged.nbytes, int(dest)))
+
+        def memcpy_htod(dest: Any, src: np.ndarray) -> None:
+            gpu.check("cuMemcpyHtoD")
+            gpu.copy(int(dest), src.ctypes.data, src.nbytes, int(dest))
+
+        def memcpy_dtoh_async(dest: np.ndarray, src: int, stream: Stream) -> None:
+            gpu.check("cuMemcpyDtoHAsync")
+            assert dest.flags.c_contiguous
+            stream.put("download", lambda: gpu.copy(dest.ctypes.data, int(src), dest.nbytes, int(src)))
+
+        driver.Error, driver.MemoryError, driver.LogicError = Error, MemoryError_, LogicError  # type: ignore[attr-defined]
+        for name, value in {
+            "Context": Context,
+            "Device": Device,
+            "Event": lambda: Event(gpu),
+            "Stream": lambda flags: Stream(gpu, flags),
+            "get_version": lambda: gpu.pycuda_cuda,
+            "host_alloc_flags": SimpleNamespace(DEVICEMAP=2),
+            "init": lambda: None,
+            "mem_alloc": DeviceAllocation,
+            "memcpy_dtoh_async": memcpy_dtoh_async,
+            "memcpy_htod": memcpy_htod,
+            "memcpy_htod_async": memcpy_htod_async,
+            "module_from_buffer": module_from_buffer,
+            "pagelocked_empty": pagelocked_empty,
+        }.items():
+            setattr(driver, name, value)
+        return driver
+
+    def copy(self, to: int, source: int, nbytes: int, on_gpu: int) -> None:
+        self.check_address(on_gpu, "copy")
+        ctypes.memmove(to, source, nbytes)
+
+
+class Stream:
+    """Work in order, done when somebody waits for it."""
+
+    def __init__(self, gpu: FakeGpu, flags: int) -> None:
+        gpu.check("cuStreamCreate")
+        self.gpu, self.flags = gpu, flags
+        self.queue: deque[Work] = deque()
+        self.recorded: list[Work] | None = None
+        self.spoilt = False  # the recording
+        self.thread = 0
+        self.handle = 0x100 + 8 * len(gpu.streams)
+        gpu.streams[self.handle] = self
+
+    def put(self, name: str, work: Work) -> None:
+        def done() -> None:
+            if self.gpu.lost:
+                raise LogicError(f"{name} failed: {self.gpu.lost}")
+            self.gpu.launched.append(name)
+            work()
+
+        (self.queue if self.recorded is None else self.recorded).append(done)
+
+    def finish(self) -> None:
+        while self.queue:
+            self.queue.popleft()()
+
+    def synchronize(self) -> None:
+        self.gpu.check("cuStreamSynchronize")
+        if self.recorded is not None:
+            self.spoilt = True
+            raise LogicError("cuStreamSynchronize failed: operation not permitted when stream is capturing")
+        self.finish()
+
+
+class Event:
+    """A point in a stream's work."""
+
+    def __init__(self, gpu: FakeGpu) -> None:
+        gpu.check("cuEventCreate")
+        self.gpu, self.stream = gpu, None
+        self.at: float | None = None
+
+    def record(self, stream: Stream) -> None:
+        self.gpu.check("cuEventRecord")
+        self.stream, self.at = stream, None
+
+        def happen() -> None:
+            self.at = time.perf_counter()
+
+        (stream.queue if stream.recorded is None else stream.recorded).append(happen)
+
+    def synchronize(self) -> None:
+        self.gpu.check("cuEventSynchronize")
+        while self.at is None and self.stream is not None:
+            self.stream.queue.popleft()()
+
+    def time_since(self, start: Event) -> float:
+        if self.at is None or start.at is None:
+            raise LogicError("cuEventElapsedTime failed: device not ready")
+        return 1000 * (self.at - start.at)
+
+
+class Function:
+    """A kernel: the real source, run on the CPU."""
+
+    TYPES = {"P": ctypes.c_void_p, "i": ctypes.c_int, "f": ctypes.c_float}  # noqa: RUF012
+
+    def __init__(self, gpu: FakeGpu, name: str) -> None:
+        self.gpu, self.name = gpu, name
+        self.run = getattr(compiled_for_the_cpu(), f"run_{name}")
+
+    def prepare(self, arguments: str) -> None:
+        self.arguments = arguments
+
+    def prepared_async_call(
+        self, grid: tuple[int, ...], block: tuple[int, ...], stream: Stream, *values: Any, shared_size: int = 0
+    ) -> None:
+        self.gpu.check("cuLaunchKernel")
+        assert len(values) == len(self.arguments)
+        struct.pack(self.arguments, *values)  # refuses what pycuda's refuses
+        given = [
+            self.TYPES[kind](value or None if kind == "P" else value)
+            for kind, value in zip(self.arguments, values, strict=True)
+        ]
+        pointers = [value for kind, value in zip(self.arguments, values, strict=True) if kind == "P" and value]
+
+        def work() -> None:
+            for address in pointers:
+                self.gpu.check_address(address, self.name)
+            with _ONE_KERNEL_AT_A_TIME:
+                self.run(*given, (ctypes.c_int * 6)(*block, *grid))
+
+        stream.put(self.name, work)
+
+
+_ONE_KERNEL_AT_A_TIME = threading.Lock()  # on the CPU the grid is in global variables
+
+
+class LibCuda:
+    """The six calls of graphs.py. Handles are numbers; a graph is the work that was recorded."""
+
+    CAPTURING, INVALIDATED = 900, 901
+
+    def __init__(self, gpu: FakeGpu) -> None:
+        self.gpu = gpu
+        self.refuse = 0  # what cuGraphInstantiateWithFlags answers
+
+    def cuStreamBeginCapture_v2(self, handle: Any, mode: int) -> int:
+        stream = self.gpu.streams[handle.value]
+        assert mode == 1
+        if stream.recorded is not None:
+            return self.CAPTURING
+        stream.recorded, stream.spoilt, stream.thread = [], False, threading.get_ident()
+        return 0
+
+    def cuStreamEndCapture(self, handle: Any, graph: Any) -> int:
+        stream = self.gpu.streams[handle.value]
+        recorded, stream.recorded = stream.recorded, None
+        if stream.spoilt or recorded is None:
+            return self.INVALIDATED
+        graph._obj.value = self._keep(recorded)
+        return 0
+
+    def cuGraphInstantiateWithFlags(self, executable: Any, graph: Any, flags: Any) -> int:
+        if self.refuse:
+            return self.refuse
+        executable._obj.value = self._keep(list(self.gpu.graphs[graph.value]))
+        return 0
+
+    def cuGraphLaunch(self, executable: Any, handle: Any) -> int:
+        if self.gpu.lost:
+            return 719
+        stream = self.gpu.streams[handle.value]
+        stream.queue.append(lambda: self.gpu.launched.append("graph"))
+        stream.queue.extend(self.gpu.graphs[executable.value])
+        return 0
+
+    def cuGraphExecDestroy(self, executable: Any) -> int:
+        del self.gpu.graphs[executable.value]
+        return 0
+
+    cuGraphDestroy = cuGraphExecDestroy
+
+    def _keep(self, work: list[Work]) -> int:
+        key = 1 + max(self.gpu.graphs, default=0)
+        self.gpu.graphs[key] = work
+        return key

@@ -1,0 +1,78 @@
+"""Puts the stand-ins in place of pycuda and TensorRT for one test."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from edgepose.cuda.kernels import kernels_path
+from edgepose.files import sha256_of
+from edgepose.passport import ModelSpec, Passport, write_passport
+from tests.fake_device.gpu import FATBIN, FakeGpu
+from tests.fake_device.trt import make_plan, make_tensorrt
+from tests.makers import dots_spec, write_toy_model
+
+DOORS = (  # what holds pycuda, or TensorRT, or the GPU that was found
+    "edgepose.cuda.memory",
+    "edgepose.backends.network",
+    "edgepose.backends.pipeline",
+    "edgepose.backends.trt",
+)
+
+
+@contextmanager
+def fake_device(**changes: Any) -> Iterator[FakeGpu]:
+    """A GPU with its pycuda, libcuda and TensorRT 10.3; afterwards there is none again."""
+    gpu = FakeGpu(**changes)
+    package = ModuleType("pycuda")
+    package.driver = gpu.driver  # type: ignore[attr-defined]
+    with pytest.MonkeyPatch.context() as patch:
+        for name in DOORS:
+            patch.delitem(sys.modules, name, raising=False)
+        patch.setitem(sys.modules, "pycuda", package)
+        patch.setitem(sys.modules, "pycuda.driver", gpu.driver)
+        patch.setitem(sys.modules, "tensorrt", make_tensorrt(gpu))
+        patch.setattr("edgepose.cuda.driver.find_gpu", lambda: gpu.gpu)
+        patch.setattr("edgepose.cuda.graphs.load_driver", lambda: gpu.libcuda)
+        try:
+            yield gpu
+        finally:
+            for name in DOORS:
+                sys.modules.pop(name, None)
+
+
+def write_toy_plan(
+    path: Path,
+    spec: ModelSpec | None = None,
+    *,
+    max_batch: int = 8,
+    batch: int | str = "N",
+    engine: dict[str, Any] | None = None,
+    **settings: Any,
+) -> Path:
+    """A plan of `write_toy_model`, with its passport and kernels. engine: changed entries of the passport's."""
+    spec = spec or dots_spec()
+    onnx = write_toy_model(path.with_suffix(".onnx"), spec, batch=batch)
+    path.write_bytes(make_plan(onnx, max_batch=max_batch, **settings))
+    kernels_path(path).write_bytes(FATBIN)
+    entry: dict[str, Any] = {
+        "runtime": "tensorrt",
+        "tensorrt": "10.3.0",
+        "gpu": "Fake Orin",
+        "targets": ["sm_87"],
+        "max_batch": max_batch,
+        "version_compatible": False,
+        "dla": None,
+        "kernels": {"file": kernels_path(path).name, "sha256": sha256(FATBIN).hexdigest()},
+    }
+    made_from = {onnx.name: sha256_of(onnx)}
+    passport = Passport(spec, "fp32", sha256_of(path), "toy", made_from=made_from, engine={**entry, **(engine or {})})
+    write_passport(path, passport)
+    return path

@@ -1,0 +1,163 @@
+"""TensorRT's Python module, whose plans hold an ONNX that ONNX Runtime runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from tests.fake_device.gpu import FakeGpu
+
+MAGIC = b"plan of the stand-in TensorRT\n"
+TYPES = {"FLOAT": np.float32, "HALF": np.float16, "INT32": np.int32}
+
+
+def make_plan(onnx: Path, **settings: Any) -> bytes:
+    """A plan of an ONNX. Settings: min_batch, max_batch, crops and heatmaps (TYPES), capturable, more (outputs)."""
+    return MAGIC + json.dumps(settings).encode() + b"\n" + onnx.read_bytes()
+
+
+def make_tensorrt(gpu: FakeGpu, name: str = "tensorrt", version: str = "10.3.0") -> ModuleType:
+    """The module."""
+    trt = ModuleType(name)
+
+    class ILogger:
+        ERROR, INTERNAL_ERROR, WARNING = "error", "internal error", "warning"
+
+    class Runtime:
+        def __init__(self, logger: Any) -> None:
+            gpu.check("cudaGetDevice")
+            self.logger = logger
+
+        def deserialize_cuda_engine(self, plan: bytes) -> Engine | None:
+            if not plan.startswith(MAGIC):
+                self.logger.log(ILogger.ERROR, "Serialization assertion magicTagRead == kMAGIC_TAG failed.")
+                return None
+            header, onnx = plan.removeprefix(MAGIC).split(b"\n", 1)
+            if len(onnx) > gpu.memory_left:
+                self.logger.log(ILogger.ERROR, "[defaultAllocator.cpp::allocate] CUDA error 2 (out of memory)")
+                return None
+            return Engine(gpu, trt, self.logger, json.loads(header), onnx)
+
+    for key, value in {
+        "__version__": version,
+        "ILogger": ILogger,
+        "Runtime": Runtime,
+        "DataType": SimpleNamespace(**{key: key for key in TYPES}),
+        "TensorIOMode": SimpleNamespace(INPUT="input", OUTPUT="output"),
+        "ExecutionContextAllocationStrategy": SimpleNamespace(USER_MANAGED="user managed"),
+    }.items():
+        setattr(trt, key, value)
+    return trt
+
+
+class Engine:
+    """ICudaEngine: one input, and `heatmaps` among the outputs."""
+
+    device_memory_size_v2 = 4096
+
+    def __init__(self, gpu: FakeGpu, trt: Any, logger: Any, settings: dict[str, Any], onnx: bytes) -> None:
+        import onnxruntime
+
+        self.gpu, self.trt, self.logger, self.settings = gpu, trt, logger, settings
+        self.session: Any = onnxruntime.InferenceSession(onnx, providers=["CPUExecutionProvider"])
+        ports = [*self.session.get_inputs(), *self.session.get_outputs()]
+        self.shapes = {port.name: tuple(s if isinstance(s, int) else -1 for s in port.shape) for port in ports}
+        self.names = [*self.shapes]
+        if settings.get("more"):
+            self.names.insert(1, "more")
+            self.shapes["more"] = self.shapes["heatmaps"]
+
+    @property
+    def num_io_tensors(self) -> int:
+        return len(self.names)
+
+    def get_tensor_name(self, index: int) -> str:
+        return self.names[index]
+
+    def get_tensor_mode(self, name: str) -> str:
+        return "input" if name == "crops" else "output"
+
+    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+        return self.shapes[name]
+
+    def get_tensor_profile_shape(self, name: str, profile: int) -> list[tuple[int, ...]]:
+        least, most = self.settings.get("min_batch", 1), self.settings["max_batch"]
+        return [(count, *self.shapes[name][1:]) for count in (least, most, most)]
+
+    def get_tensor_dtype(self, name: str) -> str:
+        return self.settings.get(name, "FLOAT")
+
+    def create_execution_context(self, strategy: str) -> ExecutionContext:
+        assert strategy == "user managed"
+        self.gpu.check("cudaMalloc")
+        return ExecutionContext(self)
+
+
+class ExecutionContext:
+    """IExecutionContext, with the rules of its documentation."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.addresses: dict[str, int] = {}
+        self.scratch = 0
+        self.shape: tuple[int, ...] = engine.shapes["crops"]
+        self.run_with: tuple[int, ...] | None = None
+
+    def set_device_memory(self, memory: int, size: int) -> None:
+        assert memory % 256 == 0
+        assert size >= self.engine.device_memory_size_v2
+        self.scratch = memory
+
+    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
+        least, _, most = self.engine.get_tensor_profile_shape(name, 0)
+        fixed = self.engine.shapes[name][0]
+        fits = shape[0] == fixed if fixed > 0 else least[0] <= shape[0] <= most[0]
+        if not fits or shape[1:] != self.engine.shapes[name][1:]:
+            return self._refuse(f"Static dimension mismatch while setting input shape of {name} to {shape}")
+        self.shape = shape
+        return True
+
+    def set_tensor_address(self, name: str, memory: int) -> bool:
+        if memory % 256 or name not in self.engine.shapes:
+            return self._refuse(f"{name}: {memory:#x} is not aligned to 256 bytes")
+        self.addresses[name] = memory
+        return True
+
+    def execute_async_v3(self, handle: int) -> bool:
+        engine = self.engine
+        if missing := [name for name in engine.shapes if name not in self.addresses] + ["scratch"] * (not self.scratch):
+            return self._refuse(f"no address for {', '.join(missing)}")
+        stream = engine.gpu.streams[handle]
+        shape, addresses = self.shape, dict(self.addresses)
+        if stream.recorded is not None and (self.run_with != shape or not engine.settings.get("capturable", True)):
+            stream.spoilt = True
+            return self._refuse("operation would make the legacy stream depend on a capturing blocking stream")
+        self.run_with = shape
+
+        def work() -> None:
+            gpu = engine.gpu
+            for address in (*addresses.values(), self.scratch):
+                gpu.check_address(address, "network")
+            if self.shape != shape:
+                gpu.problems.append("replayed a graph of a context whose shape has changed")
+            crops = _array(addresses["crops"], shape, TYPES[engine.get_tensor_dtype("crops")])
+            (heatmaps,) = engine.session.run(["heatmaps"], {"crops": crops.astype(np.float32)})
+            _array(addresses["heatmaps"], heatmaps.shape, TYPES[engine.get_tensor_dtype("heatmaps")])[...] = heatmaps
+
+        stream.put(f"network {shape[0]}", work)
+        return True
+
+    def _refuse(self, message: str) -> bool:
+        self.engine.logger.log("error", message)
+        return False
+
+
+def _array(address: int, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    import ctypes
+
+    nbytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    return np.frombuffer((ctypes.c_uint8 * nbytes).from_address(address), dtype).reshape(shape)
