@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 import subprocess
 from pathlib import Path
 
@@ -36,6 +37,18 @@ def compile_for_cpu(library: Path) -> ctypes.CDLL:
         [*command, "-isystem", include, f"-I{FOLDER}", f"-I{here}", here / "on_cpu.cpp", "-o", library], check=True
     )
     return ctypes.CDLL(str(library))
+
+
+def before_a_guard_page(array: np.ndarray) -> np.ndarray:
+    """A copy that ends where memory does: a read beyond it ends the process."""
+    page = mmap.PAGESIZE
+    size = -(-array.nbytes // page) * page
+    memory = mmap.mmap(-1, size + page)
+    copy = np.frombuffer(memory, array.dtype, array.size, size - array.nbytes).reshape(array.shape)
+    copy[...] = array
+    end = ctypes.c_void_p(copy.ctypes.data + array.nbytes)
+    assert ctypes.CDLL(None, use_errno=True).mprotect(end, ctypes.c_size_t(page), 0) == 0
+    return copy
 
 
 def pointer(array: np.ndarray | None) -> ctypes.c_void_p:

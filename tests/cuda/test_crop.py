@@ -8,7 +8,7 @@ import pytest
 
 from edgepose.geometry import Regions
 from edgepose.preprocess import cut_out, mirror
-from tests.cuda.on_cpu import FORMATS, run_crop
+from tests.cuda.on_cpu import FORMATS, before_a_guard_page, run_crop
 from tests.makers import make_spec, smooth_image
 
 BOXES = np.array([[20, 10, 90, 110], [-30, -20, 40, 60], [100, 60, 200, 150], [500, 500, 600, 700], [3, 3, 4, 5]])
@@ -37,6 +37,18 @@ def test_a_bgr_frame_with_padded_rows_gives_the_same_crops(kernels):
     crops, _ = run_crop(kernels, padded, (120, 160), "bgr", regions, spec)
 
     np.testing.assert_array_equal(crops, run_crop(kernels, image, (120, 160), "rgb", regions, spec)[0])
+
+
+@pytest.mark.parametrize("frame_format", FORMATS)
+def test_nothing_beyond_the_frame_is_read(kernels, frame_format):
+    spec = make_spec()
+    rows, row_bytes = (180, 160) if frame_format == "nv12" else (120, 480)
+    frame = before_a_guard_page(np.full((rows, row_bytes), 128, np.uint8))
+    regions = Regions.around(np.array([[150, 110, 160, 120], [140, 90, 400, 500]]), spec)
+
+    crops, _ = run_crop(kernels, frame, (120, 160), frame_format, regions, spec)
+
+    assert np.isfinite(crops).all()
 
 
 def test_a_crop_of_odd_width_is_whole_too(kernels):

@@ -9,7 +9,7 @@ from edgepose.decode import decode_heatmaps, merge_flipped
 from edgepose.geometry import Regions
 from edgepose.passport import DECODERS, ModelSpec
 from edgepose.skeletons import COCO17
-from tests.cuda.on_cpu import drawn_maps, run_decode
+from tests.cuda.on_cpu import before_a_guard_page, drawn_maps, run_decode
 from tests.makers import make_spec
 from tests.shared_data import SHARED, needs_shared
 
@@ -68,6 +68,20 @@ def test_maps_at_any_address_agree(kernels):
     heatmaps = bytes_[1:].reshape(1, 2, 16, 16)  # 4 bytes past an address of whole 16 bytes
 
     np.testing.assert_array_equal(run_decode(kernels, heatmaps, spec), decode_heatmaps(heatmaps, spec))
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+@pytest.mark.parametrize("heatmap_hw", [(16, 16), (46, 46), (5, 7)])
+def test_nothing_beyond_the_maps_is_read(kernels, heatmap_hw, decoder):
+    spec = make_spec(heatmap_hw=heatmap_hw, decoder=decoder, blur_kernel=5)
+    heatmaps, flipped = (before_a_guard_page(drawn_maps(spec, 2, seed, np.float16)) for seed in (0, 1))
+    heatmaps[1, :, -1, -1] = flipped[0, :, -1, 0] = 2  # peaks in corners
+
+    alone, merged = run_decode(kernels, heatmaps, spec), run_decode(kernels, heatmaps, spec, flipped)
+
+    exact = decoder in ("argmax", "quarter")
+    compare(alone, decode_heatmaps(heatmaps, spec), exact)
+    compare(merged, decode_heatmaps(merge_flipped(heatmaps, flipped, spec), spec), exact)
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
