@@ -171,6 +171,16 @@ _SIMPLE_BASELINE_RECIPES = {
     "mmpose_v0": {"color_order": "rgb", "quarter_guard": "joint"},
     "mmpose_v1": {"color_order": "rgb", "quarter_guard": "independent"},
 }
+_V0_BLUR_384 = 17  # `modulate_kernel` of mmpose v0's larger DARK and UDP configurations; v1's have none, so 11
+
+
+def with_v0_blur(
+    recipes: Mapping[str, Mapping[str, Any]], input_hw: tuple[int, int]
+) -> Mapping[str, Mapping[str, Any]]:
+    """The recipes with what mmpose v0's files want at 384x288: a wider blur, whichever entry their decoder is of."""
+    if input_hw[0] != 384:
+        return recipes
+    return {**recipes, "mmpose_v0": {**recipes["mmpose_v0"], "blur_kernel": _V0_BLUR_384}}
 
 
 def mmpose_file(path: str, accuracy: float) -> Published:
@@ -206,7 +216,7 @@ def _simple_baseline_entry(depth: int, dataset: str, input_hw: tuple[int, int], 
         params=_RESNET_PARAMS[depth] + _HEAD_PARAMS * (len(skeleton) - 16),
         published=mmpose_file(*file) if file else None,
         styles=("pytorch", "caffe") if depth >= 50 else ("pytorch",),
-        recipes=_SIMPLE_BASELINE_RECIPES,
+        recipes=with_v0_blur(_SIMPLE_BASELINE_RECIPES, input_hw),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from edgepose.export.zoo import DATASETS, Model, embedded, mmpose_file
+from edgepose.export.zoo import DATASETS, Model, embedded, mmpose_file, with_v0_blur
 from edgepose.passport import ModelSpec
 from edgepose.skeletons import COCO17
 
@@ -75,13 +75,13 @@ _STACKED_RECIPES: dict[str, dict[str, Any]] = {  # grey levels; neither divides 
     "princeton": {"mean": (0.0, 0.0, 0.0), "std": (255.0, 255.0, 255.0)},
 }
 
-# mmpose v1 checks the border of x and y by themselves; v0 blurs DARK's and UDP's larger maps more.
+# mmpose v1 checks the border of x and y by themselves.
 _GUARDS: dict[str, dict[str, Any]] = {
     "original": {"quarter_guard": "joint"},
     "mmpose_v0": {"quarter_guard": "joint"},
     "mmpose_v1": {"quarter_guard": "independent"},
 }
-_V0_BLUR_384 = 17
+_UDP_REPOSITORY_BLUR = 7  # UDP-Pose `post`, at any size; 15 for the combined target, which is 2 * 7 + 1
 
 
 def hrnet() -> list[Model]:
@@ -101,9 +101,9 @@ def _hrnet_entry(width: int, shape: Shape, decoder: str, gflops: float, file: tu
         f"hrnet_w{width}", shape, decoder=decoder, alignment="udp" if udp else "corner", flip_shift=0 if udp else 1
     )
     offset_maps = spec.output_channels - spec.num_keypoints
-    recipes = _GUARDS
-    if decoder != "quarter" and shape[1] == 384:
-        recipes = {**_GUARDS, "mmpose_v0": {**_GUARDS["mmpose_v0"], "blur_kernel": _V0_BLUR_384}}
+    recipes = with_v0_blur(_GUARDS, spec.input_hw)
+    if udp:
+        recipes = {**recipes, "original": {**recipes["original"], "blur_kernel": _UDP_REPOSITORY_BLUR}}
 
     def build(style: str) -> nn.Module:
         from edgepose.export.networks.hrnet import HRNet  # torch: not for a mere list of names

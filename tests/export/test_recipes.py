@@ -76,20 +76,36 @@ def test_an_alignment_that_contradicts_the_recipe_is_refused(alignment, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("origin", "decoder", "height", "guard", "blur"),
+    ("name", "origin", "decoder", "height", "color", "guard", "blur"),
     [
-        ("original", "quarter", 256, "joint", 11),
-        ("mmpose_v0", "dark", 256, "joint", 11),
-        ("mmpose_v0", "dark", 384, "joint", 17),
-        ("mmpose_v1", "dark", 384, "independent", 11),
+        ("hrnet_w32", "original", "quarter", 256, "rgb", "joint", 11),
+        ("hrnet_w32", "mmpose_v0", "dark", 256, "rgb", "joint", 11),
+        ("hrnet_w32", "mmpose_v0", "dark", 384, "rgb", "joint", 17),
+        ("hrnet_w32", "mmpose_v0", "udp", 384, "rgb", "joint", 17),
+        ("hrnet_w32", "mmpose_v1", "dark", 384, "rgb", "independent", 11),
+        ("hrnet_w32", "mmpose_v1", "udp", 384, "rgb", "independent", 11),
+        ("hrnet_w32", "original", "udp", 256, "rgb", "joint", 7),
+        ("hrnet_w48", "original", "udp", 384, "rgb", "joint", 7),
+        ("hrnet_w48", "original", "udp-combined", 256, "rgb", "joint", 7),
+        ("simplebaseline_resnet101", "original", "quarter", 256, "bgr", "joint", 11),
+        ("simplebaseline_resnet50", "mmpose_v0", "dark", 256, "rgb", "joint", 11),
+        ("simplebaseline_resnet152", "mmpose_v0", "dark", 384, "rgb", "joint", 17),
+        ("simplebaseline_resnet50", "mmpose_v1", "dark", 384, "rgb", "independent", 11),
     ],
 )
-def test_each_publisher_has_a_recipe_of_its_own(origin, decoder, height, guard, blur):
-    model = find_model("hrnet_w32", input_hw=(height, height * 3 // 4), decoder=decoder)
+def test_each_publisher_has_a_recipe_of_its_own(name, origin, decoder, height, color, guard, blur):
+    model = find_model(name, input_hw=(height, height * 3 // 4), decoder=decoder)
 
     spec = replace(model.spec, **model.recipes[origin])
 
-    assert (spec.quarter_guard, spec.blur_kernel, spec.color_order) == (guard, blur, "rgb")
+    assert (spec.color_order, spec.quarter_guard, spec.blur_kernel) == (color, guard, blur)
+
+
+@pytest.mark.parametrize("name", ["simplebaseline_resnet50", "hrnet_w48"])
+def test_v0s_blur_goes_with_its_file_even_where_only_its_name_says_dark(name):
+    plain = find_model(name, input_hw=(384, 288))  # the entry that `--model NAME --input 384x288` takes
+
+    assert replace(plain.spec, **plain.recipes["mmpose_v0"], decoder="dark").blur_kernel == 17
 
 
 def test_random_weights_suit_the_network_that_halves_most_often(monkeypatch):
