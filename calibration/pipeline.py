@@ -43,7 +43,8 @@ from edgepose.passport import Passport, keep_accuracy, passport_path, read_passp
 
 CONFIDENT = 0.3  # score of the key points that are compared
 FEW_CROPS = 100
-UNUSABLE_SHARE = 0.2  # of confident key points moved by more than 1 px: INT8 has failed
+FAR = 1 / 64  # of the longer side of a heat map: 1 px of the usual ones
+UNUSABLE_SHARE = 0.2  # of confident key points moved far: INT8 has failed
 Watch = Callable[[str, Iterable[Any], int], Iterable[Any]]  # step, items, how many -> the items
 
 
@@ -60,6 +61,7 @@ class Calibrated:
         unusable_boxes: boxes left out: not finite, without area, or wholly outside their image.
         shift: of key points with an FP32 score over 0.3, heat-map px: mean, p95, max, share_over_1, keypoints;
             None if there was none.
+        moved_far: share of those key points that moved by more than 1/64 of their heat map's longer side.
         random_weights: True: the figures mean nothing.
     """
 
@@ -72,6 +74,7 @@ class Calibrated:
     unreadable: tuple[str, ...]
     unusable_boxes: int
     shift: dict[str, float | int] | None
+    moved_far: float
     random_weights: bool
 
     def summary(self) -> str:
@@ -99,10 +102,10 @@ class Calibrated:
             found.append(f"{self.unusable_boxes} boxes left out: not finite, without area, or outside their image")
         if self.crops < FEW_CROPS:
             found.append(f"only {self.crops} people to take ranges from; a few hundred (100 at least) are safer")
-        if self.shift and self.shift["share_over_1"] > UNUSABLE_SHARE and not self.random_weights:
+        if self.moved_far > UNUSABLE_SHARE and not self.random_weights:
             found.append(
-                f"INT8 fails on this network: {self.shift['share_over_1']:.0%} of its key points moved by more than 1 "
-                f"heat-map px; use the FP16 file instead, or try another --method"
+                f"INT8 fails on this network: {self.moved_far:.0%} of its key points moved by more than 1/64 of the "
+                f"heat map; use the FP16 file instead, or try another --method"
             )
         if self.random_weights:
             found.append("the weights are random: this file is for timing, its key points mean nothing")
@@ -182,7 +185,8 @@ def calibrate(
             versions={name: version(name) for name in packages},
         )
         write_passport(written, int8_passport)
-        shift = _shift(model_path, written, people.held_out, watch)
+        distances = _distances(model_path, written, people.held_out, watch)
+        shift = shift_summary(distances)
         verified = {f"int8_shift_{name}": float(value) for name, value in (shift or {}).items()}
         write_passport(written, replace(int8_passport, verified=verified))
         keep_accuracy(written, int8)
@@ -197,6 +201,7 @@ def calibrate(
         people.unreadable,
         people.unusable_boxes,
         shift,
+        float((distances > FAR * max(passport.spec.heatmap_hw)).mean()) if len(distances) else 0.0,
         passport.random_weights,
     )
 
@@ -288,10 +293,8 @@ def _short(values: np.ndarray) -> list[float]:
     return [float(f"{value:.6g}") for value in values]
 
 
-def _shift(
-    reference: Path, quantised: Path, images: Sequence[CalibrationImage], watch: Watch
-) -> dict[str, float | int] | None:
-    """How far INT8's key points lie from FP32's, heat-map px, where FP32's score is over 0.3."""
+def _distances(reference: Path, quantised: Path, images: Sequence[CalibrationImage], watch: Watch) -> np.ndarray:
+    """(n,) how far INT8's key points lie from FP32's, heat-map px, where FP32's score is over 0.3."""
     distances = [np.empty(0)]
     with (
         closing(load_backend(reference, backend="onnxruntime")) as exact,
@@ -303,4 +306,4 @@ def _shift(
             wanted, found = (decode_heatmaps(backend.heatmaps(crops), spec) for backend in (exact, int8))
             confident = wanted[..., 2] > CONFIDENT
             distances.append(np.linalg.norm(wanted[..., :2] - found[..., :2], axis=-1)[confident])
-    return shift_summary(np.concatenate(distances))
+    return np.concatenate(distances)

@@ -1,13 +1,16 @@
 """One network of each family, from random weights to INT8: OpenVINO runs it and NVIDIA's builder accepts it.
 
-`make test-all` takes every model and input size of the zoo instead.
+`make test-all` takes every graph of the zoo instead: each model at each input size, in each style that builds another
+network. Entries that differ only in their recipe (plain, DARK and UDP, say) have one graph and are built once.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import cv2
 import numpy as np
@@ -23,32 +26,49 @@ from edgepose.export.verify import sample_crops
 from edgepose.export.zoo import Model, find_model, models
 from tests.makers import smooth_image
 
-ONE_OF_EACH = (
-    "hrnet_w32",
-    "cpm",
-    "hourglass52",
-    "stacked_hourglass_2",
-    "simplebaseline_keras",
-    "efficient_object_localization",
-)
+ONE_OF_EACH = ("hrnet_w32", "cpm", "hourglass52", "stacked_hourglass_2", "simplebaseline_keras")
+OTHER_GRAPHS = {"caffe": "simplebaseline_resnet", "princeton": "stacked_hourglass"}  # style -> whose graph it changes
 
 
-def chosen() -> list[Model]:
+def every_graph() -> list[tuple[Model, str]]:
+    graphs = {
+        (model.name, model.dataset, model.spec.input_hw, model.spec.output_channels, style): model
+        for model in reversed(models())
+        for style in reversed(model.styles)
+        if style == model.styles[0] or model.name.startswith(OTHER_GRAPHS.get(style, "no model"))
+    }
+    return [(model, key[-1]) for key, model in reversed(graphs.items())]
+
+
+def chosen() -> list[tuple[Model, str]]:
     if os.environ.get("EDGEPOSE_TEST_ALL"):
-        return models()
-    return [find_model(name) for name in ONE_OF_EACH]
+        return every_graph()
+    return [(model, model.styles[0]) for model in map(find_model, ONE_OF_EACH)]
+
+
+def label(graph: tuple[Model, str]) -> str:
+    model, style = graph
+    return f"{model.label} {model.spec.decoder} {style}".replace(" ", "-")
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Gone after the test: all sizes together would take some ten gigabytes."""
+    with TemporaryDirectory() as name:
+        yield Path(name)
 
 
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("model", chosen(), ids=lambda model: f"{model.name}-{model.dataset}-{model.spec.input_hw[0]}")
-def test_a_network_goes_from_random_weights_to_int8(model: Model, tmp_path: Path) -> None:
+@pytest.mark.parametrize("graph", chosen(), ids=label)
+def test_a_network_goes_from_random_weights_to_int8(graph: tuple[Model, str], folder: Path) -> None:
     trt = pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed (x86-64 only)")
     from edgepose.build import BuildOptions, build_engine
 
     for seed in range(3):
-        cv2.imwrite(str(tmp_path / f"{seed}.png"), smooth_image(seed=seed))
-    exported = export_model(model, tmp_path, weights="random")
-    calibrated = calibrate(exported.fp32, [tmp_path / "*.png"], method="minmax")
+        cv2.imwrite(str(folder / f"{seed}.png"), smooth_image(seed=seed))
+    model, style = graph
+    exported = export_model(model, folder, weights="random", style=style)
+    calibrated = calibrate(exported.fp32, [folder / "*.png"], method="minmax")
 
     crops = sample_crops(exported.spec, 1)
     maps = []
@@ -57,7 +77,6 @@ def test_a_network_goes_from_random_weights_to_int8(model: Model, tmp_path: Path
             maps.append(backend.heatmaps(crops))
         report = build_engine(path, options=BuildOptions(targets=("sm_86",), kernels=False), runtime=trt.__name__)
         assert report.plan.stat().st_size > 0
-        report.plan.unlink()
     largest = np.abs(maps[0]).max()
     assert np.abs(maps[1] - maps[0]).max() < 0.05 * largest
     assert np.abs(maps[2] - maps[0]).mean() < 0.2 * largest  # INT8 of random weights: near, not close
