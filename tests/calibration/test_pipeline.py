@@ -174,7 +174,7 @@ def test_stopped_in_the_middle_it_leaves_what_was_there(model, images, monkeypat
     def interrupt(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pipeline, "_shift", interrupt)
+    monkeypatch.setattr(pipeline, "_distances", interrupt)
     with pytest.raises(KeyboardInterrupt):
         calibrate(model, [images], method="mse")
 
