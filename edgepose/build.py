@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import resource
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -127,7 +126,7 @@ def build_engine(
         ModelFileError: the ONNX or its passport is missing or damaged.
         BuildError: TensorRT or nvcc refused; carries its last error lines.
         OSError: a file cannot be written; said before the build begins.
-        KeyboardInterrupt: the build was interrupted; TensorRT stops at its next step.
+        KeyboardInterrupt: the build was interrupted; TensorRT stops at its next step. So it does if `progress` raises.
     """
     options = options or BuildOptions()
     onnx_path = Path(onnx_path)
@@ -191,10 +190,10 @@ def _build_plan(trt: Any, log: Messages, onnx_path: Path, options: BuildOptions,
         _parse(trt, network, log, onnx_path)
         config = builder.create_builder_config()
         _configure(trt, builder, network, config, options)
-        with _interruptible(trt, config, progress) as interrupted:
+        with _interruptible(trt, config, progress) as interruption:
             plan = builder.build_serialized_network(network, config)
-        if interrupted.is_set():
-            raise KeyboardInterrupt
+        if interruption.reason is not None:
+            raise interruption.reason
         if plan is None:
             raise BuildError(f"TensorRT could not build {onnx_path}: {log.last_errors()}")
     _keep_timing_cache(config, options)
@@ -301,10 +300,17 @@ def _explained(log: Messages, onnx_path: Path) -> Iterator[None]:
         raise BuildError(f"TensorRT could not build {onnx_path}: {log.last_errors()}") from error
 
 
+@dataclass
+class _Interruption:
+    """Why a build is to end, if it is."""
+
+    reason: BaseException | None = None
+
+
 @contextmanager
-def _interruptible(trt: Any, config: Any, progress: Progress | None) -> Iterator[threading.Event]:
+def _interruptible(trt: Any, config: Any, progress: Progress | None) -> Iterator[_Interruption]:
     """Report steps, and let Ctrl-C end the build at its next step: an exception must not pass through C++."""
-    interrupted = threading.Event()
+    interruption = _Interruption()
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -315,31 +321,29 @@ def _interruptible(trt: Any, config: Any, progress: Progress | None) -> Iterator
             self.steps[phase_name] = num_steps
 
         def step_complete(self, phase_name: str, step: int) -> bool:
-            if progress is not None:
-                progress(phase_name, step + 1, self.steps.get(phase_name, 0))
-            return not interrupted.is_set()
+            try:
+                if progress is not None:
+                    progress(phase_name, step + 1, self.steps.get(phase_name, 0))
+            except BaseException as error:
+                interruption.reason = error
+            return interruption.reason is None
 
         def phase_finish(self, phase_name: str) -> None:
             self.steps.pop(phase_name, None)
 
+    def press(*_: Any) -> None:
+        interruption.reason = KeyboardInterrupt()
+
     monitor = Monitor()  # must outlive the build: TensorRT keeps the pointer
     config.progress_monitor = monitor
     if threading.current_thread() is not threading.main_thread():  # signals can be set in the main thread only
-        yield interrupted
+        yield interruption
         return
-    before = signal.signal(signal.SIGINT, lambda *_: interrupted.set())
+    before = signal.signal(signal.SIGINT, press)
     try:
-        yield interrupted
+        yield interruption
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def progress_line(stream: Any = None) -> Progress:
-    """A progress report on one terminal line; silent where the stream is no terminal."""
-    stream = stream or sys.stderr
-    if not stream.isatty():
-        return lambda phase, done, total: None
-    return lambda phase, done, total: print(f"\r\033[K{phase[:60]} {done}/{total}", end="", file=stream, flush=True)
 
 
 def parse_targets(targets: Sequence[str]) -> tuple[str, ...]:

@@ -36,7 +36,8 @@ def command(
 
     Precision is in the ONNX, so there is no precision option.
     """
-    from edgepose.build import BuildOptions, build_engine, parse_targets, progress_line
+    from edgepose.build import BuildOptions, build_engine, parse_targets
+    from edgepose.cli.progress import steps
 
     if optimal_batch is not None and optimal_batch > max_batch:
         raise click.BadParameter(f"{optimal_batch} is more than --max-batch {max_batch}", param_hint="--optimal-batch")
@@ -50,14 +51,16 @@ def command(
         targets=parse_targets(targets),
         kernels=not no_kernels,
     )
-    report = build_engine(onnx, output, options, runtime=runtime, progress=progress_line())
+    with steps() as progress:
+        report = build_engine(onnx, output, options, runtime=runtime, progress=progress)
     for warning in report.warnings:
         click.echo(f"warning: {warning}", err=True)
     passport = report.passport
     engine = passport.engine or {}
     size_mib = report.plan.stat().st_size / 2**20
     click.echo(
-        f"wrote {report.plan} ({size_mib:.1f} MiB, {passport.precision}, batch 1 to {engine['max_batch']}) for "
+        f"wrote {report.plan} ({size_mib:.1f} MiB, {passport.precision}, batch 1 to {engine['max_batch']}) "
+        f"{'with' if engine['kernels'] else 'without'} its CUDA kernels for "
         f"{engine['gpu'] or ', '.join(engine['targets'])} with {engine['runtime']} {engine['tensorrt']}; "
         f"peak memory {report.peak_mib} MiB"
     )

@@ -151,6 +151,7 @@ def test_the_command_says_what_it_wrote(tmp_path):
 
     assert result.exit_code == 0, result.output
     assert "x.plan" in result.stdout
+    assert "without its CUDA kernels" in result.stdout
     assert "sm_86" in result.stdout
     assert "random" in result.stderr
 
@@ -246,6 +247,18 @@ def test_an_interrupted_build_leaves_no_file(tmp_path):
     assert done.returncode == 130, done.stderr.decode()
     assert not (tmp_path / "m.plan").exists()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_what_the_progress_report_raises_ends_the_build(tmp_path):
+    model = write_network(tmp_path / "m.onnx")
+
+    def fail(*_):
+        raise BrokenPipeError("the terminal has gone")
+
+    with pytest.raises(BrokenPipeError):
+        build_engine(model, options=PLAIN, runtime="tensorrt_rtx", progress=fail)
+
+    assert not (tmp_path / "m.plan").exists()
 
 
 def test_building_in_a_thread_works(tmp_path):

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from edgepose import cli
 from edgepose.cli import COMMANDS, main
-from edgepose.cli.progress import progress
+from edgepose.cli.progress import progress, steps
 from edgepose.errors import InputError
 
 HEAVY = ["cv2", "openvino", "onnxruntime", "onnx", "torch", "onnxsim", "pycocotools"]
@@ -134,3 +134,14 @@ def test_random_weights_are_told(capsys, tmp_path, weights, told):
     cli.warn_of_random_weights(Path("m.onnx"), Passport(make_spec(), "fp32", "0" * 64, weights))
 
     assert ("random" in capsys.readouterr().err) == told
+
+
+def test_steps_are_shown_on_one_line_at_a_terminal_only(monkeypatch, capsys):
+    with steps() as show:
+        show("Building", 1, 2)
+    assert capsys.readouterr().err == ""
+
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    with steps() as show:
+        show("Building", 1, 2)
+    assert "Building 1/2" in capsys.readouterr().err
