@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 
-from edgepose.backends import Backend
+from edgepose.backends import Backend, Pipelined
+from edgepose.errors import BackendError
 from edgepose.geometry import Regions, usable_boxes
+from edgepose.passport import ModelSpec
 from edgepose.two_pass import find_keypoints
 
 
@@ -43,20 +48,59 @@ def estimate_poses(backend: Backend, image: np.ndarray, boxes_xyxy: np.ndarray, 
         ValueError: image or boxes of another shape or dtype.
         BackendError: the runtime failed.
     """
+    image, boxes, regions = _checked(image, boxes_xyxy, backend.spec)
+    return _poses(find_keypoints(backend, image, regions, flip_test=flip_test), boxes)
+
+
+def estimate_frames(
+    backend: Backend, frames: Iterable[tuple[np.ndarray, np.ndarray]], *, flip_test: bool = False
+) -> Iterator[Poses]:
+    """The poses of each frame of a video, (image, boxes_xyxy) as `estimate_poses` takes them; in order.
+
+    A backend that works on several frames at once gets that many before the first poses are given, so that the GPU
+    is busy while the caller reads and draws.
+
+    Raises:
+        ValueError, BackendError: as `estimate_poses`; also for a frame that is ahead.
+    """
+    if not isinstance(backend, Pipelined) or backend.spec.refine is not None:  # a second pass needs the first's result
+        for image, boxes in frames:
+            yield estimate_poses(backend, image, boxes, flip_test=flip_test)
+        return
+    under_way: deque[np.ndarray] = deque()  # their boxes
+    try:
+        for image, boxes in frames:
+            image, boxes, regions = _checked(image, boxes, backend.spec)
+            backend.submit(image, regions, flip_test=flip_test)
+            under_way.append(boxes)
+            if len(under_way) == backend.frames_in_flight:
+                yield _poses(backend.result(), under_way.popleft())
+        while under_way:
+            yield _poses(backend.result(), under_way.popleft())
+    finally:  # ended early: the backend is left without frames under way
+        with suppress(BackendError, ValueError):
+            for _ in under_way:
+                backend.result()
+
+
+def _checked(image: np.ndarray, boxes_xyxy: np.ndarray, spec: ModelSpec) -> tuple[np.ndarray, np.ndarray, Regions]:
+    """Image, (N, 4) float32 boxes, and the regions of the usable ones."""
     image = np.asarray(image)
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise ValueError(f"image must be (H, W, 3) uint8, got {image.shape} {image.dtype}")
-    spec = backend.spec
     boxes = np.asarray(boxes_xyxy, dtype=np.float32)
     if boxes.size == 0:
         boxes = boxes.reshape(0, 4)
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         raise ValueError(f"boxes_xyxy must be (N, 4), got {boxes.shape}")
+    return image, boxes, Regions.around(boxes[usable_boxes(boxes)], spec)
+
+
+def _poses(keypoints: np.ndarray, boxes: np.ndarray) -> Poses:
+    """The key points of the usable boxes, in the rows of all."""
     usable = usable_boxes(boxes)
-    xy = np.full((len(boxes), spec.num_keypoints, 2), np.nan, np.float32)
-    scores = np.zeros((len(boxes), spec.num_keypoints), np.float32)
-    regions = Regions.around(boxes[usable], spec)
-    keypoints = find_keypoints(backend, image, regions, flip_test=flip_test)
+    xy = np.full((len(boxes), keypoints.shape[1], 2), np.nan, np.float32)
+    scores = np.zeros((len(boxes), keypoints.shape[1]), np.float32)
     xy[usable] = keypoints[..., :2]
     scores[usable] = keypoints[..., 2]
     return Poses(xy, scores, boxes)

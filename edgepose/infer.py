@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ import numpy as np
 
 from edgepose.backends import Backend, StageTimes
 from edgepose.errors import EdgeposeError, InputError
-from edgepose.estimator import Poses, estimate_poses
+from edgepose.estimator import Poses, estimate_frames, estimate_poses
 from edgepose.files import whole_file
 from edgepose.geometry import boxes_in_view
 from edgepose.io.boxes import PERSON, ImageBoxes, boxes_for_images, boxes_of_frames
@@ -23,7 +24,8 @@ from edgepose.io.overlay import draw_poses
 from edgepose.io.video import VIDEO_SUFFIXES, VideoReader, VideoWriter, video_file
 from edgepose.metrics import rescore
 
-STAGES = ("read", "crop", "network", "decode", "draw", "write")
+# on a GPU crop to download are its own times, while the CPU reads and draws other frames
+STAGES = ("read", "upload", "crop", "network", "decode", "network+decode", "download", "draw", "write")
 PARTIAL = "keypoints.partial.json"  # what was found before an interrupt
 SHOWN = 10  # unreadable files that are named one by one
 
@@ -39,7 +41,7 @@ class InferReport:
         people: boxes in them that key points were found for.
         unreadable: a line for each file that could not be read to its end, or whose overlay could not be written.
         unusable_boxes: boxes left out: not finite, without area, or wholly outside their image.
-        seconds: wall time of each of STAGES.
+        seconds: time of each of STAGES that was measured.
         results: the JSON file written, if any.
         overlays: pictures and videos written.
     """
@@ -59,10 +61,11 @@ class InferReport:
             written.append(f"overlays in {self.overlays[0].parent}")
         counts = f"images: {self.images}, people: {self.people}"
         lines = [counts + (f"; wrote {' and '.join(written)}" if written else "")]
-        lines.append(f"{'stage':<8} {'ms/image':>9} {'ms/person':>10}")
+        width = max(map(len, ("stage", *self.seconds)))
+        lines.append(f"{'stage':<{width}} {'ms/image':>9} {'ms/person':>10}")
         for name, seconds in (*self.seconds.items(), ("sum", sum(self.seconds.values()))):
             per_person = f"{1e3 * seconds / self.people:10.2f}" if self.people else f"{'-':>10}"
-            lines.append(f"{name:<8} {1e3 * seconds / max(1, self.images):9.2f} {per_person}")
+            lines.append(f"{name:<{width}} {1e3 * seconds / max(1, self.images):9.2f} {per_person}")
         return "\n".join(lines)
 
     def warnings(self) -> list[str]:
@@ -136,7 +139,7 @@ def infer(
         if inputs and not report.images:
             more = f", nor {len(inputs) - 1} others" if len(inputs) > 1 else ""
             raise InputError(f"nothing could be read: {report.unreadable[0]}{more}")
-    report.seconds = {name: backend.times.seconds.get(name, 0.0) for name in STAGES}
+    report.seconds = {name: backend.times.seconds[name] for name in STAGES if name in backend.times.seconds}
     return report
 
 
@@ -161,7 +164,10 @@ class _Run:
         except InputError as error:
             self._unreadable(entry.path, error)
             return
-        poses = self._find(image, entry, {"image_id": entry.path.name if entry.image_id is None else entry.image_id})
+        boxes, inside = self._boxes(image, entry)
+        poses = estimate_poses(self.backend, image, boxes, flip_test=self.flip_test)
+        identity = {"image_id": entry.path.name if entry.image_id is None else entry.image_id}
+        self._keep(poses, image, entry, inside, identity)
         if target is not None:
             with times.stage("draw"):
                 overlay = draw_poses(image, poses, self.backend.spec.skeleton)
@@ -185,10 +191,18 @@ class _Run:
             entries = _boxes_of_frames(reader, boxes_file)
             others = _no_boxes(path, boxes_file)
             overlay: VideoWriter | None = None
-            for index, frame in enumerate(watch(path.name, self._frames(reader), reader.length)):
-                poses = self._find(
-                    frame, entries.get(index, others), {"image_id": f"{path.name}/{index}", "frame": index}
-                )
+            ahead: deque[tuple[np.ndarray, ImageBoxes, np.ndarray]] = deque()  # frames whose poses are under way
+
+            def frames() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+                for index, frame in enumerate(watch(path.name, self._frames(reader), reader.length)):
+                    entry = entries.get(index, others)
+                    boxes, inside = self._boxes(frame, entry)
+                    ahead.append((frame, entry, inside))
+                    yield frame, boxes
+
+            for index, poses in enumerate(estimate_frames(self.backend, frames(), flip_test=self.flip_test)):
+                frame, entry, inside = ahead.popleft()
+                self._keep(poses, frame, entry, inside, {"image_id": f"{path.name}/{index}", "frame": index})
                 if target is None:
                     continue
                 with times.stage("draw"):
@@ -205,18 +219,23 @@ class _Run:
         if overlay is not None and target is not None:
             self.report.overlays.append(target)
 
-    def _find(self, image: np.ndarray, entry: ImageBoxes, identity: dict[str, Any]) -> Poses:
-        height, width = image.shape[:2]
+    def _boxes(self, image: np.ndarray, entry: ImageBoxes) -> tuple[np.ndarray, np.ndarray]:
+        """The boxes that the image shows, and which of the entry's they are."""
         boxes = entry.boxes_in(image)
-        inside = boxes_in_view(boxes, (height, width))
-        poses = estimate_poses(self.backend, image, boxes[inside], flip_test=self.flip_test)
+        inside = boxes_in_view(boxes, image.shape[:2])
+        return boxes[inside], inside
+
+    def _keep(
+        self, poses: Poses, image: np.ndarray, entry: ImageBoxes, inside: np.ndarray, identity: dict[str, Any]
+    ) -> None:
+        """Write and count an image's people."""
+        height, width = image.shape[:2]
         with self.backend.times.stage("write"):
             people = _people(poses, entry.box_scores[inside])
             self.write({**identity, "file_name": str(entry.path), "width": width, "height": height, "people": people})
         self.report.images += 1
         self.report.people += len(poses)
         self.report.unusable_boxes += entry.unusable + int((~inside).sum())
-        return poses
 
     def _frames(self, reader: VideoReader) -> Iterator[np.ndarray]:
         """The frames, each timed; a video that ends early is reported."""

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -57,6 +57,23 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Free the runtime's memory; a second call does nothing."""
+        ...
+
+
+@runtime_checkable
+class Pipelined(Backend, Protocol):
+    """A backend that works on several frames at once: on a GPU, while the CPU reads and draws others."""
+
+    frames_in_flight: int
+
+    def submit(
+        self, image: np.ndarray, regions: Regions, *, flip_test: bool = False, decoder: str | None = None
+    ) -> None:
+        """Begin what `keypoints` does; at most frames_in_flight times more than `result` has been called."""
+        ...
+
+    def result(self) -> np.ndarray:
+        """Wait for the oldest frame submitted, and give what `keypoints` gives."""
         ...
 
 

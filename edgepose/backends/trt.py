@@ -15,7 +15,7 @@ import numpy as np
 from edgepose.backends import StageTimes
 from edgepose.backends.engine import build_line, check_engine, load_runtime
 from edgepose.backends.frames import Frame
-from edgepose.backends.pipeline import Pipeline, StageSeconds
+from edgepose.backends.pipeline import FRAMES_IN_FLIGHT, Pipeline, StageSeconds
 from edgepose.cuda.graphs import GraphError
 from edgepose.cuda.kernels import read_kernels
 from edgepose.cuda.memory import CudaError, OutOfMemory, open_device
@@ -44,6 +44,7 @@ class TensorRtBackend:
     """
 
     name = "tensorrt"
+    frames_in_flight = FRAMES_IN_FLIGHT
 
     def __init__(self, path: Path, passport: Passport, *, cuda_graphs: bool = True) -> None:
         self.path, self.passport = path, passport
@@ -112,7 +113,7 @@ class TensorRtBackend:
         More people than the engine's batch are done in parts, and only the last part is not waited for.
 
         Raises:
-            ValueError: as of `keypoints`, or pipeline.FRAMES_IN_FLIGHT frames are under way.
+            ValueError: as of `keypoints`, or frames_in_flight frames are under way.
             BackendError: the GPU or TensorRT failed.
         """
         pipeline = self._opened()

@@ -37,6 +37,9 @@ import click
 )
 @click.option("--backend", type=click.Choice(("openvino", "onnxruntime")), help="Default: the best installed.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: the runtime's]")
+@click.option(
+    "--cuda-graphs/--no-cuda-graphs", default=True, show_default=True, help="On a GPU: launch the network as a whole."
+)
 def command(
     engine: Path,
     inputs: tuple[str, ...],
@@ -48,6 +51,7 @@ def command(
     form: str,
     backend: str | None,
     threads: int | None,
+    cuda_graphs: bool,
 ) -> None:
     """Find the key points of every person in images and videos.
 
@@ -75,7 +79,7 @@ def command(
         paths += map(Path, lines)
     streaming = form == "jsonl" or out == "-"
     folder = None if out == "-" or (streaming and out is None) else Path(out or "poses")
-    with closing(load_backend(engine, backend=backend, threads=threads)) as loaded:
+    with closing(load_backend(engine, backend=backend, threads=threads, cuda_graphs=cuda_graphs)) as loaded:
         warn_of_random_weights(engine, loaded.passport)
         report = infer(
             loaded,

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import ctypes
 import struct
+import tempfile
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from edgepose.cuda.driver import Gpu
-from tests.fake_device.kernels import compiled_for_the_cpu
+from tests.cuda.on_cpu import compile_for_cpu
 
 FATBIN = b"kernels, as the stand-in GPU takes them"
 Work = Callable[[], None]
@@ -286,6 +289,12 @@ class Event:
         if self.at is None or start.at is None:
             raise LogicError("cuEventElapsedTime failed: device not ready")
         return 1000 * (self.at - start.at)
+
+
+@cache
+def compiled_for_the_cpu() -> ctypes.CDLL:
+    with tempfile.TemporaryDirectory() as folder:
+        return compile_for_cpu(Path(folder) / "kernels.so")
 
 
 class Function:
