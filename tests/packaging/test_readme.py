@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 import subprocess
 import sys
@@ -51,18 +50,24 @@ def test_the_python_runs(tmp_path: Path):
 def table_of_models() -> str:
     """The rows of the README's table, from what can be exported."""
     rows = []
-    for (name, dataset), group in itertools.groupby(models(), key=lambda model: (model.name, model.dataset)):
-        entries = list(group)
-        inputs = list(dict.fromkeys("{}x{}".format(*model.spec.input_hw) for model in entries))
-        published = []
-        for decoder in dict.fromkeys(model.spec.decoder for model in entries):
-            of_decoder = [model.published for model in entries if model.spec.decoder == decoder]
-            if any(of_decoder):
-                label = "" if decoder == "quarter" else f"{decoder.upper()} "
-                published.append(label + ", ".join(f"{p.accuracy:.3f}" if p else "-" for p in of_decoder))
-        accuracy = "; ".join(published) or ("embedded" if entries[0].embedded else "-")
-        millions = f"{entries[0].params / 1e6:.1f} M"
-        rows.append(f"| `{name}` | {dataset or '-'} | {', '.join(inputs)} | {millions} | {accuracy} |\n")
+    for model in models():
+        published = model.published
+        cells = (
+            f"`{model.name}`",
+            model.dataset or "-",
+            "{}x{}".format(*model.spec.input_hw),
+            model.spec.decoder,
+            str(model.spec.num_keypoints),
+            f"{model.gflops:.1f}",
+            f"{model.params / 1e6:.1f} M",
+            f"{'PCKh' if model.dataset == 'mpii' else 'AP'} {published.accuracy:.3f}" if published else "-",
+            f"[{published.sha256_prefix}]({published.url})"
+            if published
+            else "in the package"
+            if model.embedded
+            else "-",
+        )
+        rows.append(f"| {' | '.join(cells)} |\n")
     return "".join(rows)
 
 
