@@ -138,7 +138,7 @@ def build_engine(
         raise ModelFileError(f"{onnx_path} is an engine already: build from the ONNX it was made from")
     trt = load_tensorrt(runtime)
     gpu = find_gpu()
-    _check_target(trt, options, gpu)
+    _check_target(trt, options, gpu, source.precision)
     targets = options.targets or ((gpu.target,) if gpu else ())
     with ExitStack() as files:  # opened first: a full or read-only disk is said before the minutes of a build
         passport_file = files.enter_context(whole_file(passport_path(plan_path)))
@@ -200,7 +200,7 @@ def _build_plan(trt: Any, log: Messages, onnx_path: Path, options: BuildOptions,
     return bytes(plan)
 
 
-def _check_target(trt: Any, options: BuildOptions, gpu: Gpu | None) -> None:
+def _check_target(trt: Any, options: BuildOptions, gpu: Gpu | None, precision: str) -> None:
     if trt.__name__ == "tensorrt":
         if options.targets:
             raise BuildError("TensorRT builds for the GPU of this machine; --target needs --runtime tensorrt_rtx")
@@ -209,6 +209,8 @@ def _check_target(trt: Any, options: BuildOptions, gpu: Gpu | None) -> None:
                 "no NVIDIA GPU or driver was found, and TensorRT builds on the device that runs the engine: "
                 "run edgepose build on the Jetson, or name a --target with --runtime tensorrt_rtx"
             )
+        if options.dla is not None and precision == "fp32":
+            raise BuildError("a DLA computes in FP16 and INT8 only: build it from the .fp16.onnx or the .int8.onnx")
         return
     for given, option, why in (
         (options.dla is not None, "--dla", "has no DLA"),

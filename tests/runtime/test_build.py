@@ -10,6 +10,7 @@ import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -23,7 +24,8 @@ from edgepose.build import (
     version_of,
 )
 from edgepose.cli import main
-from edgepose.cuda.kernels import kernels_path, read_kernels
+from edgepose.cuda.driver import Gpu
+from edgepose.cuda.kernels import Compiled, kernels_path, read_kernels
 from edgepose.engine_log import logger_of
 from edgepose.errors import BuildError, EngineMismatchError, ModelFileError
 from edgepose.files import sha256_of
@@ -142,6 +144,26 @@ def test_wrong_options_are_one_line(tmp_path, arguments, message):
     assert result.stderr.count("\n") == 1
 
 
+ORIN = Gpu("Orin", (8, 7), 8, integrated=True, driver_cuda=(12, 6))
+
+
+@pytest.mark.parametrize(
+    ("gpu", "options", "message"),
+    [
+        (None, BuildOptions(), "no NVIDIA GPU or driver was found, and TensorRT builds on the device"),
+        (ORIN, BuildOptions(targets=("sm_86",)), "--target needs --runtime tensorrt_rtx"),
+        (ORIN, BuildOptions(dla=0), r"FP16 and INT8 only: build it from the \.fp16\.onnx"),
+    ],
+)
+def test_what_tensorrt_itself_cannot_build_is_said_first(tmp_path, monkeypatch, gpu, options, message):
+    model = write_network(tmp_path / "m.onnx")
+    monkeypatch.setattr("edgepose.build.load_tensorrt", lambda _: SimpleNamespace(__name__="tensorrt"))
+    monkeypatch.setattr("edgepose.build.find_gpu", lambda: gpu)
+
+    with pytest.raises(BuildError, match=message):
+        build_engine(model, options=options)
+
+
 def test_the_command_says_what_it_wrote(tmp_path):
     model = write_network(tmp_path / "m.onnx")
 
@@ -170,12 +192,13 @@ def test_the_kernels_of_all_targets_lie_beside_the_plan_and_their_hash_in_its_pa
     assert report.warnings == ()
 
 
-@needs_nvcc
-def test_a_plan_with_kernels_missing_or_of_another_build_says_how_to_mend_it(tmp_path):
+def test_a_plan_with_kernels_missing_or_of_another_build_says_how_to_mend_it(tmp_path, monkeypatch):
     model = write_network(tmp_path / "m.onnx")
+    monkeypatch.setattr("edgepose.build.compile_kernels", lambda _: Compiled(b"a module", (), ("a warning of nvcc",)))
     report = build_engine(model, options=replace(PLAIN, kernels=True), runtime="tensorrt_rtx")
     kernels = kernels_path(report.plan)
 
+    assert report.warnings == ("a warning of nvcc",)
     kernels.write_bytes(kernels.read_bytes()[:-1])
     with pytest.raises(EngineMismatchError, match=r"m\.plan\.fatbin is not what was compiled .* edgepose build"):
         read_kernels(report.plan, report.passport)
