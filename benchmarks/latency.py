@@ -1,29 +1,62 @@
-"""Latency of model files, stage by stage and end to end from a decoded frame; engines interleaved.
+"""Latency of model files, stage by stage and end to end from a decoded frame; throughput and energy of each.
 
 Machines drift (clocks, temperature, other work), so every engine runs once in each round, and engines are
-compared by the median of their ratios within a round, not by the ratio of their medians.
+compared by the median of their ratios within a round, not by the ratio of their medians. Throughput and energy are
+of an engine running alone, frame after frame, as `edgepose infer` runs a video.
 """
 
 from __future__ import annotations
 
-import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import perf_counter
+from typing import Protocol, runtime_checkable
 
+import cv2
 import numpy as np
 
 from edgepose.backends import Backend
+from edgepose.benchmarks.energy import Energy, Meter, Rail
+from edgepose.conditions import Conditions, read_conditions
+from edgepose.cuda.driver import find_gpu
+from edgepose.estimator import estimate_frames
 from edgepose.geometry import Regions
+from edgepose.two_pass import find_keypoints
 
 FRAME_HW = (1080, 1920)
 WARM_UP_ROUNDS = (3, 30)  # at least, at most
 STABLE = 0.05  # warm when the last rounds' median differs from that of those before by less than this share
-NOT_MEASURED = "energy (no power sensor is read on this backend)"
+FEWEST_ROUNDS = 3
+ALONE = 0.5  # of the measuring time, for throughput and energy
 
 Progress = Callable[[float], None]  # share of the measuring time that has gone by
+
+
+@runtime_checkable
+class Graphed(Backend, Protocol):
+    """A backend that can replay CUDA graphs: it is measured with and without them."""
+
+    cuda_graphs: bool
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A backend as it is run: with CUDA graphs, without, or (None) where it knows none."""
+
+    backend: Backend
+    cuda_graph: bool | None
+
+    def prepare(self) -> None:
+        """Let the backend run so."""
+        if self.cuda_graph is not None:
+            assert isinstance(self.backend, Graphed)
+            self.backend.cuda_graphs = self.cuda_graph
+
+    def is_possible(self) -> bool:
+        """False where the backend has just found that its network cannot be recorded as a graph."""
+        return not (self.cuda_graph and isinstance(self.backend, Graphed) and not self.backend.cuda_graphs)
 
 
 @dataclass(frozen=True)
@@ -33,23 +66,37 @@ class Latency:
     Attributes:
         engine: the file's name.
         precision, backend: what ran it.
+        cuda_graph: whether the network was replayed as a CUDA graph; None where the backend knows none.
         batch: people in the frame.
         rounds: how often it was measured.
         total_ms: p50, p90 and p99 of a frame, from decoded image to key points in image px.
         stages_ms: p50 of each stage; "host" is what is left of the frame.
-        people_per_s: batch over p50.
+        people_per_s: alone, frame after frame; where the backend takes several frames at once, so many are under way.
         speedup: median over the rounds of first engine's time / this engine's time.
+        joules_per_person: while it ran alone, the machine's own needs in it; None where nothing measures it.
+        joules_by_rail: of these, by power rail; those that are not counted, too.
     """
 
     engine: str
     precision: str
     backend: str
+    cuda_graph: bool | None
     batch: int
     rounds: int
     total_ms: tuple[float, float, float]
     stages_ms: dict[str, float]
     people_per_s: float
     speedup: float
+    joules_per_person: float | None
+    joules_by_rail: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Rows, and a line for each variant that could not be measured."""
+
+    rows: list[Latency]
+    missing: list[str]
 
 
 def make_frame(people: int) -> tuple[np.ndarray, np.ndarray]:
@@ -71,49 +118,101 @@ def measure(
     seconds: float,
     *,
     flip_test: bool = False,
+    rails: Sequence[Rail] = (),
     progress: Progress | None = None,
-) -> list[Latency]:
-    """Measure every backend at one batch size, interleaved.
+) -> Measured:
+    """Measure every backend at one batch size: latency interleaved, then throughput and energy of each alone.
 
     Args:
         backends: from load_backend; the first is what the others are compared with.
         batch: people in the frame.
-        seconds: measuring time for each backend, after the warm-up.
+        seconds: measuring time for the latency of each row, after the warm-up; half of that again for the rest.
         flip_test: run the mirrored crops as well.
+        rails: power rails to sample; from energy.find_rails.
         progress: called after each round.
     """
     image, boxes = make_frame(batch)
+    variants, missing = _possible(backends, image, boxes, flip_test)
     totals: list[list[float]] = []
     stages: list[list[dict[str, float]]] = []
 
     def run_round() -> None:
-        row_totals, row_stages = [], []
-        for backend in backends:
-            before = dict(backend.times.seconds)
-            start = perf_counter()
-            regions = Regions.around(boxes, backend.spec)
-            backend.keypoints(image, regions, flip_test=flip_test)
-            total = perf_counter() - start
-            spent = {name: value - before.get(name, 0.0) for name, value in backend.times.seconds.items()}
-            row_totals.append(total)
-            row_stages.append({**spent, "host": total - sum(spent.values())})
-        totals.append(row_totals)
-        stages.append(row_stages)
+        runs = [_run(variant, image, boxes, flip_test) for variant in variants]
+        totals.append([total for total, _ in runs])
+        stages.append([spent for _, spent in runs])
+
+    def report(done: float) -> None:
+        if progress is not None:
+            progress(min(1.0, done / (1 + ALONE)))
 
     while not _is_warm(totals):
         run_round()
     totals.clear()
     stages.clear()
-    start, wanted = perf_counter(), seconds * len(backends)
-    while len(totals) < 3 or perf_counter() - start < wanted:
+    start, wanted = perf_counter(), seconds * len(variants)
+    while len(totals) < FEWEST_ROUNDS or perf_counter() - start < wanted:
         run_round()
-        if progress is not None:
-            progress(min(1.0, (perf_counter() - start) / wanted))
-    table = np.array(totals)  # (rounds, backends)
-    return [
-        _summarise(backend, batch, table[:, index], [row[index] for row in stages], table[:, 0])
-        for index, backend in enumerate(backends)
-    ]
+        report(min(1.0, (perf_counter() - start) / wanted))
+    times = np.array(totals)  # (rounds, variants)
+    rows = []
+    for index, variant in enumerate(variants):
+        people_per_s, energy = _run_alone(variant, image, boxes, seconds * ALONE, flip_test, rails)
+        report(1 + ALONE * (index + 1) / len(variants))
+        row_stages = [row[index] for row in stages]
+        rows.append(_summarise(variant, batch, times[:, index], row_stages, times[:, 0], people_per_s, energy))
+    return Measured(rows, missing)
+
+
+def _possible(
+    backends: Sequence[Backend], image: np.ndarray, boxes: np.ndarray, flip_test: bool
+) -> tuple[list[Variant], list[str]]:
+    """How the backends can be run; of those that cannot, a line."""
+    variants, missing = [], []
+    for backend in backends:
+        ways: tuple[bool | None, ...] = (True, False) if isinstance(backend, Graphed) else (None,)
+        for way in ways:
+            variant = Variant(backend, way)
+            _run(variant, image, boxes, flip_test)  # a first run of a size records its graph
+            if variant.is_possible():
+                variants.append(variant)
+            else:
+                missing.append(f"{backend.path.name} with a CUDA graph: it cannot be recorded as one")
+    return variants, missing
+
+
+def _run(variant: Variant, image: np.ndarray, boxes: np.ndarray, flip_test: bool) -> tuple[float, dict[str, float]]:
+    """Seconds of one frame, in all and by stage."""
+    backend = variant.backend
+    variant.prepare()
+    before = dict(backend.times.seconds)
+    start = perf_counter()
+    find_keypoints(backend, image, Regions.around(boxes, backend.spec), flip_test=flip_test)
+    total = perf_counter() - start
+    spent = {name: value - before.get(name, 0.0) for name, value in backend.times.seconds.items()}
+    spent = {name: value for name, value in spent.items() if value > 0}  # with a graph, stages are others
+    return total, {**spent, "host": total - sum(spent.values())}
+
+
+def _run_alone(
+    variant: Variant, image: np.ndarray, boxes: np.ndarray, seconds: float, flip_test: bool, rails: Sequence[Rail]
+) -> tuple[float, Energy | None]:
+    """People a second, and what they took."""
+    end = perf_counter() + seconds
+    frames = 0
+
+    def endless() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        while frames < FEWEST_ROUNDS or perf_counter() < end:
+            yield image, boxes
+
+    variant.prepare()
+    with Meter(list(rails)) as meter:
+        start = perf_counter()
+        for _ in estimate_frames(variant.backend, endless(), flip_test=flip_test):
+            frames += 1
+        elapsed = perf_counter() - start
+    people = frames * len(boxes)
+    energy = meter.energy
+    return people / elapsed, energy and energy.per(people)
 
 
 def _is_warm(totals: list[list[float]]) -> bool:
@@ -126,72 +225,61 @@ def _is_warm(totals: list[list[float]]) -> bool:
 
 
 def _summarise(
-    backend: Backend, batch: int, totals: np.ndarray, stages: list[dict[str, float]], first: np.ndarray
+    variant: Variant,
+    batch: int,
+    totals: np.ndarray,
+    stages: list[dict[str, float]],
+    first: np.ndarray,
+    people_per_s: float,
+    energy: Energy | None,
 ) -> Latency:
     p50, p90, p99 = np.percentile(totals * 1e3, [50, 90, 99])
+    names = list(dict.fromkeys(name for row in stages for name in row if name != "host"))
+    backend = variant.backend
     return Latency(
         engine=backend.path.name,
         precision=backend.passport.precision,
         backend=backend.name,
+        cuda_graph=variant.cuda_graph,
         batch=batch,
         rounds=len(totals),
         total_ms=(float(p50), float(p90), float(p99)),
-        stages_ms={name: float(np.median([row[name] for row in stages]) * 1e3) for name in stages[0]},
-        people_per_s=float(batch / p50 * 1e3),
+        stages_ms={name: float(np.median([row.get(name, 0.0) for row in stages]) * 1e3) for name in (*names, "host")},
+        people_per_s=people_per_s,
         speedup=float(np.median(first / totals)),
+        joules_per_person=energy.total if energy else None,
+        joules_by_rail=energy.joules if energy else {},
     )
 
 
-def conditions(backends: Sequence[Backend], threads: int | None) -> dict[str, str]:
-    """What the numbers hold for: machine, versions, files. What cannot be read is left out."""
-    found = {
-        "machine": f"{_processor()}, {platform.machine()}",
-        "threads": str(threads) if threads else "the backend's choice",
-        "clock": _read_scaled("/sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq", 1e-3, "MHz"),
-        "temperature": _read_scaled("/sys/class/thermal/thermal_zone0/temp", 1e-3, "degrees C"),
-        "frame": "{1}x{0} RGB, decoded".format(*FRAME_HW),
-        "python": platform.python_version(),
-    }
-    for package in ("edgepose", "numpy", "opencv-python-headless", *sorted({backend.name for backend in backends})):
+def conditions(backends: Sequence[Backend], threads: int | None, root: Path = Path("/")) -> Conditions:
+    """What the numbers hold for: machine, versions, files; and a line for each condition that cannot be read."""
+    about = read_conditions(root)
+    found = about.found
+    if any(backend.passport.engine for backend in backends) and (gpu := find_gpu()):
+        found["GPU"] = f"{gpu.name} ({gpu.target}), driver for CUDA {{}}.{{}}".format(*gpu.driver_cuda)
+    if any(backend.passport.engine is None for backend in backends):
+        found["CPU threads"] = str(threads) if threads else "the backend's choice"
+    found["frame"] = "{1}x{0} RGB, decoded".format(*FRAME_HW)
+    found["OpenCV"] = cv2.__version__
+    for package in ("edgepose", "numpy", "pycuda", *sorted({backend.name for backend in backends})):
         try:
             found[package] = version(package)
         except PackageNotFoundError:
             continue
     for backend in backends:
-        weights = ", random weights" if backend.passport.random_weights else ""
-        found[backend.path.name] = f"sha256 {backend.passport.sha256[:12]}{weights}"
-    return {name: value for name, value in found.items() if value}
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{len(names)} x {names[0]}" if names else platform.processor()
-
-
-def _read_scaled(path: str, scale: float, unit: str) -> str:
-    try:
-        return f"{float(Path(path).read_text()) * scale:.0f} {unit}"
-    except (OSError, ValueError):
-        return ""
+        passport = backend.passport
+        parts = [f"sha256 {passport.sha256[:12]}", *["random weights"] * passport.random_weights]
+        if engine := passport.engine:
+            parts.append(f"{engine['runtime']} {engine['tensorrt']}, batch up to {engine['max_batch']}")
+        found[backend.path.name] = ", ".join(parts)
+    return about
 
 
 def table(rows: Sequence[Latency]) -> str:
     """The rows as text columns."""
-    stages = list(dict.fromkeys(name for row in rows for name in row.stages_ms))
-    head = ["engine", "precision", "backend", "people", "p50 ms", "p90", "p99", *stages, "people/s", "speed-up"]
-    lines = [head]
-    for row in rows:
-        times = [f"{value:.2f}" for value in row.total_ms]
-        rate = f"{row.people_per_s:.1f}"
-        parts = [f"{row.stages_ms[name]:.2f}" if name in row.stages_ms else "-" for name in stages]
-        lines.append(
-            [row.engine, row.precision, row.backend, str(row.batch), *times, *parts, rate, f"{row.speedup:.2f}x"]
-        )
-    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    lines = cells(rows)
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     return "\n".join(
         "  ".join(
             cell.ljust(width) if column < 3 else cell.rjust(width)
@@ -199,3 +287,29 @@ def table(rows: Sequence[Latency]) -> str:
         )
         for line in lines
     )
+
+
+def cells(rows: Sequence[Latency]) -> list[list[str]]:
+    """A heading, then a line for each row. What no row has is no column."""
+    stages = list(dict.fromkeys(name for row in rows for name in row.stages_ms if name != "host"))
+    graphs = any(row.cuda_graph is not None for row in rows)
+    energy = any(row.joules_per_person is not None for row in rows)
+    head = ["engine", "precision", "backend", *["graph"] * graphs, "people", "p50 ms", "p90", "p99", *stages, "host"]
+    lines = [[*head, "people/s", *["J/person"] * energy, "speed-up"]]
+    for row in rows:
+        joules = row.joules_per_person
+        lines.append(
+            [
+                row.engine,
+                row.precision,
+                row.backend,
+                *[{True: "yes", False: "no", None: "-"}[row.cuda_graph]] * graphs,
+                str(row.batch),
+                *(f"{value:.2f}" for value in row.total_ms),
+                *(f"{row.stages_ms[name]:.3f}" if name in row.stages_ms else "-" for name in (*stages, "host")),
+                f"{row.people_per_s:.1f}",
+                *["-" if joules is None else f"{joules:.3g}"] * energy,
+                f"{row.speedup:.2f}x",
+            ]
+        )
+    return lines

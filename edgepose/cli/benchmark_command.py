@@ -20,7 +20,13 @@ def _batches(_: click.Context, __: click.Parameter, value: str) -> list[int]:
 @click.command("benchmark")
 @click.option("--engine", "engines", type=click.Path(path_type=Path), multiple=True, required=True, help="Repeatable.")
 @click.option("--batch", "batches", default="1,4,8", show_default=True, callback=_batches, help="People in the frame.")
-@click.option("--seconds", type=click.FloatRange(0, min_open=True), default=5.0, show_default=True, help="Per engine.")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0, min_open=True),
+    default=5.0,
+    show_default=True,
+    help="Measuring time of the latency of each row of the table; half of it again for throughput and energy.",
+)
 @click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: the backend's choice]")
 @click.option(
     "--backend",
@@ -42,38 +48,56 @@ def command(
 ) -> None:
     """Time model files from a decoded 1080p frame to key points, stage by stage.
 
-    Several engines run in turn, round by round; the speed-up is the median over the rounds against the first.
+    Several engines run in turn, round by round; the speed-up is the median over the rounds against the first. A
+    TensorRT plan is measured with and without CUDA graphs. People a second, and on a Jetson joules a person, are of
+    each running alone, frame after frame; what the board takes when idle is in them.
     """
     import json
     import sys
+    from contextlib import ExitStack, closing
     from dataclasses import asdict
 
     from edgepose.backends import load_backend
-    from edgepose.benchmarks.latency import NOT_MEASURED, conditions, measure, table
+    from edgepose.benchmarks.energy import counted, find_rails
+    from edgepose.benchmarks.latency import conditions, measure, table
 
     if len(backends) not in (0, 1, len(engines)):
         raise click.UsageError(f"{len(backends)} backends for {len(engines)} engines: name one, or one for each")
     chosen = backends if len(backends) == len(engines) else [*backends, None][:1] * len(engines)
-    loaded = [
-        load_backend(engine, backend=backend, threads=threads) for engine, backend in zip(engines, chosen, strict=True)
-    ]
-    rows = []
-    for batch in batches:
-        with click.progressbar(length=1000, label=f"{batch} people", file=sys.stderr) as bar:
-            rows += measure(
-                loaded,
-                batch,
-                seconds,
-                flip_test=flip_test,
-                progress=lambda share: bar.update(int(share * 1000) - bar.pos),
-            )
-    about = conditions(loaded, threads)
+    rails = find_rails()
+    rows, missing = [], []
+    with ExitStack() as opened:
+        loaded = [
+            opened.enter_context(closing(load_backend(engine, backend=backend, threads=threads)))
+            for engine, backend in zip(engines, chosen, strict=True)
+        ]
+        for batch in batches:
+            with click.progressbar(length=1000, label=f"{batch} people", file=sys.stderr) as bar:
+                measured = measure(
+                    loaded,
+                    batch,
+                    seconds,
+                    flip_test=flip_test,
+                    rails=rails,
+                    progress=lambda share: bar.update(int(share * 1000) - bar.pos),
+                )
+            rows += measured.rows
+            missing += measured.missing
+        about = conditions(loaded, threads)
+    if rails:
+        about.found["energy"] = (
+            f"of {' + '.join(counted([rail.label for rail in rails]))}, what is spent when idle in it"
+        )
+    else:
+        missing.append("energy: there is no INA3221 power monitor in /sys/class/hwmon")
+    missing = list(dict.fromkeys([*missing, *about.missing]))
     if as_json:
-        data = {"rows": [asdict(row) for row in rows], "conditions": about, "not_measured": [NOT_MEASURED]}
+        data = {"rows": [asdict(row) for row in rows], "conditions": about.found, "not_measured": missing}
         click.echo(json.dumps(data, indent=2))
         return
     click.echo(table(rows))
     click.echo()
-    for name, value in about.items():
+    for name, value in about.found.items():
         click.echo(f"{name}: {value}")
-    click.echo(f"not measured: {NOT_MEASURED}")
+    for line in missing:
+        click.echo(f"not measured: {line}")
