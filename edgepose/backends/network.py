@@ -7,6 +7,7 @@ therefore share their scratch memory.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from edgepose.backends.engine import build_line
 from edgepose.backends.host import check_shapes
+from edgepose.cuda.graphs import recording
 from edgepose.cuda.memory import DeviceMemory
 from edgepose.engine_log import logger_of, messages_of
 from edgepose.errors import BackendError, ModelFileError
@@ -77,14 +79,11 @@ class Network:
         self.crops_dtype, self.heatmaps_dtype = (self._dtype(name) for name in (self._crops, outputs[0]))
 
     def _dtype(self, name: str) -> np.dtype[Any]:
-        found, types = self._engine.get_tensor_dtype(name), self._trt.DataType
-        if found not in (types.FLOAT, types.HALF):
-            raise ModelFileError(f"{self._path}: {name} are {found}, FP32 or FP16 wanted: export the model again")
-        return np.dtype(np.float32 if found == types.FLOAT else np.float16)
-
-    def is_ready(self, count: int) -> bool:
-        """True if `count` crops have been run before, so that a run allocates nothing and can be recorded."""
-        return (self._fixed_batch or count) in self._contexts
+        found = self._engine.get_tensor_dtype(name)
+        for known, dtype in ((self._trt.DataType.FLOAT, np.float32), (self._trt.DataType.HALF, np.float16)):
+            if found == known:
+                return np.dtype(dtype)
+        raise ModelFileError(f"{self._path}: {name} are {found}, FP32 or FP16 wanted: export the model again")
 
     def run(self, count: int, crops: int, heatmaps: int, stream: int) -> None:
         """Put a run of `count` crops on a stream.
@@ -99,7 +98,8 @@ class Network:
             BackendError: TensorRT refused.
         """
         count = self._fixed_batch or count
-        with messages_of(self._trt) as log:
+        first = nullcontext() if count in self._contexts else recording
+        with first, messages_of(self._trt) as log:
             context = self._contexts.get(count) or self._make_context(count)
             done = (
                 context is not None

@@ -20,7 +20,7 @@ import numpy as np
 
 from edgepose.backends.frames import FORMATS, Frame
 from edgepose.backends.network import Network
-from edgepose.cuda.graphs import Graph, GraphError
+from edgepose.cuda.graphs import Graph, GraphError, recording
 from edgepose.cuda.kernels import (
     blur_weights,
     crop_grid,
@@ -87,7 +87,7 @@ class Pipeline:
         self._graphs: dict[tuple[int, bool, str], Graph] = {}
         self._weights: dict[str, DeviceMemory] = {}
         self._jobs: deque[_Job] = deque()
-        with ExitStack() as resources:
+        with recording, ExitStack() as resources:
             self.network = Network(path, passport, trt)
             resources.callback(self.network.close)
             self._load(resources, kernels)
@@ -108,11 +108,6 @@ class Pipeline:
             resources.callback(memory.free)
             return memory
 
-        def holding(values: np.ndarray) -> DeviceMemory:
-            memory = DeviceMemory.holding(values)
-            resources.callback(memory.free)
-            return memory
-
         def pinned(nbytes: int) -> HostMemory:
             memory = HostMemory(nbytes)
             resources.callback(memory.free)
@@ -126,8 +121,9 @@ class Pipeline:
         self._heatmaps = allocate(2 * _aligned(most * self._maps_bytes))
         self._factors = allocate(2 * most * _FLOAT4)  # of the crops, then of the heat maps
         self._keypoints = allocate(most * points * 12)
-        self._normalise = holding(normalise_factors(spec))
-        self._flip_order = holding(np.array(spec.skeleton.flip_order, np.int32))
+        self._normalise = self._constant(resources, normalise_factors(spec))
+        self._flip_order = self._constant(resources, np.array(spec.skeleton.flip_order, np.int32))
+        self._weights[spec.decoder] = self._constant(resources, blur_weights(spec))
         self._slots = [
             _Slot(None, None, pinned(2 * most * _FLOAT4), pinned(most * points * 12), make_events(len(STAGES) + 1))
             for _ in range(FRAMES_IN_FLIGHT)
@@ -192,17 +188,19 @@ class Pipeline:
 
     def close(self) -> None:
         """Wait for what is under way, and free everything; a second call does nothing."""
-        try:
-            self._stream.wait()
-        finally:
-            self._resources.close()
+        with recording:
+            try:
+                self._stream.wait()
+            finally:
+                self._resources.close()
 
     def _copy_frame(self, slot: _Slot, frame: Frame) -> None:
         """Into the slot's pinned memory, which grows when a larger frame than any before comes."""
         nbytes = frame.pixels.nbytes
         if slot.frame is None or slot.frame.array.nbytes < nbytes:
-            self._stream.wait()
-            _free_frame(slot)
+            if slot.frame is not None:
+                self._stream.wait()  # what an interrupted call left on the stream may read it
+                _free_frame(slot)
             slot.frame = HostMemory(nbytes, mapped=self._mapped)
             slot.frame_copy = None if self._mapped else DeviceMemory(nbytes)
         np.copyto(slot.frame.array[:nbytes].reshape(frame.pixels.shape), frame.pixels)
@@ -308,9 +306,15 @@ class Pipeline:
 
     def _weights_of(self, spec: ModelSpec) -> DeviceMemory:
         if spec.decoder not in self._weights:
-            self._weights[spec.decoder] = memory = DeviceMemory.holding(blur_weights(spec))
-            self._resources.callback(memory.free)
+            self._weights[spec.decoder] = self._constant(self._resources, blur_weights(spec))
         return self._weights[spec.decoder]
+
+    def _constant(self, resources: ExitStack, values: np.ndarray) -> DeviceMemory:
+        """A copy on the GPU; pageable memory is read before the call returns."""
+        memory = DeviceMemory(values.nbytes)
+        resources.callback(memory.free)
+        self._stream.upload(memory.address, values)
+        return memory
 
     def _collect(self, job: _Job) -> StageSeconds:
         """Wait for the people on the way, and take their key points out of the slot."""

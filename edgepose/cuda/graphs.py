@@ -6,10 +6,15 @@ Driver calls and constants: CUDA Driver API reference, "Stream Management" and "
 from __future__ import annotations
 
 import ctypes
+import threading
 from collections.abc import Callable
 from typing import Any
 
 _THREAD_LOCAL = 1  # CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: other threads may allocate while this one records
+
+# Held while a stream is recorded, and for calls that may wait for the whole context (an engine is loaded, run for the
+# first time, freed): such a wait, in whatever thread, ends every recording and fails itself.
+recording = threading.RLock()
 
 
 class GraphError(Exception):
@@ -33,15 +38,17 @@ class Graph:
         self._cuda = load_driver()
         self._executable = ctypes.c_void_p()
         graph = ctypes.c_void_p()
-        self._call("cuStreamBeginCapture_v2", ctypes.c_void_p(stream), _THREAD_LOCAL)
-        try:
-            record()
-        except Exception as error:
-            self._cuda.cuStreamEndCapture(ctypes.c_void_p(stream), ctypes.byref(graph))  # or the stream stays closed
-            if graph:
-                self._cuda.cuGraphDestroy(graph)
-            raise GraphError(str(error)) from error
-        self._call("cuStreamEndCapture", ctypes.c_void_p(stream), ctypes.byref(graph))
+        with recording:
+            self._call("cuStreamBeginCapture_v2", ctypes.c_void_p(stream), _THREAD_LOCAL)
+            try:
+                record()
+            except Exception as error:
+                # or the stream takes no work any more
+                self._cuda.cuStreamEndCapture(ctypes.c_void_p(stream), ctypes.byref(graph))
+                if graph:
+                    self._cuda.cuGraphDestroy(graph)
+                raise GraphError(str(error)) from error
+            self._call("cuStreamEndCapture", ctypes.c_void_p(stream), ctypes.byref(graph))
         try:
             self._call("cuGraphInstantiateWithFlags", ctypes.byref(self._executable), graph, ctypes.c_ulonglong(0))
         finally:

@@ -91,14 +91,6 @@ class DeviceMemory:
         self._allocation = cuda.mem_alloc(nbytes)
         self.address = int(self._allocation)
 
-    @classmethod
-    def holding(cls, array: np.ndarray) -> DeviceMemory:
-        """A copy of a contiguous array."""
-        memory = cls(array.nbytes)
-        cuda.memcpy_htod(memory._allocation, array)
-        cuda.Context.synchronize()  # a small copy returns before it has arrived
-        return memory
-
     def free(self) -> None:
         """Give it back; a second call does nothing."""
         self._allocation = None

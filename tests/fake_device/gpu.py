@@ -134,12 +134,6 @@ class FakeGpu:
             def pop() -> None:
                 gpu.stack().pop()
 
-            @staticmethod
-            def synchronize() -> None:
-                gpu.check("cuCtxSynchronize")
-                for stream in gpu.all_streams():
-                    stream.finish()
-
         class Device:
             retained = 0
 
@@ -196,10 +190,6 @@ class FakeGpu:
             staged = src if gpu.owner(src.ctypes.data) in gpu.pinned else src.copy()  # pageable memory is staged
             stream.put("upload", lambda: gpu.copy(int(dest), staged.ctypes.data, staged.nbytes, int(dest)))
 
-        def memcpy_htod(dest: Any, src: np.ndarray) -> None:
-            gpu.check("cuMemcpyHtoD")
-            gpu.copy(int(dest), src.ctypes.data, src.nbytes, int(dest))
-
         def memcpy_dtoh_async(dest: np.ndarray, src: int, stream: Stream) -> None:
             gpu.check("cuMemcpyDtoHAsync")
             assert dest.flags.c_contiguous
@@ -216,7 +206,6 @@ class FakeGpu:
             "init": lambda: None,
             "mem_alloc": DeviceAllocation,
             "memcpy_dtoh_async": memcpy_dtoh_async,
-            "memcpy_htod": memcpy_htod,
             "memcpy_htod_async": memcpy_htod_async,
             "module_from_buffer": module_from_buffer,
             "pagelocked_empty": pagelocked_empty,

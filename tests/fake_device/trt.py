@@ -16,7 +16,13 @@ TYPES = {"FLOAT": np.float32, "HALF": np.float16, "INT32": np.int32}
 
 
 def make_plan(onnx: Path, **settings: Any) -> bytes:
-    """A plan of an ONNX. Settings: min_batch, max_batch, crops and heatmaps (TYPES), capturable, more (outputs)."""
+    """A plan of an ONNX.
+
+    Args:
+        onnx: one input, `crops`.
+        settings: max_batch; min_batch (1); crops, heatmaps: of TYPES ("FLOAT"); capturable (true), more: another
+            output (false), nan: all heat maps are (false).
+    """
     return MAGIC + json.dumps(settings).encode() + b"\n" + onnx.read_bytes()
 
 
@@ -145,6 +151,8 @@ class ExecutionContext:
             if self.shape != shape:
                 gpu.problems.append("replayed a graph of a context whose shape has changed")
             crops = _array(addresses["crops"], shape, TYPES[engine.get_tensor_dtype("crops")])
+            if engine.settings.get("nan"):
+                crops = crops * np.nan
             (heatmaps,) = engine.session.run(["heatmaps"], {"crops": crops.astype(np.float32)})
             _array(addresses["heatmaps"], heatmaps.shape, TYPES[engine.get_tensor_dtype("heatmaps")])[...] = heatmaps
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,19 +13,40 @@ from edgepose.decode import decode_heatmaps
 from edgepose.errors import BackendError, MissingPackageError, ModelFileError
 from edgepose.files import sha256_of
 from edgepose.geometry import Regions
-from edgepose.passport import Passport, write_passport
+from edgepose.passport import ModelSpec, Passport, read_passport, write_passport
 from edgepose.preprocess import cut_out
 from edgepose.skeletons import Skeleton
+from tests.fake_device.install import fake_device, write_toy_plan
 from tests.makers import dots_image, dots_spec, make_spec, smooth_image, toy_heatmaps, write_toy_model
+from tests.nvcc import needs_nvcc
 
 UNPAIRED = Skeleton("unpaired", ("red", "blue"), flip_pairs=())
 WHOLE = np.array([[0, 0, 48, 64]], np.float32)
 
 
 @pytest.fixture(params=BACKENDS)
-def name(request):
+def host_name(request):
+    """A backend that crops and decodes on the CPU."""
     pytest.importorskip(request.param)
     return request.param
+
+
+@pytest.fixture(params=[*BACKENDS, pytest.param("tensorrt", marks=needs_nvcc)])
+def name(request):
+    """Any backend; TensorRT on a stand-in for the GPU: see tests/fake_device."""
+    if request.param == "tensorrt":
+        with fake_device() as gpu:
+            yield request.param
+            assert gpu.problems == []
+    else:
+        pytest.importorskip(request.param)
+        yield request.param
+
+
+def write_model(name: str, folder: Path, spec: ModelSpec | None = None, batch: int | str = "N") -> Path:
+    if name == "tensorrt":
+        return write_toy_plan(folder / "m.plan", spec, batch=batch, max_batch=batch if isinstance(batch, int) else 8)
+    return write_toy_model(folder / "m.onnx", spec, batch=batch)
 
 
 def random_crops(count: int) -> np.ndarray:
@@ -34,7 +56,7 @@ def random_crops(count: int) -> np.ndarray:
 @pytest.mark.parametrize("count", [0, 1, 3, 40])
 @pytest.mark.parametrize("batch", ["N", 1, 4])
 def test_heatmaps_are_those_of_numpy_whatever_batch_the_graph_takes(tmp_path, name, batch, count):
-    backend = load_backend(write_toy_model(tmp_path / "m.onnx", batch=batch), backend=name)
+    backend = load_backend(write_model(name, tmp_path, batch=batch), backend=name)
     crops = random_crops(count)
 
     heatmaps = backend.heatmaps(crops)
@@ -66,7 +88,7 @@ def test_onnxruntime_refuses_what_it_computes_wrongly_and_says_what_to_install(t
 @pytest.mark.parametrize("flip_test", [False, True])
 def test_finds_key_points_where_they_were_drawn(tmp_path, name, flip_test):
     spec = dots_spec(skeleton=UNPAIRED, flip_shift=0)
-    backend = load_backend(write_toy_model(tmp_path / "m.onnx", spec), backend=name)
+    backend = load_backend(write_model(name, tmp_path, spec), backend=name)
 
     keypoints = backend.keypoints(dots_image((8, 20), (28, 40)), Regions.around(WHOLE, spec), flip_test=flip_test)
 
@@ -75,7 +97,7 @@ def test_finds_key_points_where_they_were_drawn(tmp_path, name, flip_test):
 
 def test_another_decoder_can_be_asked_for(tmp_path, name):
     spec = dots_spec(decoder="argmax", skeleton=UNPAIRED)
-    backend = load_backend(write_toy_model(tmp_path / "m.onnx", spec), backend=name)
+    backend = load_backend(write_model(name, tmp_path, spec), backend=name)
     regions = Regions.around(WHOLE, spec)
     image = np.random.default_rng(0).integers(0, 256, (64, 48, 3), np.uint8)
 
@@ -84,12 +106,13 @@ def test_another_decoder_can_be_asked_for(tmp_path, name):
 
     exact = replace(spec, decoder="dark")
     expected = decode_heatmaps(backend.heatmaps(cut_out(image, regions, spec)), exact)
-    np.testing.assert_allclose(fine[..., :2], regions.to_image(expected[..., :2], spec.heatmap_hw), atol=1e-4)
+    wanted = regions.to_image(expected[..., :2], spec.heatmap_hw)
+    np.testing.assert_allclose(fine[..., :2], wanted, atol=4e-3)  # the GPU refines to 1e-3 heat-map px
     assert np.abs(fine - coarse).max() > 0.01
 
 
-def test_no_people_cost_no_run_of_the_network(tmp_path, name, monkeypatch):
-    backend = load_backend(write_toy_model(tmp_path / "m.onnx"), backend=name)
+def test_no_people_cost_no_run_of_the_network(tmp_path, host_name, monkeypatch):
+    backend = load_backend(write_toy_model(tmp_path / "m.onnx"), backend=host_name)
     monkeypatch.setattr(backend, "_run", None)
 
     keypoints = backend.keypoints(smooth_image(), Regions.around(np.zeros((0, 4)), backend.spec))
@@ -97,8 +120,8 @@ def test_no_people_cost_no_run_of_the_network(tmp_path, name, monkeypatch):
     assert keypoints.shape == (0, 2, 3)
 
 
-def test_the_flip_test_runs_all_crops_and_their_mirror_images_in_one_batch(tmp_path, name, monkeypatch):
-    backend = load_backend(write_toy_model(tmp_path / "m.onnx"), backend=name)
+def test_the_flip_test_runs_all_crops_and_their_mirror_images_in_one_batch(tmp_path, host_name, monkeypatch):
+    backend = load_backend(write_toy_model(tmp_path / "m.onnx"), backend=host_name)
     batches = []
     run = backend._run
     monkeypatch.setattr(backend, "_run", lambda crops: batches.append(crops) or run(crops))
@@ -110,8 +133,8 @@ def test_the_flip_test_runs_all_crops_and_their_mirror_images_in_one_batch(tmp_p
     np.testing.assert_array_equal(batch[3:], batch[:3, :, :, ::-1])
 
 
-def test_a_crowd_in_parts_is_the_same_as_at_once(tmp_path, name, monkeypatch):
-    backend = load_backend(write_toy_model(tmp_path / "m.onnx"), backend=name)
+def test_a_crowd_in_parts_is_the_same_as_at_once(tmp_path, host_name, monkeypatch):
+    backend = load_backend(write_toy_model(tmp_path / "m.onnx"), backend=host_name)
     boxes = np.array([[i, 2 * i, 60 + i, 70 + i] for i in range(7)], np.float32)
     regions = Regions.around(boxes, backend.spec)
     at_once = backend.keypoints(smooth_image(), regions, flip_test=True)
@@ -125,7 +148,7 @@ def test_a_crowd_in_parts_is_the_same_as_at_once(tmp_path, name, monkeypatch):
 
 
 def test_the_same_crops_give_the_same_numbers_in_two_instances(tmp_path, name):
-    path = write_toy_model(tmp_path / "m.onnx")
+    path = write_model(name, tmp_path)
     one, other = load_backend(path, backend=name, threads=1), load_backend(path, backend=name, threads=1)
     crops = random_crops(2)
 
@@ -148,14 +171,14 @@ def test_both_backends_agree(tmp_path):
     "crops", [np.zeros((1, 3, 48, 64), np.float32), np.zeros((1, 3, 64, 48)), np.zeros((3, 64, 48))]
 )
 def test_crops_of_another_shape_or_type_are_the_callers_mistake(tmp_path, name, crops):
-    backend = load_backend(write_toy_model(tmp_path / "m.onnx"), backend=name)
+    backend = load_backend(write_model(name, tmp_path), backend=name)
 
     with pytest.raises(ValueError, match="crops must be"):
         backend.heatmaps(crops)
 
 
 def test_a_closed_backend_says_so(tmp_path, name):
-    backend = load_backend(write_toy_model(tmp_path / "m.onnx"), backend=name)
+    backend = load_backend(write_model(name, tmp_path), backend=name)
     backend.close()
     backend.close()
 
@@ -164,15 +187,15 @@ def test_a_closed_backend_says_so(tmp_path, name):
 
 
 def test_a_graph_of_other_shapes_than_its_passport_is_refused(tmp_path, name):
-    path = write_toy_model(tmp_path / "m.onnx")
-    write_passport(path, Passport(make_spec(input_hw=(96, 64)), "fp32", sha256_of(path), "toy"))
+    path = write_model(name, tmp_path)
+    write_passport(path, replace(read_passport(path), spec=make_spec(input_hw=(96, 64))))
 
     with pytest.raises(ModelFileError, match="3, 64, 48, its passport says N, 3, 96, 64"):
         load_backend(path, backend=name)
 
 
 @pytest.mark.parametrize("damage", ["empty", "text", "random", "truncated"])
-def test_a_damaged_onnx_is_one_line_even_if_its_passport_fits(tmp_path, capfd, name, damage):
+def test_a_damaged_onnx_is_one_line_even_if_its_passport_fits(tmp_path, capfd, host_name, damage):
     path = write_toy_model(tmp_path / "m.onnx")
     data = {
         "empty": b"",
@@ -184,7 +207,7 @@ def test_a_damaged_onnx_is_one_line_even_if_its_passport_fits(tmp_path, capfd, n
     write_passport(path, Passport(dots_spec(), "fp32", sha256_of(path), "toy"))
 
     with pytest.raises(ModelFileError) as error:
-        load_backend(path, backend=name)
+        load_backend(path, backend=host_name)
 
     assert "\n" not in str(error.value)
     assert str(path) in str(error.value)

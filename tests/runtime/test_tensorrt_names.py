@@ -30,7 +30,11 @@ ENTRY_POINTS = (
     "getPluginRegistry",
     "initLibNvInferPlugins",
 )
-SOURCES = [Path(edgepose.__file__).parent / name for name in ("build.py", "engine_layers.py", "engine_log.py")]
+RUNTIME = "backends/network.py"
+SOURCES = [
+    Path(edgepose.__file__).parent / name
+    for name in ("build.py", "engine_layers.py", "engine_log.py", "backends/engine.py", RUNTIME)
+]
 # how they call TensorRT's objects -> the TensorRT class they are of
 VARIABLES = {
     "builder": "Builder",
@@ -42,6 +46,7 @@ VARIABLES = {
     "runtime": "Runtime",
     "engine": "ICudaEngine",
     "inspector": "EngineInspector",
+    "context": "IExecutionContext",
 }
 RTX_ONLY = {"ComputeCapability", "IBuilderConfig.num_compute_capabilities", "IBuilderConfig.set_compute_capability"}
 
@@ -52,22 +57,28 @@ json.dump({name: dir(getattr(trt, name)) for name in dir(trt)}, __import__("sys"
 
 
 def names_used(source: str) -> set[str]:
-    """`trt.A`, `trt.A.B` and `builder.c` in a source, as A, A.B and Builder.c."""
+    """`trt.A`, `trt.A.B` and `builder.c` in a source, as A, A.B and Builder.c; `self._trt` is `trt`."""
     used = set()
     for node in ast.walk(ast.parse(source)):
         if not isinstance(node, ast.Attribute):
             continue
-        if isinstance(node.value, ast.Name) and node.value.id == "trt":
+        owner = variable(node.value)
+        if owner == "trt":
             used.add(node.attr)
-        elif isinstance(node.value, ast.Name) and node.value.id in VARIABLES:
-            used.add(f"{VARIABLES[node.value.id]}.{node.attr}")
-        elif (
-            isinstance(node.value, ast.Attribute)
-            and isinstance(node.value.value, ast.Name)
-            and node.value.value.id == "trt"
-        ):
+        elif owner in VARIABLES:
+            used.add(f"{VARIABLES[owner]}.{node.attr}")
+        elif isinstance(node.value, ast.Attribute) and variable(node.value.value) == "trt":
             used.add(f"{node.value.attr}.{node.attr}")
     return {name for name in used if not name.startswith("__")}
+
+
+def variable(node: ast.expr) -> str:
+    """The name of a variable, also of one that is an object's own."""
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self":
+        return node.attr.lstrip("_")
+    return ""
 
 
 @pytest.fixture(scope="module", params=RELEASES, ids=RELEASES.values())
@@ -97,14 +108,25 @@ def known_names(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
 def test_every_name_edgepose_uses_exists(known_names: dict[str, list[str]]) -> None:
     used = set().union(*(names_used(source.read_text()) for source in SOURCES))
 
+    assert len(used) > 25  # the walk did find them
+    assert missing_in(known_names, used - RTX_ONLY) == []
+
+
+def test_every_name_the_runtime_uses_exists_in_tensorrt_for_rtx() -> None:
+    rtx = pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed (x86-64 only)")
+    used = names_used((Path(edgepose.__file__).parent / RUNTIME).read_text())
+
+    assert {"IExecutionContext.execute_async_v3", "ICudaEngine.device_memory_size_v2", "DataType.HALF"} <= used
+    assert missing_in({name: dir(getattr(rtx, name)) for name in dir(rtx)}, used) == []
+
+
+def missing_in(known_names: dict[str, list[str]], used: set[str]) -> list[str]:
     missing = []
-    for name in sorted(used - RTX_ONLY):
+    for name in sorted(used):
         owner, _, attribute = name.partition(".")
         if owner not in known_names or (attribute and attribute not in known_names[owner]):
             missing.append(name)
-
-    assert len(used) > 25  # the walk did find them
-    assert missing == []
+    return missing
 
 
 def test_names_of_one_release_only_would_be_found(known_names: dict[str, list[str]]) -> None:
@@ -112,7 +134,7 @@ def test_names_of_one_release_only_would_be_found(known_names: dict[str, list[st
 
 
 def test_the_walk_sees_enums_and_methods() -> None:
-    assert names_used("trt.BuilderFlag.FP16; builder.create_network(1)") == {
+    assert names_used("self._trt.BuilderFlag.FP16; builder.create_network(1)") == {
         "BuilderFlag",
         "BuilderFlag.FP16",
         "Builder.create_network",
