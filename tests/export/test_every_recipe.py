@@ -1,0 +1,188 @@
+"""Every recipe of the zoo from picture to key points, through the public path with a network that cannot err.
+
+Each pixel of the picture says where it is, so the network of this test reads off its crop where the image's points
+are, whatever warp, colour order and normalisation the crop went through, and draws them as the recipe's training
+would have. What comes back is wrong by the decoder's own error, or the recipe is not one convention throughout.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgepose import estimate_poses
+from edgepose.backends.host import HostBackend
+from edgepose.export.zoo import models
+from edgepose.geometry import Regions
+from edgepose.passport import DECODERS, ModelSpec, Passport
+
+BOXES = np.array(
+    [
+        (60, 40, 180, 220),  # tall
+        (20, 100, 240, 150),  # wide
+        (100, 100, 130, 140),  # small
+        (-40, -30, 80, 120),  # over the left and upper border
+        (150, 140, 300, 290),  # over the right and lower one
+        (-50, -50, 300, 300),  # larger than the image
+    ],
+    dtype=np.float64,
+)
+# Heat-map px by which a decoder misses a noiseless Gaussian: inside; and within 2 px of the border, where "quarter" and
+# "dark" leave the peak's pixel as it is and the blur of "udp" pulls in the black outside.
+OWN_ERROR = {
+    "argmax": (0.5, 0.5),
+    "quarter": (0.25, 0.5),
+    "dark": (0.02, 0.5),
+    "udp": (0.02, 0.9),
+    "udp-combined": (0.0, 0.0),
+}
+READING = 0.04  # heat-map px by which the test's network misreads 8-bit pixels
+
+
+def recipes() -> dict[str, ModelSpec]:
+    """What `edgepose export` can put into a passport, each meaning once; random and foreign weights aside."""
+    found: dict[ModelSpec, str] = {}
+    for model in models():
+        for key in {"": 0, **model.recipes}:
+            spec = replace(model.spec, **model.recipes.get(key, {}), name="any", refine=None)
+            forms = [spec]
+            if spec.decoder == "quarter":
+                forms += [replace(spec, decoder=decoder) for decoder in ("argmax", "dark")]
+            if spec.alignment == "corner":
+                forms.append(replace(spec, decoder="dark", alignment="darkpose", flip_shift=0))
+            for form in forms:
+                found.setdefault(form, f"{model.label} {key} {form.decoder} {form.alignment}".replace("  ", " "))
+    return {name: spec for spec, name in found.items()}
+
+
+RECIPES = recipes()
+
+
+def coordinates_picture() -> np.ndarray:
+    """(256, 256, 3) uint8 RGB: red is x, green is y, blue says that there is a picture."""
+    y, x = np.mgrid[:256, :256].astype(np.uint8)
+    return np.stack([x, y, np.full_like(x, 255)], axis=2)
+
+
+class Reader(HostBackend):
+    """Draws `points` (N, K, 2), image px, of N crops, or of N crops and their mirror images."""
+
+    name = "reader"
+
+    def __init__(self, spec: ModelSpec, points: np.ndarray) -> None:
+        super().__init__(Path("none"), Passport(spec, "fp32", "0" * 64, "known"), None)
+        self.points = points
+
+    def _run(self, crops: np.ndarray) -> np.ndarray:
+        return np.stack([self._draw(crop, self.points[i % len(self.points)]) for i, crop in enumerate(crops)])
+
+    def _free(self) -> None:
+        pass
+
+    def _draw(self, crop: np.ndarray, points: np.ndarray) -> np.ndarray:
+        spec = self.spec
+        pixels = crop * np.reshape(spec.std, (3, 1, 1)) + np.reshape(spec.mean, (3, 1, 1))
+        red, green, blue = pixels if spec.color_order == "rgb" else pixels[::-1]
+        rows, columns = np.nonzero(blue > 254.9)
+        (step_x, first_x), (step_y, first_y) = (
+            np.polyfit(grid, value[rows, columns], 1) for grid, value in ((columns, red), (rows, green))
+        )
+        assert step_y > 0
+        if step_x < 0:  # a mirror image, in which a network takes the left hand for the right one
+            points = points[list(spec.skeleton.flip_order)]
+        crop_px = np.stack([(points[:, 0] - first_x) / step_x, (points[:, 1] - first_y) / step_y], axis=1)
+        return drawn(spec, trained_position(spec, crop_px))
+
+
+def trained_position(spec: ModelSpec, crop_px: np.ndarray) -> np.ndarray:
+    """Heat-map px at which the training of each alignment put a point of the crop."""
+    crop_wh, map_wh = np.array(spec.input_hw[::-1]), np.array(spec.heatmap_hw[::-1])
+    if spec.alignment == "corner":
+        return crop_px * map_wh / crop_wh
+    if spec.alignment == "half-pixel":
+        return (crop_px + 0.5) * map_wh / crop_wh - 0.5
+    if spec.alignment == "darkpose":  # both grids about their centres, with the width's scale
+        return (crop_px - (crop_wh - 1) / 2) * (map_wh[0] - 1) / (crop_wh[0] - 1) + (map_wh - 1) / 2
+    return crop_px * (map_wh - 1) / (crop_wh - 1)
+
+
+def drawn(spec: ModelSpec, xy: np.ndarray) -> np.ndarray:
+    """(C, h, w) Gaussians, sigma 2, at (K, 2) heat-map px; with offsets towards them for "udp-combined"."""
+    height, width = spec.heatmap_hw
+    dx, dy = xy[:, 0, None, None] - np.arange(width), xy[:, 1, None, None] - np.arange(height)[:, None]
+    maps = np.exp(-(dx**2 + dy**2) / 8)
+    if spec.decoder == "udp-combined":
+        radius = 0.0546875 * max(height, width)
+        maps = np.stack([maps, *np.broadcast_arrays(dx / radius, dy / radius)], axis=1)
+    return maps.reshape(spec.output_channels, height, width).astype(np.float32)
+
+
+def points_for(spec: ModelSpec, regions: Regions) -> np.ndarray:
+    """(N, K, 2) image px: even key points inside the heat map, odd ones within 2 px of its border or in a corner."""
+    height, width = spec.heatmap_hw
+    rng = np.random.default_rng(0)
+    right, bottom = width - 1, height - 1
+    border = [(0, 0), (right, 0), (0, bottom), (right, bottom), (0.4, height / 2), (right - 0.4, height / 2)]
+    border += [(width / 2, 0.6), (width / 2, bottom - 0.6), (1.5, 1.5)]
+    xy = rng.uniform((8, 8), (width - 9, height - 9), (len(regions), spec.num_keypoints, 2))
+    xy[:, 1::2] = np.resize(border, xy[:, 1::2].shape)
+    return regions.to_image(xy, spec.heatmap_hw).astype(np.float64)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_points_of_the_image_come_back_within_the_decoders_own_error(recipe):
+    spec = RECIPES[recipe]
+    regions = Regions.around(BOXES, spec)
+    points = points_for(spec, regions)
+    heatmap_px = np.abs(
+        regions.to_image(np.ones_like(points), spec.heatmap_hw) - regions.to_image(0 * points, spec.heatmap_hw)
+    )
+    inside, border = OWN_ERROR[spec.decoder]
+    own = np.where(np.arange(spec.num_keypoints) % 2, border, inside)[:, None]
+
+    for flip_test in (False, True):
+        poses = estimate_poses(Reader(spec, points), coordinates_picture(), BOXES, flip_test=flip_test)
+
+        # a corner grid mirrored is 3/4 of a px off, the published shift by 1 leaves 1/4, and the average half of it
+        mirrored = np.array([0.125 if flip_test and spec.alignment == "corner" else 0, 0])
+        assert (np.abs(poses.xy - points) <= (own + mirrored + READING) * heatmap_px).all()
+
+
+def test_the_recipes_are_all_that_are_published():
+    specs = list(RECIPES.values())
+
+    assert {spec.decoder for spec in specs} == set(DECODERS)
+    assert {spec.alignment for spec in specs} == {"corner", "udp", "darkpose", "half-pixel"}
+    assert {(spec.alignment, spec.flip_shift) for spec in specs} == {
+        ("corner", 1),
+        ("udp", 0),
+        ("darkpose", 0),
+        ("half-pixel", 0),
+    }
+    assert {spec.color_order for spec in specs} == {"rgb", "bgr"}
+    assert {spec.quarter_guard for spec in specs} == {"joint", "independent"}
+    assert {spec.blur_kernel for spec in specs} == {7, 11, 17}
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"flip_shift": 1}, {"alignment": "corner"}, {"color_order": "bgr"}, {"mean": (0.0, 0.0, 0.0)}]
+)
+def test_a_recipe_read_otherwise_is_noticed(wrong):
+    """What the test above can see: a network trained for one recipe, with a passport of another."""
+    spec = next(spec for spec in RECIPES.values() if spec.decoder == "udp-combined")
+    regions = Regions.around(BOXES, spec)
+    points = points_for(spec, regions)
+    backend = Reader(spec, points)
+    backend.passport = replace(backend.passport, spec=replace(spec, **wrong))
+    trained = Reader(spec, points)
+    backend._run = trained._run  # type: ignore[method-assign]
+
+    try:
+        poses = estimate_poses(backend, coordinates_picture(), BOXES, flip_test=True)
+    except (AssertionError, TypeError):
+        return  # the picture was not recognised at all
+
+    assert np.abs(poses.xy - points).max() > 2 * READING * (regions.size_wh.max() / min(spec.heatmap_hw))
