@@ -110,19 +110,30 @@ __device__ void see_plain(const Map<T>& map, Running& running) {
 // lanes move on by one and the first lane's value is that before the block: column 0 takes it unshifted.
 template <typename T>
 __device__ void see_merged(const Map<T>& map, Running& running) {
-    constexpr int COUNT = Lanes<T>::COUNT;
+    constexpr int COUNT = Lanes<T>::COUNT, STEP = THREADS * COUNT, BATCHES = IN_FLIGHT / 2;
     const int size = map.height * map.width;
-    for (int start = threadIdx.x * COUNT; start < size; start += THREADS * COUNT) {
-        const int x = start % map.width, back = start - x + map.width - COUNT - x;  // where the mirror has the block
-        Lanes<T> plain, mirrored;
-        plain.load(map.plain + start);
-        mirrored.load(map.mirrored + back);
-        const T before = x > 0 ? map.mirrored[back + COUNT] : mirrored.lanes[COUNT - 1];
+    for (int first = threadIdx.x * COUNT; first < size; first += BATCHES * STEP) {
+        Lanes<T> plain[BATCHES], mirrored[BATCHES];
+        T before[BATCHES];
 #pragma unroll
-        for (int lane = 0; lane < COUNT; ++lane) {
-            const T shifted = lane > 0 ? mirrored.lanes[COUNT - lane] : before;
-            const float there = to_float(map.flip_shift ? shifted : mirrored.lanes[COUNT - 1 - lane]);
-            running.see(0.5f * (to_float(plain.lanes[lane]) + map.sign * there), start + lane);
+        for (int batch = 0; batch < BATCHES; ++batch) {
+            const int start = first + batch * STEP;
+            if (start >= size) continue;
+            const int x = start % map.width, back = start - x + map.width - COUNT - x;  // where the mirror has it
+            plain[batch].load(map.plain + start);
+            mirrored[batch].load(map.mirrored + back);
+            before[batch] = map.mirrored[back + (x > 0 ? COUNT : COUNT - 1)];
+        }
+#pragma unroll
+        for (int batch = 0; batch < BATCHES; ++batch) {
+            const int start = first + batch * STEP;
+            if (start >= size) continue;
+#pragma unroll
+            for (int lane = 0; lane < COUNT; ++lane) {
+                const T shifted = lane > 0 ? mirrored[batch].lanes[COUNT - lane] : before[batch];
+                const float there = to_float(map.flip_shift ? shifted : mirrored[batch].lanes[COUNT - 1 - lane]);
+                running.see(0.5f * (to_float(plain[batch].lanes[lane]) + map.sign * there), start + lane);
+            }
         }
     }
 }
