@@ -36,29 +36,56 @@ class Network:
 
     def __init__(self, path: Path, passport: Passport, trt: Any) -> None:
         self._path, self._trt = path, trt
+        self._runtime: Any = None
+        self._engine: Any = None
+        self._settings: Any = None
         self._contexts: dict[int, Any] = {}
-        engine_entry = passport.engine or {}
-        with messages_of(trt) as log:
+        self._memory: list[DeviceMemory] = []
+        try:
+            self._engine = self._load(passport)
+            self._read_tensors(passport)
+            self._scratch = self._allocate(max(1, self._engine.device_memory_size_v2))
+            self._unread = {  # outputs that nobody asks for want memory all the same
+                name: self._allocate(self.max_batch * _elements(self._engine.get_tensor_shape(name)[1:]) * 8)
+                for name in self._outputs[1:]
+            }
+            user_managed = trt.ExecutionContextAllocationStrategy.USER_MANAGED
+            self._settings = user_managed if trt.__name__ != "tensorrt_rtx" else self._rtx_settings(user_managed)
+        except BaseException:
+            self.close()
+            raise
+
+    def _load(self, passport: Passport) -> Any:
+        entry = passport.engine or {}
+        with messages_of(self._trt) as log:
             try:
-                self._runtime = trt.Runtime(logger_of(trt))  # must outlive the engine
-                if engine_entry["version_compatible"]:
+                self._runtime = self._trt.Runtime(logger_of(self._trt))  # must outlive the engine
+                if entry["version_compatible"]:
                     self._runtime.engine_host_code_allowed = True  # such a plan brings its own small runtime along
-                if engine_entry["dla"] is not None:
-                    self._runtime.DLA_core = engine_entry["dla"]
-                self._engine = self._runtime.deserialize_cuda_engine(path.read_bytes())
+                if entry["dla"] is not None:
+                    self._runtime.DLA_core = entry["dla"]
+                engine = self._runtime.deserialize_cuda_engine(self._path.read_bytes())
             except (TypeError, RuntimeError):  # how the bindings say null
-                self._engine = None
-            if self._engine is None:
-                reason = log.last_errors()
-                if "memory" in reason.lower():
-                    raise BackendError(f"the GPU's memory does not hold {path}: {reason}")
-                raise ModelFileError(f"TensorRT cannot read {path} ({reason}): {build_line(path, passport)}")
-        self._read_tensors(passport)
-        self._scratch = DeviceMemory(max(1, self._engine.device_memory_size_v2))
-        self._unread = {  # outputs that nobody asks for want memory all the same
-            name: DeviceMemory(self.max_batch * max(1, _elements(self._engine.get_tensor_shape(name)[1:])) * 8)
-            for name in self._outputs[1:]
-        }
+                engine = None
+            if engine is not None:
+                return engine
+            reason = log.last_errors()
+        if "out of memory" in reason.lower().replace("outofmemory", "out of memory"):
+            raise BackendError(f"the GPU's memory does not hold {self._path}: {reason}")
+        raise ModelFileError(f"TensorRT cannot read {self._path} ({reason}): {build_line(self._path, passport)}")
+
+    def _allocate(self, nbytes: int) -> DeviceMemory:
+        memory = DeviceMemory(nbytes)
+        self._memory.append(memory)
+        return memory
+
+    def _rtx_settings(self, user_managed: Any) -> Any:
+        """TensorRT for RTX compiles its kernels when they first run: at once, or a recording would keep slow ones."""
+        runtime_config = self._engine.create_runtime_config()
+        runtime_config.set_execution_context_allocation_strategy(user_managed)
+        eager = self._trt.DynamicShapesKernelSpecializationStrategy.EAGER
+        runtime_config.dynamic_shapes_kernel_specialization_strategy = eager
+        return runtime_config
 
     def _read_tensors(self, passport: Passport) -> None:
         trt, engine = self._trt, self._engine
@@ -112,7 +139,7 @@ class Network:
             self._contexts[count] = context
 
     def _make_context(self, count: int) -> Any:
-        context = self._engine.create_execution_context(self._trt.ExecutionContextAllocationStrategy.USER_MANAGED)
+        context = self._engine.create_execution_context(self._settings)
         if context is None:
             return None
         context.set_device_memory(self._scratch.address, self._engine.device_memory_size_v2)
@@ -123,9 +150,8 @@ class Network:
     def close(self) -> None:
         """Free the engine; nothing of it may be running."""
         self._contexts.clear()
-        self._engine = None
-        self._runtime = None
-        for memory in (self._scratch, *self._unread.values()):
+        self._settings = self._engine = self._runtime = None  # in this order
+        for memory in self._memory:
             memory.free()
 
 

@@ -55,6 +55,7 @@ def make_tensorrt(gpu: FakeGpu, name: str = "tensorrt", version: str = "10.3.0")
         "DataType": SimpleNamespace(**{key: key for key in TYPES}),
         "TensorIOMode": SimpleNamespace(INPUT="input", OUTPUT="output"),
         "ExecutionContextAllocationStrategy": SimpleNamespace(USER_MANAGED="user managed"),
+        "DynamicShapesKernelSpecializationStrategy": SimpleNamespace(EAGER="eager"),
     }.items():
         setattr(trt, key, value)
     return trt
@@ -97,10 +98,26 @@ class Engine:
     def get_tensor_dtype(self, name: str) -> str:
         return self.settings.get(name, "FLOAT")
 
-    def create_execution_context(self, strategy: str) -> ExecutionContext:
-        assert strategy == "user managed"
+    def create_runtime_config(self) -> RuntimeConfig:
+        assert self.trt.__name__ == "tensorrt_rtx"
+        return RuntimeConfig()
+
+    def create_execution_context(self, settings: Any) -> ExecutionContext:
+        if self.trt.__name__ == "tensorrt_rtx":
+            assert settings.dynamic_shapes_kernel_specialization_strategy == "eager"
+            settings = settings.strategy
+        assert settings == "user managed"
         self.gpu.check("cudaMalloc")
         return ExecutionContext(self)
+
+
+class RuntimeConfig:
+    """IRuntimeConfig of TensorRT for RTX."""
+
+    dynamic_shapes_kernel_specialization_strategy = "lazy"
+
+    def set_execution_context_allocation_strategy(self, strategy: str) -> None:
+        self.strategy = strategy
 
 
 class ExecutionContext:

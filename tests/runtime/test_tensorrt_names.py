@@ -47,8 +47,18 @@ VARIABLES = {
     "engine": "ICudaEngine",
     "inspector": "EngineInspector",
     "context": "IExecutionContext",
+    "runtime_config": "IRuntimeConfig",
 }
-RTX_ONLY = {"ComputeCapability", "IBuilderConfig.num_compute_capabilities", "IBuilderConfig.set_compute_capability"}
+RTX_ONLY = {
+    "ComputeCapability",
+    "DynamicShapesKernelSpecializationStrategy",
+    "DynamicShapesKernelSpecializationStrategy.EAGER",
+    "IBuilderConfig.num_compute_capabilities",
+    "IBuilderConfig.set_compute_capability",
+    "ICudaEngine.create_runtime_config",
+    "IRuntimeConfig.dynamic_shapes_kernel_specialization_strategy",
+    "IRuntimeConfig.set_execution_context_allocation_strategy",
+}
 
 LIST_NAMES = """
 import json, tensorrt_bindings as trt
