@@ -99,7 +99,10 @@ def identify(
     only = entries[0]
     model = find_model(only.name, dataset=only.dataset or None, input_hw=only.spec.input_hw, decoder=decoder)
     if model.spec.output_channels != family.channels:
-        raise CheckpointError(f"{path} is {family}, which are not for the {decoder} decoder")
+        fitting = dict.fromkeys(each.spec.decoder for each in named if each.spec.output_channels == family.channels)
+        raise CheckpointError(
+            f"{path} is {family}, which are not for the {decoder} decoder but for {' or '.join(fitting)}"
+        )
     return Identified(model, ", ".join(evidence))
 
 

@@ -132,7 +132,7 @@ def test_an_earlier_publication_is_known_by_its_hash(tmp_path, monkeypatch):
     [
         ({"dataset": "mpii"}, "17 output channels, but hrnet_w32 is exported for: .*mpii 256x256 with 16 channels"),
         ({"input_hw": (320, 320)}, "but hrnet_w32 is exported for: coco 256x192"),
-        ({"decoder": "udp-combined"}, "not for the udp-combined decoder"),
+        ({"decoder": "udp-combined"}, "not for the udp-combined decoder but for quarter or dark or udp"),
     ],
 )
 def test_options_that_contradict_the_checkpoint_are_refused(options, message, tmp_path):
