@@ -9,6 +9,7 @@ poses = estimate_poses(backend, image, boxes_xyxy)  # poses.xy (N, K, 2) in imag
 from __future__ import annotations
 
 from edgepose.backends import Backend, load_backend
+from edgepose.backends.frames import Frame
 from edgepose.errors import EdgeposeError
 from edgepose.estimator import Poses, estimate_poses
 from edgepose.passport import ModelSpec, Passport, read_passport
@@ -20,6 +21,7 @@ __all__ = [
     "MPII16",
     "Backend",
     "EdgeposeError",
+    "Frame",
     "ModelSpec",
     "Passport",
     "Poses",

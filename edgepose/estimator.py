@@ -6,13 +6,14 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from edgepose.backends import Backend, Pipelined
+from edgepose.backends.frames import Frame
 from edgepose.errors import BackendError
 from edgepose.geometry import Regions, usable_boxes
-from edgepose.passport import ModelSpec
 from edgepose.two_pass import find_keypoints
 
 
@@ -34,12 +35,14 @@ class Poses:
         return len(self.boxes_xyxy)
 
 
-def estimate_poses(backend: Backend, image: np.ndarray, boxes_xyxy: np.ndarray, *, flip_test: bool = False) -> Poses:
+def estimate_poses(
+    backend: Backend, image: np.ndarray | Frame, boxes_xyxy: np.ndarray, *, flip_test: bool = False
+) -> Poses:
     """Find the key points of the person in each box.
 
     Args:
         backend: from `load_backend`.
-        image: (H, W, 3) uint8, RGB.
+        image: (H, W, 3) uint8, RGB; on a GPU also a Frame, which may be BGR or NV12.
         boxes_xyxy: (N, 4), image px; N may be 0. A box that is not finite or has no area gives
             key points of NaN position and score 0 in its place, so that rows keep their box.
         flip_test: average with the mirrored crop, as published accuracies do; costs twice the network.
@@ -48,12 +51,12 @@ def estimate_poses(backend: Backend, image: np.ndarray, boxes_xyxy: np.ndarray, 
         ValueError: image or boxes of another shape or dtype.
         BackendError: the runtime failed.
     """
-    image, boxes, regions = _checked(image, boxes_xyxy, backend.spec)
-    return _poses(find_keypoints(backend, image, regions, flip_test=flip_test), boxes)
+    pixels, boxes, regions = _checked(backend, image, boxes_xyxy)
+    return _poses(find_keypoints(backend, pixels, regions, flip_test=flip_test), boxes)
 
 
 def estimate_frames(
-    backend: Backend, frames: Iterable[tuple[np.ndarray, np.ndarray]], *, flip_test: bool = False
+    backend: Backend, frames: Iterable[tuple[np.ndarray | Frame, np.ndarray]], *, flip_test: bool = False
 ) -> Iterator[Poses]:
     """The poses of each frame of a video, (image, boxes_xyxy) as `estimate_poses` takes them; in order.
 
@@ -70,8 +73,8 @@ def estimate_frames(
     under_way: deque[np.ndarray] = deque()  # their boxes
     try:
         for image, boxes in frames:
-            image, boxes, regions = _checked(image, boxes, backend.spec)
-            backend.submit(image, regions, flip_test=flip_test)
+            pixels, boxes, regions = _checked(backend, image, boxes)
+            backend.submit(pixels, regions, flip_test=flip_test)
             under_way.append(boxes)
             if len(under_way) == backend.frames_in_flight:
                 yield _poses(backend.result(), under_way.popleft())
@@ -83,17 +86,20 @@ def estimate_frames(
                 backend.result()
 
 
-def _checked(image: np.ndarray, boxes_xyxy: np.ndarray, spec: ModelSpec) -> tuple[np.ndarray, np.ndarray, Regions]:
-    """Image, (N, 4) float32 boxes, and the regions of the usable ones."""
-    image = np.asarray(image)
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise ValueError(f"image must be (H, W, 3) uint8, got {image.shape} {image.dtype}")
+def _checked(backend: Backend, image: np.ndarray | Frame, boxes_xyxy: np.ndarray) -> tuple[Any, np.ndarray, Regions]:
+    """The image as the backend takes it, (N, 4) float32 boxes, and the regions of the usable ones."""
+    if not isinstance(image, Frame):
+        image = np.asarray(image)
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise ValueError(f"image must be (H, W, 3) uint8, got {image.shape} {image.dtype}")
+    elif not isinstance(backend, Pipelined):
+        raise ValueError(f"{backend.name} takes (H, W, 3) uint8 RGB images only, got a Frame of {image.format}")
     boxes = np.asarray(boxes_xyxy, dtype=np.float32)
     if boxes.size == 0:
         boxes = boxes.reshape(0, 4)
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         raise ValueError(f"boxes_xyxy must be (N, 4), got {boxes.shape}")
-    return image, boxes, Regions.around(boxes[usable_boxes(boxes)], spec)
+    return image, boxes, Regions.around(boxes[usable_boxes(boxes)], backend.spec)
 
 
 def _poses(keypoints: np.ndarray, boxes: np.ndarray) -> Poses:

@@ -46,7 +46,7 @@ class Network:
             self._read_tensors(passport)
             self._scratch = self._allocate(max(1, self._engine.device_memory_size_v2))
             self._unread = {  # outputs that nobody asks for want memory all the same
-                name: self._allocate(self.max_batch * _elements(self._engine.get_tensor_shape(name)[1:]) * 8)
+                name: self._allocate(self.max_batch * _elements(tuple(self._engine.get_tensor_shape(name))[1:]) * 8)
                 for name in self._outputs[1:]
             }
             user_managed = trt.ExecutionContextAllocationStrategy.USER_MANAGED
@@ -143,7 +143,7 @@ class Network:
         if context is None:
             return None
         context.set_device_memory(self._scratch.address, self._engine.device_memory_size_v2)
-        shape = (count, *self._engine.get_tensor_shape(self._crops)[1:])
+        shape = (count, *tuple(self._engine.get_tensor_shape(self._crops))[1:])
         outputs = (context.set_tensor_address(name, memory.address) for name, memory in self._unread.items())
         return context if context.set_input_shape(self._crops, shape) and all(outputs) else None
 

@@ -176,9 +176,9 @@ class TensorRtBackend:
                 f"build it for fewer people at a time: {build_line(self.path, self.passport)}"
             ) from error
         except (CudaError, GraphError) as error:
-            self._failure = str(error)
+            self._failure = " ".join(str(error).split())  # a module's error brings the compiler's log along
             raise BackendError(
-                f"the GPU failed on {self.path}: {error}; open the model again, and if that fails too, start anew"
+                f"the GPU failed on {self.path}: {self._failure}; open the model again, and if that fails, start anew"
             ) from error
 
     def _add(self, seconds: StageSeconds) -> None:

@@ -181,7 +181,7 @@ class FakeGpu:
         def module_from_buffer(code: bytes) -> Any:
             gpu.check("cuModuleLoadDataEx")
             if code != FATBIN:
-                raise LogicError("cuModuleLoadDataEx failed: device kernel image is invalid - ")
+                raise LogicError("cuModuleLoadDataEx failed: device kernel image is invalid - \nfatal: no code\n")
             return SimpleNamespace(get_function=lambda name: Function(gpu, name))
 
         def memcpy_htod_async(dest: int, src: np.ndarray, stream: Stream) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import logging
 import sys
 import threading
@@ -12,15 +13,18 @@ from types import ModuleType
 import cv2
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from edgepose import estimate_poses
 from edgepose.backends import Pipelined, load_backend
 from edgepose.backends.frames import Frame
+from edgepose.cli import main
 from edgepose.cuda.kernels import kernels_path
 from edgepose.errors import BackendError, EngineMismatchError, MissingPackageError, ModelFileError
 from edgepose.estimator import estimate_frames
 from edgepose.files import sha256_of
 from edgepose.geometry import Regions
+from edgepose.io.video import video_file
 from edgepose.passport import Refine, passport_path, read_passport, write_passport
 from edgepose.skeletons import Skeleton
 from tests.fake_device.install import DOORS, fake_device, write_toy_plan
@@ -186,6 +190,14 @@ def test_a_second_pass_runs_with_its_own_decoder(gpu, tmp_path):
     np.testing.assert_array_equal(ahead.xy, found.xy)
 
 
+def test_poses_come_from_frames_too_but_not_on_a_cpu(gpu, plan):
+    bgr = Frame(PICTURE[..., ::-1], "bgr")
+
+    np.testing.assert_allclose(estimate_poses(load_backend(plan), bgr, WHOLE).xy[0], [[8, 20], [28, 40]], atol=1e-3)
+    with pytest.raises(ValueError, match=r"onnxruntime takes .* RGB images only, got a Frame of bgr"):
+        estimate_poses(load_backend(plan.with_suffix(".onnx"), backend="onnxruntime"), bgr, WHOLE)
+
+
 def test_a_decoder_for_other_maps_is_the_callers_mistake(gpu, plan):
     with pytest.raises(ValueError, match="udp-combined"):
         load_backend(plan).keypoints(PICTURE, ONE, decoder="udp-combined")
@@ -334,6 +346,23 @@ def test_a_video_left_early_leaves_nothing_under_way(gpu, plan):
     poses.close()
 
     np.testing.assert_allclose(backend.keypoints(PICTURE, ONE), [FOUND], atol=1e-3)
+
+
+def test_infer_on_a_video_says_what_was_measured(gpu, plan, tmp_path):
+    with video_file(tmp_path / "clip.mp4", fps=10) as writer:
+        for index in range(3):
+            writer.write(dots_image((8 + 4 * index, 20), (28, 40)))
+    arguments = ["infer", "--engine", plan, "--input", tmp_path / "clip.mp4", "--out", tmp_path / "out"]
+
+    results = [CliRunner().invoke(main, [*map(str, arguments), *more]) for more in ([], ["--no-cuda-graphs"])]
+
+    assert [result.exit_code for result in results] == [0, 0]
+    people = json.loads((tmp_path / "out" / "keypoints.json").read_text())
+    np.testing.assert_allclose([person["keypoints"][0] for person in people], [8, 12, 16], atol=1)  # a lossy video
+    assert [person["frame"] for person in people] == [0, 1, 2]
+    assert all(stage in results[0].stdout for stage in ("upload", "crop", "network+decode", "download", "draw"))
+    assert "network+decode" not in results[1].stdout
+    assert gpu.live == {}
 
 
 # memory, threads, contexts
