@@ -141,8 +141,14 @@ def load_backend(
 
 def _load_engine(path: Path, cuda_graphs: bool) -> Backend:
     from edgepose.backends.engine import read_engine_passport
+    from edgepose.cuda.driver import find_gpu
 
-    passport = read_engine_passport(path)  # first: a plan of another device is that on a machine without a GPU, too
+    passport = read_engine_passport(path)
+    if find_gpu() is None:  # before a package is missed that could not be used
+        raise BackendError(
+            f"{path} runs on a GPU, and no NVIDIA GPU or driver was found: see edgepose doctor, or run the ONNX it was "
+            f"built from"
+        )
     from edgepose.backends.trt import TensorRtBackend
 
     return TensorRtBackend(path, passport, cuda_graphs=cuda_graphs)

@@ -43,7 +43,7 @@ _ALIGNMENT = 256  # bytes; TensorRT's of a tensor
 logger = logging.getLogger(__name__)
 
 
-@dataclass
+@dataclass(eq=False)
 class _Slot:
     """What one frame under way has of its own: pinned memory, and an event after each stage."""
 
@@ -76,7 +76,6 @@ class Pipeline:
 
     Attributes:
         network: the engine.
-        in_flight: number of frames whose result has not been taken.
     """
 
     def __init__(

@@ -67,10 +67,7 @@ _opening = threading.Lock()
 def _open_device() -> Device:
     gpu = find_gpu()
     if gpu is None:
-        raise BackendError(
-            "no NVIDIA GPU or driver was found, and a TensorRT engine runs on a GPU only: see edgepose doctor, "
-            "or run the ONNX on the CPU"
-        )
+        raise BackendError("no NVIDIA GPU or driver was found: see edgepose doctor")
     compiled_for = tuple(cuda.get_version()[:2])
     if compiled_for[0] > gpu.driver_cuda[0]:
         raise BackendError(
