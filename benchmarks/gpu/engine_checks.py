@@ -1,0 +1,229 @@
+"""Engines on the GPU: built, compared with the CPU, run by several threads and for long, and timed."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from edgepose.backends import Backend, Pipelined, load_backend
+from edgepose.benchmarks.gpu.models import find_models, read_frame
+from edgepose.benchmarks.gpu.rows import Check, Finding, SkippedError
+from edgepose.benchmarks.latency import Latency, Measured, make_frame, measure
+from edgepose.build import BuildOptions, build_engine
+from edgepose.cuda import graphs
+from edgepose.geometry import Regions
+from edgepose.preprocess import cut_out
+
+MAX_BATCH = 8
+BATCHES = (1, 8)
+# Heat maps against the CPU's, rms by rms: FP32 may be TF32 on a GPU; INT8's levels tip over where activations differ
+# by rounding. Chosen before any run on a GPU.
+LARGEST_RELATIVE = {"fp32": 0.01, "fp16": 0.02, "int8": 0.05}
+NEAR = 2  # heat-map px: a peak's own neighbourhood
+CLEAR = 4  # times the heat maps' largest difference: so much higher is a clear peak than all that is not near it
+THREADS, FRAMES_EACH = 4, 100
+FRAMES = 10_000
+HOST_GROWTH, DEVICE_GROWTH = 16 << 20, 4 << 20  # bytes, at most
+
+
+def engine_checks(models: Path, work: Path, precision: str, seconds: float) -> Iterator[Check]:
+    """Each model of one precision: built, compared, timed. seconds: for one latency measurement."""
+    found = find_models(models, precision)
+    if not found:
+        yield f"{precision.upper()} engines", partial(_skip, f"there is no {precision.upper()} ONNX in {models}")
+    for onnx in found:
+        plan = plan_path(work, onnx)
+        yield f"build {onnx.name}", partial(check_build, onnx, plan)
+        yield f"{onnx.name} against the CPU", partial(check_agreement, onnx, plan, *read_frame(models))
+        for batch in BATCHES:
+            yield from latency_checks(plan, batch, seconds)
+
+
+def plan_path(work: Path, onnx: Path) -> Path:
+    """Where the plan of a model goes."""
+    return work / onnx.with_suffix(".plan").name
+
+
+def built_plan(work: Path) -> Path:
+    """A plan of an earlier group: the largest, of the precision that is used most."""
+    plans = sorted(work.glob("*.plan"), key=lambda path: (".fp16" in path.name, path.stat().st_size))
+    if not plans:
+        raise SkippedError("no engine was built")
+    return plans[-1]
+
+
+def check_build(onnx: Path, plan: Path) -> Finding:
+    """An engine for up to MAX_BATCH people."""
+    start = perf_counter()
+    report = build_engine(onnx, plan, BuildOptions(max_batch=MAX_BATCH))
+    engine = report.passport.engine or {}
+    size = plan.stat().st_size / 2**20
+    found = (
+        f"{engine['runtime']} {engine['tensorrt']}, {perf_counter() - start:.0f} s, {size:.1f} MiB, "
+        f"peak memory {report.peak_mib} MiB, {len(report.warnings)} warnings"
+    )
+    return Finding(True, found)
+
+
+def check_agreement(onnx: Path, plan: Path, image: np.ndarray, boxes: np.ndarray) -> Finding:
+    """Heat maps of the same crops, and key points of the frame, against the CPU backend on the ONNX."""
+    _require(plan)
+    with closing(load_backend(onnx)) as cpu, closing(load_backend(plan)) as gpu:
+        return compare_backends(cpu, gpu, image, boxes)
+
+
+def compare_backends(cpu: Backend, gpu: Backend, image: np.ndarray, boxes: np.ndarray) -> Finding:
+    """Heat maps within LARGEST_RELATIVE; key points that are clear peaks within 1 heat-map px."""
+    spec = cpu.spec
+    regions = Regions.around(boxes, spec)
+    crops = cut_out(image, regions, spec)
+    wanted, found = cpu.heatmaps(crops), gpu.heatmaps(crops)
+    relative = float(np.sqrt(np.mean((found - wanted) ** 2) / np.mean(wanted**2)))
+    largest = LARGEST_RELATIVE[cpu.passport.precision]
+    clear = clear_peaks(wanted[:, : spec.num_keypoints], CLEAR * float(np.abs(found - wanted).max()))
+    moved = gpu.keypoints(image, regions)[..., :2] - cpu.keypoints(image, regions)[..., :2]
+    steps = regions.size_wh[:, None] / np.array(spec.heatmap_hw[::-1])  # image px of a heat-map px
+    px = np.abs(moved / steps).max(axis=-1)[clear]
+    text = f"heat maps differ by {relative:.1e} of their rms"
+    limit = f"{largest:g}, clear peaks within 1 heat-map px"
+    if not px.size:  # false as well where a heat map is NaN
+        return Finding(relative <= largest, f"{text}; no peak is clear of others", limit)
+    text += f"; {px.size} of {clear.size} key points are clear peaks, the farthest moved {px.max():.3f} heat-map px"
+    return Finding(relative <= largest and bool(px.max() <= 1), text, limit)
+
+
+def clear_peaks(heatmaps: np.ndarray, margin: float) -> np.ndarray:
+    """(N, K) bool: maps (N, K, h, w) whose peak is higher by `margin` than all that is farther than NEAR px from it."""
+    count, points, height, width = heatmaps.shape
+    index = heatmaps.reshape(count, points, -1).argmax(axis=-1)[..., None, None]
+    far = (np.abs(np.arange(width) - index % width) > NEAR) | (
+        np.abs(np.arange(height)[:, None] - index // width) > NEAR
+    )
+    others = np.where(far, heatmaps, -np.inf).max(axis=(2, 3))
+    return np.asarray(heatmaps.max(axis=(2, 3)) - others > margin)
+
+
+def check_threads(work: Path) -> Finding:
+    """THREADS threads with an instance each, at once, find what one finds alone."""
+    plan = built_plan(work)
+    image, boxes = make_frame(MAX_BATCH)
+
+    def keypoints_of(frames: int) -> list[np.ndarray]:
+        with closing(load_backend(plan)) as backend:
+            regions = Regions.around(boxes, backend.spec)
+            return [backend.keypoints(image, regions) for _ in range(frames)]
+
+    (alone,) = keypoints_of(1)
+    results: list[list[np.ndarray]] = []
+    errors: list[BaseException] = []
+
+    def work_on() -> None:
+        try:
+            results.append(keypoints_of(FRAMES_EACH))
+        except Exception as error:  # a thread's own would be lost
+            errors.append(error)
+
+    threads = [threading.Thread(target=work_on) for _ in range(THREADS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+    different = sum(not np.array_equal(found, alone) for each in results for found in each)
+    found = f"{plan.name}: {different} of {THREADS * FRAMES_EACH} frames differ from one thread's"
+    return Finding(different == 0, found, "none, to the bit")
+
+
+def check_endurance(work: Path, seconds: float, frames: int = FRAMES) -> Finding:
+    """Frames without growth of the process's memory or the GPU's, after a tenth of them as a warm-up."""
+    plan = built_plan(work)
+    image, boxes = make_frame(MAX_BATCH)
+    start = perf_counter()
+    done, before = 0, None
+    with closing(load_backend(plan)) as backend:
+        assert isinstance(backend, Pipelined)
+        for done in range(1, frames + 1):
+            backend.submit(image, Regions.around(boxes[: 1 + done % MAX_BATCH], backend.spec))
+            if done >= backend.frames_in_flight:
+                backend.result()
+            if done == frames // 10:
+                before = memory_in_use()
+            if perf_counter() - start > seconds:
+                break
+        if done < frames or before is None:
+            raise TimeoutError(f"only {done} of {frames} frames in {seconds:.0f} s: give more time by --patience")
+        growth = [after - earlier for after, earlier in zip(memory_in_use(), before, strict=True)]
+    found = (
+        f"{plan.name}, 1 to {MAX_BATCH} people a frame: {done} frames in {perf_counter() - start:.0f} s, host memory "
+        f"grew by {growth[0] / 2**20:.1f} MiB, the GPU's by {growth[1] / 2**20:.1f} MiB"
+    )
+    fits = growth[0] <= HOST_GROWTH and growth[1] <= DEVICE_GROWTH
+    return Finding(fits, found, f"at most {HOST_GROWTH >> 20} and {DEVICE_GROWTH >> 20} MiB")
+
+
+def memory_in_use() -> tuple[int, int]:
+    """Bytes that this process holds of the host's memory, and that all processes hold of the GPU's.
+
+    On an integrated GPU both are one memory, and what other programs take comes and goes: there the second is 0.
+    """
+    from edgepose.cuda.memory import open_device
+
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    device = open_device()
+    if device.gpu.integrated:
+        return pages * 4096, 0
+    free, total = ctypes.c_size_t(), ctypes.c_size_t()
+    with device.active():
+        status = graphs.load_driver().cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total))
+    if status != 0:
+        raise RuntimeError(f"cuMemGetInfo gave CUDA error {status}")
+    return pages * 4096, total.value - free.value
+
+
+def latency_checks(plan: Path, batch: int, seconds: float) -> Iterator[Check]:
+    """Stage by stage, with and without CUDA graph; both are measured at once, interleaved."""
+    known: dict[str, Any] = {}
+
+    def measured() -> Measured:
+        if "measured" not in known:
+            _require(plan)
+            with closing(load_backend(plan)) as backend:
+                known["measured"] = measure([backend], batch, seconds)
+        return known["measured"]
+
+    for graph in (True, False):
+        name = f"{plan.name}, {batch} people, {'with' if graph else 'without'} CUDA graph"
+        yield name, partial(_latency, measured, graph)
+
+
+def _latency(measured: Any, graph: bool) -> Finding:
+    result: Measured = measured()
+    for row in result.rows:
+        if row.cuda_graph is graph:
+            return Finding(True, in_words(row))
+    raise SkippedError("; ".join(result.missing) or "it was not measured so")
+
+
+def in_words(row: Latency) -> str:
+    """Latency, stages and throughput in a cell."""
+    p50, p90, p99 = row.total_ms
+    stages = ", ".join(f"{name} {value:.3f}" for name, value in row.stages_ms.items())
+    return f"p50 {p50:.3f} ms, p90 {p90:.3f}, p99 {p99:.3f}: {stages}; {row.people_per_s:.0f} people/s"
+
+
+def _require(plan: Path) -> None:
+    if not plan.is_file():
+        raise SkippedError("its engine was not built")
+
+
+def _skip(reason: str) -> Finding:
+    raise SkippedError(reason)

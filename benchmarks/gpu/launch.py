@@ -1,0 +1,223 @@
+"""The kernels on this machine's GPU, for arrays of the CPU; through the same door, with the same arguments as infer."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from edgepose.backends.frames import FORMATS, Frame
+from edgepose.benchmarks.gpu.rows import SkippedError
+from edgepose.cuda import graphs
+from edgepose.cuda.driver import Gpu
+from edgepose.cuda.kernels import (
+    blur_weights,
+    compile_kernels,
+    crop_grid,
+    decode_arguments,
+    decode_grid,
+    normalise_factors,
+    peaks_grid,
+    to_image_factors,
+)
+from edgepose.errors import BuildError
+from edgepose.geometry import Regions
+from edgepose.passport import ModelSpec
+
+KERNELS = "kernels.fatbin"  # compiled beforehand, where there is no nvcc
+
+
+def kernel_code(gpu: Gpu, folder: Path | None = None) -> bytes:
+    """The kernels for this GPU: compiled here, or where there is no nvcc those of a folder."""
+    try:
+        return compile_kernels([gpu.target]).fatbin
+    except BuildError as error:
+        if folder is None or not (folder / KERNELS).is_file():
+            raise SkippedError(f"{error}; or give a folder with {KERNELS} by --models") from error
+        return (folder / KERNELS).read_bytes()
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A kernel with its arguments, ready to be put on the stream; `memory` keeps them where they are.
+
+    Attributes:
+        outputs: address, shape and dtype of each array that it writes.
+    """
+
+    go: Callable[[], None]
+    outputs: Sequence[tuple[int, tuple[int, ...], type]]
+    memory: Sequence[object]
+
+
+class Kernels:
+    """Kernels loaded on the GPU. Made and used within `open_kernels`."""
+
+    def __init__(self, code: bytes) -> None:
+        from edgepose.cuda import memory  # pycuda
+
+        self._memory, self._module = memory, memory.load_module(code)
+        self.stream = memory.Stream()
+
+    def run(self, launch: Launch) -> list[np.ndarray]:
+        """Launch it once, and give what it wrote."""
+        launch.go()
+        arrays: list[np.ndarray] = [np.empty(shape, dtype) for _, shape, dtype in launch.outputs]
+        for array, (address, _, _) in zip(arrays, launch.outputs, strict=True):
+            self.stream.download(array, address)
+        self.stream.wait()
+        return arrays
+
+    def crop(self, frame: Frame, regions: Regions, spec: ModelSpec, dtype: type, *, mirrored: bool = True) -> Launch:
+        """Crops (N, 3, H, W), and the mirrored ones where wanted."""
+        count, shape = len(regions), (len(regions), 3, *spec.input_hw)
+        pixels, factors, normalise = (
+            self._upload(array)
+            for array in (frame.pixels, to_image_factors(regions, spec.input_hw), normalise_factors(spec))
+        )
+        crops = [self._memory.DeviceMemory(int(np.prod(shape)) * np.dtype(dtype).itemsize) for _ in range(1 + mirrored)]
+        kernel = self._memory.Kernel(self._module, f"crop_{_letters(dtype)}", "PiiiiPPiPPii")
+        block, grid = crop_grid(spec, count)
+        arguments = (
+            pixels.address,
+            frame.pixels.strides[0],
+            *frame.hw,
+            FORMATS.index(frame.format),
+            factors.address,
+            normalise.address,
+            int(spec.color_order == "bgr"),
+            crops[0].address,
+            crops[1].address if mirrored else 0,
+            *spec.input_hw,
+        )
+        return Launch(
+            lambda: self.stream.launch(kernel, block, grid, 0, *arguments),
+            [(memory.address, shape, dtype) for memory in crops],
+            (pixels, factors, normalise, *crops),
+        )
+
+    def decode(
+        self,
+        heatmaps: np.ndarray,
+        spec: ModelSpec,
+        flipped: np.ndarray | None = None,
+        regions: Regions | None = None,
+    ) -> Launch:
+        """Key points (N, K, 3), in heat-map px, or in image px where regions are given."""
+        shape = (len(heatmaps), spec.num_keypoints, 3)
+        maps, order, weights = (
+            self._upload(array)
+            for array in (heatmaps, np.array(spec.skeleton.flip_order, np.int32), blur_weights(spec))
+        )
+        second = None if flipped is None else self._upload(flipped)
+        to_image = None if regions is None else self._upload(to_image_factors(regions, spec.heatmap_hw))
+        keypoints = self._memory.DeviceMemory(int(np.prod(shape)) * 4)
+        kernel = self._memory.Kernel(self._module, f"decode_{_letters(heatmaps.dtype.type)}", "PPPPPPiiiiiiif")
+        block, grid, shared = decode_grid(spec, len(heatmaps))
+        arguments = (
+            maps.address,
+            second.address if second else 0,
+            order.address,
+            weights.address,
+            to_image.address if to_image else 0,
+            keypoints.address,
+            spec.num_keypoints,
+            *spec.heatmap_hw,
+            *decode_arguments(spec),
+        )
+        return Launch(
+            lambda: self.stream.launch(kernel, block, grid, shared, *arguments),
+            [(keypoints.address, shape, np.float32)],
+            (maps, order, weights, second, to_image, keypoints),
+        )
+
+    def peaks(self, heatmaps: np.ndarray, window: int, threshold: float, top_k: int) -> Launch:
+        """Peaks (N, C, top_k, 3) and their counts (N, C)."""
+        shape, counts_shape = (*heatmaps.shape[:2], top_k, 3), heatmaps.shape[:2]
+        maps = self._upload(heatmaps)
+        peaks = self._memory.DeviceMemory(int(np.prod(shape)) * 4)
+        counts = self._memory.DeviceMemory(int(np.prod(counts_shape)) * 4)
+        kernel = self._memory.Kernel(self._module, f"peaks_{_letters(heatmaps.dtype.type)}", "PPPiiifi")
+        block, grid = peaks_grid(int(np.prod(counts_shape)))
+        arguments = (maps.address, peaks.address, counts.address, *heatmaps.shape[2:], window, threshold, top_k)
+        return Launch(
+            lambda: self.stream.launch(kernel, block, grid, 0, *arguments),
+            [(peaks.address, shape, np.float32), (counts.address, counts_shape, np.int32)],
+            (maps, peaks, counts),
+        )
+
+    def copy(self, nbytes: int) -> Launch:
+        """A copy on the GPU that moves `nbytes` in all: it reads half as many and writes as many."""
+        half = max(1, nbytes // 2)
+        source, target = self._memory.DeviceMemory(half), self._memory.DeviceMemory(half)
+        cuda = graphs.load_driver()
+
+        def go() -> None:
+            status = cuda.cuMemcpyDtoDAsync_v2(
+                ctypes.c_uint64(target.address),
+                ctypes.c_uint64(source.address),
+                ctypes.c_size_t(half),
+                ctypes.c_void_p(self.stream.handle),
+            )
+            if status != 0:
+                raise RuntimeError(f"cuMemcpyDtoDAsync gave CUDA error {status}")
+
+        return Launch(go, (), (source, target))
+
+    def time_us(self, launches: Sequence[Launch], repeats: int) -> float:
+        """Microseconds of one launch: the median over `repeats` of all launches in a row, by CUDA events.
+
+        They are replayed as one CUDA graph, since Python cannot launch as fast as such kernels run.
+        """
+
+        def all_of_them() -> None:
+            for launch in launches:
+                launch.go()
+
+        all_of_them()  # the first launch loads the kernel
+        self.stream.wait()
+        graph = graphs.Graph(self.stream.handle, all_of_them)
+        try:
+            times = []
+            for _ in range(repeats):
+                start, end = self._memory.make_events(2)
+                self.stream.mark(start)
+                graph.launch(self.stream.handle)
+                self.stream.mark(end)
+                end.synchronize()
+                times.append(end.time_since(start) * 1000 / len(launches))
+        finally:
+            graph.close()
+        return median(times)
+
+    def _upload(self, array: np.ndarray) -> Any:
+        array = np.ascontiguousarray(array)
+        memory = self._memory.DeviceMemory(array.nbytes)
+        self.stream.upload(memory.address, array)
+        self.stream.wait()
+        return memory
+
+
+@contextmanager
+def open_kernels(folder: Path | None = None) -> Iterator[Kernels]:
+    """The kernels on this machine's GPU, its primary context current in the body."""
+    from edgepose.cuda.memory import open_device
+
+    device = open_device()
+    code = kernel_code(device.gpu, folder)
+    with device.active():
+        kernels = Kernels(code)
+        try:
+            yield kernels
+        finally:
+            del kernels
+
+
+def _letters(dtype: type) -> str:
+    return "f16" if dtype is np.float16 else "f32"

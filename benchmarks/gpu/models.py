@@ -1,0 +1,87 @@
+"""The models that the acceptance run builds, and the frame that they see; made where PyTorch is, carried elsewhere.
+
+simplebaseline_tiny has trained weights and sees drawn people: its key points mean something, and it is small.
+SimpleBaseline-R50 has random weights: the network whose speed is asked for.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from edgepose.benchmarks.gpu.launch import KERNELS
+from edgepose.benchmarks.latency import make_frame
+from edgepose.cuda.kernels import TARGETS, compile_kernels
+from edgepose.evaluation import annotated_boxes
+from edgepose.files import write_bytes
+from edgepose.io.annotations import read_annotations
+from edgepose.io.images import read_image
+from edgepose.passport import PRECISIONS, read_passport
+
+MODELS = {"simplebaseline_tiny": "auto", "simplebaseline": "random"}  # and their weights
+CALIBRATION_PEOPLE = 24  # enough for ranges of random weights, and for a comparison of GPU and CPU
+PEOPLE = 3  # in the frame, side by side
+FRAME, BOXES = "frame.npy", "boxes.npy"
+
+Report = Callable[[str], None]
+
+
+def prepare(folder: Path, names: Sequence[str], report: Report) -> None:
+    """Write each model in FP32, FP16 and INT8, the frame and its boxes, and the kernels for all targets.
+
+    Raises:
+        MissingPackageError: this is no workstation.
+        EdgeposeError: a model cannot be exported or calibrated, or there is no nvcc.
+    """
+    from edgepose.export import require_workstation
+
+    require_workstation()
+    from edgepose.calibration.pipeline import calibrate
+    from edgepose.export.demo_people import write_people
+    from edgepose.export.pipeline import export_model
+    from edgepose.export.zoo import find_model
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as temporary:
+        annotations = write_people(Path(temporary), CALIBRATION_PEOPLE, seed=1)
+        pictures = sorted(Path(temporary).glob("*.jpg"))
+        for name in names:
+            report(f"exporting {name}")
+            exported = export_model(find_model(name), folder, weights=MODELS[name])
+            report(f"calibrating {name}")
+            calibrate(exported.fp32, pictures, annotations, method="mse")
+        image, boxes = _side_by_side(Path(temporary), annotations)
+    np.save(folder / FRAME, image)
+    np.save(folder / BOXES, boxes)
+    report("compiling the kernels")
+    write_bytes(folder / KERNELS, compile_kernels(TARGETS).fatbin)
+
+
+def _side_by_side(folder: Path, annotations: Path) -> tuple[np.ndarray, np.ndarray]:
+    """PEOPLE pictures of a person each as one 1080p frame, and the people's boxes."""
+    frame, _ = make_frame(1)
+    boxes, left = [], 0
+    for entry in read_annotations(annotations).images[:PEOPLE]:
+        picture = read_image(folder / entry.file_name)
+        height, width = picture.shape[:2]
+        frame[:height, left : left + width] = picture
+        boxes.append(annotated_boxes(entry, (height, width))[0] + (left, 0, left, 0))
+        left += width
+    return frame, np.array(boxes, np.float32)
+
+
+def find_models(folder: Path, precision: str) -> list[Path]:
+    """The ONNX files of that precision in a folder, the smallest first."""
+    assert precision in PRECISIONS
+    found = [path for path in folder.glob("*.onnx") if read_passport(path).precision == precision]
+    return sorted(found, key=lambda path: path.stat().st_size)
+
+
+def read_frame(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Image (H, W, 3) uint8 and boxes (N, 4) of the folder; waves, with boxes anywhere, where it has none."""
+    if (folder / FRAME).is_file() and (folder / BOXES).is_file():
+        return np.load(folder / FRAME), np.load(folder / BOXES)
+    return make_frame(PEOPLE)

@@ -1,0 +1,271 @@
+"""Everything that only a GPU shows, in one command: a Markdown table, exit status 1 if a check fails.
+
+    python -m edgepose.benchmarks.gpu_acceptance --out docs/measurements/gpu_run.md
+
+Kernels against their numpy twins, their times against the limits, engines against the CPU, threads, 10,000 frames,
+latency by stage. Each group of checks runs in a process of its own with a time limit, so that a device that is lost
+or hangs takes only that group with it, and each row is written as soon as it is known. Exit status 2: no GPU was
+found, nothing was checked. Where there is no network: `--prepare DIR` on a workstation, then `--models DIR` here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from threading import Timer
+from time import perf_counter
+
+import click
+
+from edgepose.benchmarks.gpu.rows import (
+    FAILED,
+    HEAD,
+    Check,
+    Row,
+    count_results,
+    exit_status,
+    one_line,
+    row_of,
+    run_check,
+)
+from edgepose.cuda.driver import find_gpu
+from edgepose.errors import EdgeposeError
+
+NOTHING_CHECKED = 2
+MARK = "row: "  # before a row's JSON on a group's standard output; libraries print there, too
+# Each group and the seconds it may take on a fast GPU: 8 minutes in all.
+BUDGETS = {
+    "kernels": 50,
+    "speed": 50,
+    "models": 70,
+    "fp32": 80,
+    "fp16": 80,
+    "int8": 80,
+    "threads": 20,
+    "endurance": 50,
+}
+SECONDS_A_LATENCY = 2.0
+# What the checks import, and what it is called where it is installed from.
+PACKAGES = {
+    "pycuda": "pycuda",
+    "tensorrt": "tensorrt",
+    "tensorrt_rtx": "tensorrt-rtx-cu13",
+    "onnxruntime": "onnxruntime",
+    "openvino": "openvino",
+}
+
+
+def checks_of(group: str, models: Path, work: Path, golden: Path | None, patience: float) -> Iterator[Check]:
+    """The checks of a group, in the process that does them."""
+    if group in ("kernels", "speed"):
+        from edgepose.benchmarks.gpu.kernel_checks import kernel_checks
+        from edgepose.benchmarks.gpu.kernel_speed import speed_checks
+        from edgepose.benchmarks.gpu.launch import open_kernels
+
+        with open_kernels(models) as kernels:
+            yield from kernel_checks(kernels, golden) if group == "kernels" else speed_checks(kernels)
+        return
+    from edgepose.benchmarks.gpu import engine_checks
+    from edgepose.benchmarks.gpu.rows import Finding, SkippedError
+    from edgepose.build import load_tensorrt
+    from edgepose.errors import BuildError
+
+    try:
+        load_tensorrt()
+    except BuildError as error:
+        raise SkippedError(one_line(error)) from error
+    if group == "models":
+        if any(models.glob("*.onnx")):
+            return
+        from edgepose.benchmarks.gpu.models import MODELS, prepare
+
+        def make() -> Finding:
+            prepare(models, list(MODELS), lambda step: click.echo(step, err=True))
+            return Finding(True, f"{len(list(models.glob('*.onnx')))} files")
+
+        yield "export and calibrate here", make
+    elif group == "threads":
+        yield f"{engine_checks.THREADS} threads", partial(engine_checks.check_threads, work)
+    elif group == "endurance":
+        seconds = patience * BUDGETS[group] - 10  # of which loading takes some
+        yield f"{engine_checks.FRAMES:,} frames", partial(engine_checks.check_endurance, work, seconds)
+    else:
+        yield from engine_checks.engine_checks(models, work, group, SECONDS_A_LATENCY)
+
+
+def do_group(group: str, models: Path, work: Path, golden: Path | None, patience: float) -> Iterator[Row]:
+    """Do a group's checks in this process; what ends it early is a row as well."""
+    checks = checks_of(group, models, work, golden, patience)
+    while True:
+        try:
+            name, check = next(checks)
+        except StopIteration:
+            return
+        except Exception as error:  # none of them can be done: no pycuda, no TensorRT, no nvcc
+            yield row_of(group, "all", error)
+            return
+        yield run_check(group, name, check)
+
+
+def run_group(command: Sequence[str], group: str, seconds: float, environment: dict[str, str]) -> Iterator[Row]:
+    """Run a group in a process of its own, and give its rows as they come.
+
+    Args:
+        command: what runs it, printing a line of MARK and JSON for each row.
+        seconds: after which it is ended.
+    """
+    start = perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, errors="replace", env=environment)
+    timer = Timer(seconds, process.kill)
+    timer.start()
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith(MARK):
+                yield Row(**json.loads(line.removeprefix(MARK)))
+            else:
+                click.echo(line.rstrip(), err=True)
+        status = process.wait()
+    finally:
+        timer.cancel()
+        process.kill()
+    if status != 0:
+        late = perf_counter() - start >= seconds
+        reason = f"out of time after {seconds:.0f} s" if late else f"the process ended with status {status}"
+        yield Row(group, "the rest", FAILED, f"{reason}; checks of this group without a row were not done")
+
+
+def install(packages: Path | None, target: Path) -> list[str]:
+    """Install what is missing from a folder of wheels, without a network; a line for each that stays missing."""
+    lines = []
+    for module, name in PACKAGES.items():
+        if find_spec(module) is not None or packages is None:
+            continue
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-build-isolation"]
+        command += ["--find-links", str(packages), "--target", str(target), "--upgrade", name]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            reason = one_line(RuntimeError(done.stderr.strip().rsplit("\n", 1)[-1]))
+            lines.append(f"{name} was not installed from {packages}: {reason}")
+    return lines
+
+
+def head_lines() -> list[str]:
+    """What the rows hold for: the GPU, its driver and clocks, versions."""
+    from edgepose import __version__
+    from edgepose.conditions import read_conditions
+
+    gpu = find_gpu()
+    about = read_conditions()
+    lines = [f"edgepose {__version__}"]
+    if gpu:
+        lines.append(
+            f"GPU: {gpu.name} ({gpu.target}, {gpu.multiprocessors} SMs), driver for CUDA "
+            f"{gpu.driver_cuda[0]}.{gpu.driver_cuda[1]}"
+        )
+    lines += [f"{name}: {value}" for name, value in about.found.items()]
+    return [*lines, *(f"not known: {line}" for line in about.missing)]
+
+
+@click.command()
+@click.option("--packages", type=click.Path(path_type=Path, file_okay=False), help="Wheels to install what is missing.")
+@click.option("--golden", type=click.Path(path_type=Path, file_okay=False), help="Folder with decode_64x48.npz.")
+@click.option("--models", type=click.Path(path_type=Path, file_okay=False), help="What --prepare has made.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write the table to this file as well.")
+@click.option("--only", "groups", multiple=True, type=click.Choice(list(BUDGETS)), help="Only these groups.")
+@click.option("--patience", type=click.FloatRange(1), default=1.0, show_default=True, help="Times the time limits.")
+@click.option("--prepare", "prepared", type=click.Path(path_type=Path, file_okay=False), help="Make --models; no GPU.")
+@click.option("--model", "names", multiple=True, help="With --prepare: only this one.  [default: R50 and the tiny one]")
+@click.option("--group", hidden=True)
+@click.option("--work", hidden=True, type=click.Path(path_type=Path))
+def main(
+    packages: Path | None,
+    golden: Path | None,
+    models: Path | None,
+    out: Path | None,
+    groups: tuple[str, ...],
+    patience: float,
+    prepared: Path | None,
+    names: tuple[str, ...],
+    group: str | None,
+    work: Path | None,
+) -> None:
+    """Check and time what only an NVIDIA GPU shows; or --prepare what that takes, on a workstation."""
+    if prepared is not None:
+        _prepare(prepared, names)
+        return
+    if group is not None and work is not None:
+        for row in do_group(group, models or work / "models", work, golden, patience):
+            click.echo(f"{MARK}{json.dumps(asdict(row))}")
+            sys.stdout.flush()
+        return
+    if find_gpu() is None:
+        click.echo("no NVIDIA GPU or driver was found: nothing was checked; see edgepose doctor", err=True)
+        sys.exit(NOTHING_CHECKED)
+    with tempfile.TemporaryDirectory(prefix="edgepose-") as folder:
+        rows = _run(groups or tuple(BUDGETS), Path(folder), packages, golden, models, out, patience)
+    sys.exit(exit_status(rows))
+
+
+def _run(
+    groups: Sequence[str],
+    work: Path,
+    packages: Path | None,
+    golden: Path | None,
+    models: Path | None,
+    out: Path | None,
+    patience: float,
+) -> list[Row]:
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text("", encoding="utf-8")
+
+    def say(text: str) -> None:
+        click.echo(text)
+        sys.stdout.flush()
+        if out is not None:
+            with open(out, "a", encoding="utf-8") as file:
+                file.write(f"{text}\n")
+
+    site = work / "site"
+    missing = install(packages, site)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), *filter(None, [os.getenv("PYTHONPATH")])])}
+    say("\n".join(f"- {line}" for line in [*head_lines(), *missing]))
+    say(f"\n{HEAD}")
+    options = ["--work", str(work), "--models", str(models or work / "models"), "--patience", str(patience)]
+    options += ["--golden", str(golden)] if golden else []
+    rows = []
+    for group in groups:
+        click.echo(f"{group}: up to {patience * BUDGETS[group]:.0f} s", err=True)
+        command = [sys.executable, "-m", "edgepose.benchmarks.gpu_acceptance", "--group", group, *options]
+        for row in run_group(command, group, patience * BUDGETS[group], environment):
+            rows.append(row)
+            say(row.markdown())
+    say(f"\n{count_results(rows)}")
+    return rows
+
+
+def _prepare(folder: Path, names: Sequence[str]) -> None:
+    from edgepose.benchmarks.gpu.models import MODELS, prepare
+
+    for name in names:
+        if name not in MODELS:
+            raise click.UsageError(f"--model {name}: one of {', '.join(MODELS)}")
+    try:
+        prepare(folder, names or list(MODELS), lambda step: click.echo(step, err=True))
+    except EdgeposeError as error:
+        raise click.ClickException(str(error)) from error
+    for path in sorted(folder.iterdir()):
+        click.echo(f"{path.stat().st_size / 2**20:8.1f} MiB  {path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,219 @@
+"""The acceptance run's checks of engines, on a stand-in device. Nothing here runs on a GPU."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from edgepose.benchmarks.gpu import engine_checks
+from edgepose.benchmarks.gpu.engine_checks import (
+    built_plan,
+    check_agreement,
+    check_endurance,
+    check_threads,
+    clear_peaks,
+    compare_backends,
+    latency_checks,
+    plan_path,
+)
+from edgepose.benchmarks.gpu.models import BOXES, FRAME, find_models, read_frame
+from edgepose.benchmarks.gpu.rows import SKIPPED, SkippedError, run_check
+from edgepose.passport import Passport
+from tests.fake_device.install import fake_device, write_toy_plan
+from tests.makers import dots_image, dots_spec, make_spec, write_toy_model
+from tests.nvcc import needs_nvcc
+
+IMAGE = dots_image((8, 20), (28, 40))
+BOX = np.array([[0, 0, 48, 64]], np.float32)
+
+
+@pytest.fixture
+def gpu():
+    with fake_device() as gpu:
+        gpu.libcuda.cuMemGetInfo_v2 = lambda free, total: 0  # nothing of nothing is used
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(engine_checks, "MAX_BATCH", 2)
+            yield gpu
+
+
+@needs_nvcc
+def test_an_engine_that_computes_the_same_passes_and_another_does_not(gpu, tmp_path):
+    plan = write_toy_plan(tmp_path / "m.plan")
+    other = write_toy_model(tmp_path / "other.onnx", dots_spec(color_order="bgr"))
+
+    finding = check_agreement(tmp_path / "m.onnx", plan, IMAGE, BOX)
+
+    assert finding.ok
+    assert "2 of 2 key points are clear peaks, the farthest moved 0.000" in finding.found
+    assert not check_agreement(other, plan, IMAGE, BOX).ok
+    assert gpu.problems == []
+
+
+def fake_backend(heatmaps, xy, precision="fp16"):
+    passport = Passport(make_spec(), precision, "0" * 64, "toy")
+    keypoints = np.concatenate([np.asarray(xy, np.float32), np.ones((1, 2, 1), np.float32)], axis=2)
+    return SimpleNamespace(
+        passport=passport, spec=passport.spec, heatmaps=lambda crops: heatmaps, keypoints=lambda *_: keypoints
+    )
+
+
+def test_heat_maps_and_clear_key_points_are_both_looked_at():
+    maps = np.zeros((1, 2, 16, 12), np.float32)
+    maps[:, :, 5, 6] = 1
+    cpu, xy = fake_backend(maps, [[[10, 10], [20, 20]]]), [[[10, 10], [20, 20]]]
+
+    assert compare_backends(cpu, fake_backend(maps, xy), IMAGE, BOX).ok
+    assert not compare_backends(cpu, fake_backend(maps * 1.1, xy), IMAGE, BOX).ok
+    assert not compare_backends(cpu, fake_backend(maps, [[[10, 10], [27, 20]]]), IMAGE, BOX).ok
+    assert not compare_backends(cpu, fake_backend(maps * np.nan, xy), IMAGE, BOX).ok
+
+
+def test_a_peak_is_clear_of_its_neighbourhood_only():
+    maps = np.zeros((1, 3, 16, 12), np.float32)
+    maps[:, :, 5, 6] = 1
+    maps[0, 1, 6, 8] = 0.99  # near
+    maps[0, 2, 5, 9] = 0.99
+
+    assert clear_peaks(maps, 0.1).tolist() == [[True, True, False]]
+    assert clear_peaks(maps, 1.5).any() == np.False_
+
+
+@needs_nvcc
+def test_threads_with_instances_of_their_own_agree(gpu, tmp_path, monkeypatch):
+    monkeypatch.setattr(engine_checks, "FRAMES_EACH", 2)
+    write_toy_plan(tmp_path / "m.plan")
+
+    finding = check_threads(tmp_path)
+
+    assert finding.ok
+    assert "0 of 8 frames differ" in finding.found
+
+
+@needs_nvcc
+def test_a_thread_that_fails_fails_the_check(gpu, tmp_path, monkeypatch):
+    monkeypatch.setattr(engine_checks, "FRAMES_EACH", 2)
+    write_toy_plan(tmp_path / "m.plan")
+    load, calls = engine_checks.load_backend, []
+
+    def load_once(plan):
+        calls.append(plan)
+        if len(calls) == 3:
+            raise RuntimeError("out of memory")
+        return load(plan)
+
+    monkeypatch.setattr(engine_checks, "load_backend", load_once)
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        check_threads(tmp_path)
+
+
+@needs_nvcc
+def test_memory_that_grows_over_the_frames_is_found(gpu, tmp_path, monkeypatch):
+    write_toy_plan(tmp_path / "m.plan")
+    used = iter([(100 << 20, 0), (101 << 20, 0), (100 << 20, 0), (130 << 20, 0), (100 << 20, 0), (100 << 20, 9 << 20)])
+    monkeypatch.setattr(engine_checks, "memory_in_use", lambda: next(used))
+
+    assert check_endurance(tmp_path, 60, frames=20).ok
+    assert not check_endurance(tmp_path, 60, frames=20).ok  # the host's
+    assert not check_endurance(tmp_path, 60, frames=20).ok  # the GPU's
+
+
+@needs_nvcc
+def test_frames_that_time_did_not_suffice_for_are_no_success(gpu, tmp_path):
+    write_toy_plan(tmp_path / "m.plan")
+
+    with pytest.raises(TimeoutError, match=r"only 1 of 20 frames .* --patience"):
+        check_endurance(tmp_path, 0, frames=20)
+
+
+@needs_nvcc
+def test_memory_of_the_process_and_of_the_gpu_is_read(gpu):
+    def info(free, total):
+        free._obj.value, total._obj.value = 30, 100
+        return 0
+
+    gpu.libcuda.cuMemGetInfo_v2 = info
+
+    host, device = engine_checks.memory_in_use()
+
+    assert host > 1 << 20
+    assert device == 70
+    gpu.gpu = replace(gpu.gpu, integrated=True)
+    assert engine_checks.memory_in_use()[1] in (0, 70)  # one process opens its device once
+
+
+@needs_nvcc
+def test_latency_is_told_stage_by_stage_with_and_without_a_graph(gpu, tmp_path, monkeypatch):
+    plan = write_toy_plan(tmp_path / "m.plan")
+
+    rows = [run_check("fp32", name, check) for name, check in latency_checks(plan, 2, 0.01)]
+
+    assert [row.result for row in rows] == ["ok", "ok"]
+    assert "network+decode" in rows[0].found
+    for stage in ("upload", "crop", "network", "decode", "download", "host"):
+        assert f"{stage} " in rows[1].found
+    assert rows[1].check == "m.plan, 2 people, without CUDA graph"
+
+
+@needs_nvcc
+def test_a_network_that_no_graph_can_hold_is_skipped_by_name(gpu, tmp_path):
+    plan = write_toy_plan(tmp_path / "m.plan", capturable=False)
+
+    with_graph, without = [run_check("fp32", name, check) for name, check in latency_checks(plan, 1, 0.01)]
+
+    assert (with_graph.result, without.result) == (SKIPPED, "ok")
+    assert "cannot be recorded" in with_graph.found
+
+
+def test_what_has_no_engine_is_skipped_by_name(tmp_path):
+    write_toy_model(tmp_path / "m.onnx")
+    (tmp_path / "work").mkdir()
+
+    rows = [
+        run_check("fp32", name, check)
+        for name, check in engine_checks.engine_checks(tmp_path, tmp_path / "work", "fp32", 0.1)
+    ]
+    missing = [
+        run_check("int8", name, check)
+        for name, check in engine_checks.engine_checks(tmp_path, tmp_path / "work", "int8", 0.1)
+    ]
+
+    assert rows[0].check == "build m.onnx"
+    assert {row.result for row in rows[1:]} == {SKIPPED}
+    assert [(row.check, row.result) for row in missing] == [("INT8 engines", SKIPPED)]
+    with pytest.raises(SkippedError, match="no engine was built"):
+        built_plan(tmp_path / "work")
+
+
+def test_the_plan_of_the_most_used_precision_is_run_long(tmp_path):
+    for name, size in (("a.fp16.plan", 5), ("b.fp16.plan", 9), ("b.plan", 20), ("b.int8.plan", 4)):
+        (tmp_path / name).write_bytes(bytes(size))
+
+    assert built_plan(tmp_path).name == "b.fp16.plan"
+
+
+def test_models_of_a_precision_come_smallest_first(tmp_path):
+    write_toy_model(tmp_path / "half.onnx", precision="fp16")
+    small, large = (write_toy_model(tmp_path / name) for name in ("z.onnx", "a.onnx"))
+    data = large.read_bytes()
+    large.write_bytes(data)
+
+    assert find_models(tmp_path, "fp16") == [tmp_path / "half.onnx"]
+    assert set(find_models(tmp_path, "fp32")) == {small, large}
+    assert plan_path(tmp_path / "work", small) == tmp_path / "work" / "z.plan"
+
+
+def test_the_frame_is_the_folders_or_a_drawn_one(tmp_path):
+    image, boxes = read_frame(tmp_path)
+    assert image.shape == (1080, 1920, 3)
+    assert len(boxes) > 1
+    np.save(tmp_path / FRAME, IMAGE)
+    np.save(tmp_path / BOXES, BOX)
+
+    image, boxes = read_frame(tmp_path)
+
+    np.testing.assert_array_equal(image, IMAGE)
+    np.testing.assert_array_equal(boxes, BOX)
