@@ -23,6 +23,9 @@ from edgepose.errors import BackendError
 from edgepose.geometry import Regions
 from edgepose.passport import ModelSpec, Passport
 
+# of devices so lost that their context cannot be made current: there, pycuda's destructors would end the process
+_UNREACHABLE: list[Pipeline] = []
+
 
 class TensorRtBackend:
     """Runs a plan that `edgepose build` made. A context manager.
@@ -137,13 +140,17 @@ class TensorRtBackend:
 
     def close(self) -> None:
         """Free the GPU's memory, also after a failure; a second call does nothing."""
-        pipeline, self._pipeline = self._pipeline, None
-        if pipeline is None:
+        if self._pipeline is None:
             return
-        with suppress(CudaError), self._device.active():  # a lost device frees everything by itself
-            with suppress(CudaError):
-                pipeline.close()
-            del pipeline  # pycuda frees its stream and events in the context that is current
+        try:
+            with self._device.active():
+                with suppress(CudaError):  # a lost device frees everything by itself
+                    self._pipeline.close()
+                self._pipeline = None  # the last reference: pycuda frees its stream in the context that is current
+        except CudaError:
+            if self._pipeline is not None:
+                _UNREACHABLE.append(self._pipeline)
+            self._pipeline = None
 
     def __enter__(self) -> TensorRtBackend:
         return self
