@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from importlib.util import find_spec
@@ -52,7 +54,7 @@ BUDGETS = {
     "threads": 20,
     "endurance": 50,
 }
-SECONDS_A_LATENCY = 2.0
+SECONDS_A_LATENCY = 1.0
 # What the checks import, and what it is called where it is installed from.
 PACKAGES = {
     "pycuda": "pycuda",
@@ -123,8 +125,15 @@ def run_group(command: Sequence[str], group: str, seconds: float, environment: d
         seconds: after which it is ended.
     """
     start = perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, errors="replace", env=environment)
-    timer = Timer(seconds, process.kill)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, errors="replace", env=environment, start_new_session=True
+    )
+
+    def end() -> None:  # nvcc as well, which would keep the pipe open
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+    timer = Timer(seconds, end)
     timer.start()
     try:
         assert process.stdout is not None
@@ -136,7 +145,8 @@ def run_group(command: Sequence[str], group: str, seconds: float, environment: d
         status = process.wait()
     finally:
         timer.cancel()
-        process.kill()
+        if process.poll() is None:  # the caller has stopped asking, by Ctrl-C say
+            end()
     if status != 0:
         late = perf_counter() - start >= seconds
         reason = f"out of time after {seconds:.0f} s" if late else f"the process ended with status {status}"
@@ -158,19 +168,17 @@ def install(packages: Path | None, target: Path) -> list[str]:
     return lines
 
 
-def head_lines() -> list[str]:
-    """What the rows hold for: the GPU, its driver and clocks, versions."""
-    from edgepose import __version__
+def condition_lines() -> list[str]:
+    """What the rows hold for: the GPU, its driver, clocks and temperatures now, versions."""
     from edgepose.conditions import read_conditions
+    from edgepose.machine import package_version
 
-    gpu = find_gpu()
     about = read_conditions()
-    lines = [f"edgepose {__version__}"]
-    if gpu:
-        lines.append(
-            f"GPU: {gpu.name} ({gpu.target}, {gpu.multiprocessors} SMs), driver for CUDA "
-            f"{gpu.driver_cuda[0]}.{gpu.driver_cuda[1]}"
-        )
+    versions = ((name, package_version(name)) for name in ("edgepose", "numpy", *PACKAGES.values()))
+    lines = ["versions: " + ", ".join(f"{name} {version}" for name, version in versions if version)]
+    if gpu := find_gpu():
+        driver = "{}.{}".format(*gpu.driver_cuda)
+        lines.append(f"GPU: {gpu.name} ({gpu.target}, {gpu.multiprocessors} SMs), driver for CUDA {driver}")
     lines += [f"{name}: {value}" for name, value in about.found.items()]
     return [*lines, *(f"not known: {line}" for line in about.missing)]
 
@@ -238,7 +246,8 @@ def _run(
     site = work / "site"
     missing = install(packages, site)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), *filter(None, [os.getenv("PYTHONPATH")])])}
-    say("\n".join(f"- {line}" for line in [*head_lines(), *missing]))
+    before = [*condition_lines(), *missing]
+    say("\n".join(f"- {line}" for line in before))
     say(f"\n{HEAD}")
     options = ["--work", str(work), "--models", str(models or work / "models"), "--patience", str(patience)]
     options += ["--golden", str(golden)] if golden else []
@@ -250,6 +259,8 @@ def _run(
             rows.append(row)
             say(row.markdown())
     say(f"\n{count_results(rows)}")
+    changed = [line for line in condition_lines() if line not in before]  # clocks and temperatures under load
+    say("\n".join(["", *(f"- right after, {line}" for line in changed)]))
     return rows
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from dataclasses import asdict
 
 import pytest
@@ -128,7 +129,7 @@ def test_the_table_is_printed_and_written_and_a_failed_group_does_not_end_the_ru
     assert written == result.stdout
     assert "GPU: NVIDIA H100 (sm_90, 132 SMs), driver for CUDA 13.0" in written
     assert [line.split(" | ")[0] for line in written.splitlines() if "a check" in line] == [f"| {g}" for g in BUDGETS]
-    assert written.endswith(f"{len(BUDGETS) - 1} ok, 1 failed, 0 skipped\n")
+    assert f"\n{len(BUDGETS) - 1} ok, 1 failed, 0 skipped\n" in written
 
 
 def test_only_the_groups_asked_for_are_run(monkeypatch):
@@ -139,6 +140,27 @@ def test_only_the_groups_asked_for_are_run(monkeypatch):
 
     assert result.exit_code == 0
     assert "1 ok, 0 failed, 0 skipped" in result.stdout
+
+
+def test_what_a_group_that_ran_out_of_time_had_started_ends_with_it():
+    child = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(30)'])"
+    start = time.monotonic()
+
+    (row,) = run_group(program(child), "speed", 1, dict(os.environ))
+
+    assert "out of time" in row.found
+    assert time.monotonic() - start < 25  # it holds the pipe as long as it lives
+
+
+def test_conditions_that_changed_under_load_are_told_after_the_table(monkeypatch):
+    clocks = iter([["GPU: one", "clock: 345 MHz"], ["GPU: one", "clock: 1980 MHz"]])
+    monkeypatch.setattr(gpu_acceptance, "find_gpu", lambda: GPU)
+    monkeypatch.setattr(gpu_acceptance, "condition_lines", lambda: next(clocks))
+    monkeypatch.setattr(gpu_acceptance, "run_group", lambda command, group, *_: iter([Row(group, "c", OK, "f")]))
+
+    result = CliRunner().invoke(main, ["--only", "threads"])
+
+    assert result.stdout.endswith("0 skipped\n\n- right after, clock: 1980 MHz\n")
 
 
 @pytest.mark.parametrize("group", BUDGETS)

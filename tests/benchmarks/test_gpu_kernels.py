@@ -21,6 +21,7 @@ from edgepose.errors import BuildError
 from edgepose.geometry import Regions
 from tests.fake_device.gpu import FATBIN
 from tests.fake_device.install import fake_device
+from tests.makers import TWO_POINTS
 from tests.nvcc import needs_nvcc
 from tests.shared_data import SHARED, needs_shared
 
@@ -33,8 +34,8 @@ def kernels():
         patch.setattr(kernel_checks, "PEOPLE", 1)
         patch.setattr(kernel_checks, "FRAME_HW", (64, 96))
         patch.setattr(kernel_checks, "ALIGNMENTS", ("corner",))
-        patch.setattr(kernel_checks, "SPEC", replace(SPEC, input_hw=(64, 48)))
-        patch.setattr(kernel_speed, "SPEC", replace(SPEC, input_hw=(64, 48)))
+        for module in (kernel_checks, kernel_speed):
+            patch.setattr(module, "SPEC", replace(SPEC, input_hw=(64, 48), skeleton=TWO_POINTS))
         with open_kernels() as kernels:
             yield kernels
         assert gpu.problems == []
@@ -62,7 +63,9 @@ def test_every_check_of_a_kernel_passes_with_the_kernels_own_source(kernels, nam
 @needs_nvcc
 @needs_shared
 @pytest.mark.parametrize("decoder", ["quarter", "dark", "udp", "udp-combined"])
-def test_the_golden_checks_pass_with_the_kernels_own_source(kernels, decoder):
+def test_the_golden_checks_pass_with_the_kernels_own_source(kernels, monkeypatch, decoder):
+    monkeypatch.setattr(kernel_checks, "SPEC", SPEC)
+
     assert kernel_checks.check_golden(kernels, SHARED / "golden", decoder).ok
 
 
@@ -105,14 +108,14 @@ def test_a_check_of_a_kernel_sees_a_wrong_answer(kernels, monkeypatch, name):
 @needs_nvcc
 def test_times_come_with_those_of_a_copy_and_their_limit(kernels, monkeypatch):
     monkeypatch.setattr(kernel_speed, "DECODE_PEOPLE", 1)
-    monkeypatch.setattr(kernel_speed, "MEMORY_TO_GO_ROUND", 200 << 10)
+    monkeypatch.setattr(kernel_speed, "MEMORY_TO_GO_ROUND", 20 << 10)
     monkeypatch.setattr(kernel_speed, "LAUNCHES", 1)
     monkeypatch.setattr(kernel_speed, "REPEATS", 1)
     checks = dict(kernel_speed.speed_checks(kernels))
 
     for where in ("L2", "DRAM"):
         finding = checks[f"decode quarter, 64 x 17 x 64 x 48 FP16, from {where}"]()
-        assert " us; a copy of its 0.1 MB " in finding.found
+        assert " us; a copy of its 0.0 MB " in finding.found
         assert "2x the copy, or 4 us" in finding.wanted
     crop = kernel_speed.time_crop(kernels, 1, "nv12", np.float16, "L2")
     assert crop.wanted.endswith("or 5 us")
