@@ -76,14 +76,9 @@ def checks_of(group: str, models: Path, work: Path, golden: Path | None, patienc
             yield from kernel_checks(kernels, golden) if group == "kernels" else speed_checks(kernels)
         return
     from edgepose.benchmarks.gpu import engine_checks
-    from edgepose.benchmarks.gpu.rows import Finding, SkippedError
-    from edgepose.build import load_tensorrt
-    from edgepose.errors import BuildError
+    from edgepose.benchmarks.gpu.rows import Finding
 
-    try:
-        load_tensorrt()
-    except BuildError as error:
-        raise SkippedError(one_line(error)) from error
+    engine_checks.require_builder()
     if group == "models":
         if any(models.glob("*.onnx")):
             return

@@ -15,10 +15,13 @@ import numpy as np
 
 from edgepose.backends import Backend, Pipelined, load_backend
 from edgepose.benchmarks.gpu.models import find_models, read_frame
-from edgepose.benchmarks.gpu.rows import Check, Finding, SkippedError
+from edgepose.benchmarks.gpu.rows import Check, Finding, SkippedError, one_line
 from edgepose.benchmarks.latency import Latency, Measured, make_frame, measure
-from edgepose.build import BuildOptions, build_engine
+from edgepose.build import BuildOptions, build_engine, load_tensorrt
 from edgepose.cuda import graphs
+from edgepose.cuda.driver import find_gpu
+from edgepose.cuda.kernels import find_nvcc
+from edgepose.errors import BuildError
 from edgepose.geometry import Regions
 from edgepose.preprocess import cut_out
 
@@ -45,6 +48,20 @@ def engine_checks(models: Path, work: Path, precision: str, seconds: float) -> I
         yield f"{onnx.name} against the CPU", partial(check_agreement, onnx, plan, *read_frame(models))
         for batch in BATCHES:
             yield from latency_checks(plan, batch, seconds)
+
+
+def require_builder() -> None:
+    """Raise SkippedError where no TensorRT builds engines for this GPU, or nvcc no kernels beside them."""
+    try:
+        trt = load_tensorrt()
+        find_nvcc()
+    except BuildError as error:
+        raise SkippedError(one_line(error)) from error
+    gpu = find_gpu()
+    targets = sorted(name for name in dir(getattr(trt, "ComputeCapability", None)) if name.startswith("SM"))
+    if trt.__name__ == "tensorrt_rtx" and gpu and gpu.target.replace("sm_", "SM") not in targets:
+        known = ", ".join(targets)
+        raise SkippedError(f"TensorRT for RTX {trt.__version__} builds for {known}; this is {gpu.name} ({gpu.target})")
 
 
 def plan_path(work: Path, onnx: Path) -> Path:

@@ -176,7 +176,7 @@ def test_a_group_whose_packages_are_missing_is_skipped_by_name(monkeypatch, tmp_
 
 
 def test_models_that_are_there_are_not_made(monkeypatch, tmp_path):
-    monkeypatch.setattr("edgepose.build.load_tensorrt", lambda: None)
+    monkeypatch.setattr("edgepose.benchmarks.gpu.engine_checks.require_builder", lambda: None)
     (tmp_path / "m.onnx").write_bytes(b"")
 
     assert list(do_group("models", tmp_path, tmp_path, None, 1)) == []

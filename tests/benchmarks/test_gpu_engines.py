@@ -21,6 +21,8 @@ from edgepose.benchmarks.gpu.engine_checks import (
 )
 from edgepose.benchmarks.gpu.models import BOXES, FRAME, find_models, read_frame
 from edgepose.benchmarks.gpu.rows import SKIPPED, SkippedError, run_check
+from edgepose.cuda.driver import Gpu
+from edgepose.errors import BuildError
 from edgepose.passport import Passport
 from tests.fake_device.install import fake_device, write_toy_plan
 from tests.makers import dots_image, dots_spec, make_spec, write_toy_model
@@ -116,9 +118,9 @@ def test_memory_that_grows_over_the_frames_is_found(gpu, tmp_path, monkeypatch):
     used = iter([(100 << 20, 0), (101 << 20, 0), (100 << 20, 0), (130 << 20, 0), (100 << 20, 0), (100 << 20, 9 << 20)])
     monkeypatch.setattr(engine_checks, "memory_in_use", lambda: next(used))
 
-    assert check_endurance(tmp_path, 60, frames=20).ok
-    assert not check_endurance(tmp_path, 60, frames=20).ok  # the host's
-    assert not check_endurance(tmp_path, 60, frames=20).ok  # the GPU's
+    assert check_endurance(tmp_path, 60, frames=10).ok
+    assert not check_endurance(tmp_path, 60, frames=10).ok  # the host's
+    assert not check_endurance(tmp_path, 60, frames=10).ok  # the GPU's
 
 
 @needs_nvcc
@@ -166,6 +168,30 @@ def test_a_network_that_no_graph_can_hold_is_skipped_by_name(gpu, tmp_path):
 
     assert (with_graph.result, without.result) == (SKIPPED, "ok")
     assert "cannot be recorded" in with_graph.found
+
+
+def test_a_gpu_that_tensorrt_for_rtx_does_not_know_is_skipped_by_name(monkeypatch):
+    rtx = SimpleNamespace(__name__="tensorrt_rtx", __version__="1.7", ComputeCapability=SimpleNamespace(SM80=0, SM86=1))
+    monkeypatch.setattr(engine_checks, "load_tensorrt", lambda: rtx)
+    monkeypatch.setattr(engine_checks, "find_nvcc", lambda: "nvcc")
+    monkeypatch.setattr(engine_checks, "find_gpu", lambda: Gpu("NVIDIA A100", (8, 0), 108, False, (13, 0)))
+
+    engine_checks.require_builder()
+    monkeypatch.setattr(engine_checks, "find_gpu", lambda: Gpu("NVIDIA H100", (9, 0), 132, False, (13, 0)))
+
+    with pytest.raises(SkippedError, match=r"builds for SM80, SM86; this is NVIDIA H100 \(sm_90\)"):
+        engine_checks.require_builder()
+
+
+def test_a_machine_without_nvcc_is_skipped_by_name(monkeypatch):
+    def no_nvcc():
+        raise BuildError("nvcc was not found")
+
+    monkeypatch.setattr(engine_checks, "load_tensorrt", lambda: SimpleNamespace(__name__="tensorrt"))
+    monkeypatch.setattr(engine_checks, "find_nvcc", no_nvcc)
+
+    with pytest.raises(SkippedError, match="nvcc was not found"):
+        engine_checks.require_builder()
 
 
 def test_what_has_no_engine_is_skipped_by_name(tmp_path):
