@@ -73,6 +73,19 @@ def test_heat_maps_and_clear_key_points_are_both_looked_at():
     assert not compare_backends(cpu, fake_backend(maps * np.nan, xy), IMAGE, BOX).ok
 
 
+def test_heat_maps_may_differ_as_far_as_rounding_alone_moves_the_cpus(monkeypatch):
+    maps = np.zeros((1, 2, 16, 12), np.float32)
+    maps[:, :, 5, 6] = 1
+    xy, runs = [[[10, 10], [20, 20]]], iter([maps, maps * 1.05])
+    sensitive = fake_backend(maps, xy)
+    sensitive.heatmaps = lambda crops: next(runs)
+
+    finding = compare_backends(sensitive, fake_backend(maps * 1.1, xy), IMAGE, BOX)
+
+    assert finding.ok
+    assert finding.wanted.startswith("0.15,")
+
+
 def test_a_peak_is_clear_of_its_neighbourhood_only():
     maps = np.zeros((1, 3, 16, 12), np.float32)
     maps[:, :, 5, 6] = 1
