@@ -57,6 +57,7 @@ class FakeGpu:
         self.launched: list[str] = []
         self.graphs: dict[int, list[Work]] = {}
         self.streams: dict[int, Stream] = {}
+        self.lock = threading.RLock()  # around the tables above
         self.lost = ""
         self.memory_left = 1 << 40
         self.pycuda_cuda = (12, 6, 0)
@@ -87,24 +88,28 @@ class FakeGpu:
             raise MemoryError_("cuMemAlloc failed: out of memory")
         whole = np.full(nbytes + 512, 255, np.uint8)  # NaN, as FP32 and as FP16
         address = (whole.ctypes.data + 255) // 256 * 256
-        self.live[address] = whole
-        if pinned:
-            self.pinned[address] = mapped
-        self.memory_left -= nbytes
+        with self.lock:
+            self.live[address] = whole
+            if pinned:
+                self.pinned[address] = mapped
+            self.memory_left -= nbytes
         return address
 
     def free(self, address: int) -> None:
         if not self.stack():
             self.problems.append("memory freed without a current context")
-        whole = self.live.pop(address)
+        with self.lock:
+            whole = self.live.pop(address)
+            self.pinned.pop(address, None)
+            self.memory_left += len(whole) - 512
+            self.graveyard.append(whole)  # so that late work spoils nothing else
         whole[:] = 0xEE
-        self.pinned.pop(address, None)
-        self.memory_left += len(whole) - 512
-        self.graveyard.append(whole)  # so that late work spoils nothing else
 
     def owner(self, address: int) -> int | None:
         """The live allocation that an address lies in."""
-        for start, whole in self.live.items():
+        with self.lock:
+            live = list(self.live.items())
+        for start, whole in live:
             if start <= address < whole.ctypes.data + len(whole):
                 return start
         return None
@@ -116,7 +121,8 @@ class FakeGpu:
             raise LogicError(f"{what} failed: an illegal memory access was encountered")
 
     def all_streams(self) -> list[Stream]:
-        return list(self.streams.values())
+        with self.lock:
+            return list(self.streams.values())
 
     def _make_driver(self) -> ModuleType:
         driver = ModuleType("pycuda.driver")
@@ -228,8 +234,9 @@ class Stream:
         self.recorded: list[Work] | None = None
         self.spoilt = False  # the recording
         self.thread = 0
-        self.handle = 0x100 + 8 * len(gpu.streams)
-        gpu.streams[self.handle] = self
+        with gpu.lock:
+            self.handle = 0x100 + 8 * len(gpu.streams)
+            gpu.streams[self.handle] = self
 
     def put(self, name: str, work: Work) -> None:
         def done() -> None:
@@ -368,6 +375,7 @@ class LibCuda:
     cuGraphDestroy = cuGraphExecDestroy
 
     def _keep(self, work: list[Work]) -> int:
-        key = 1 + max(self.gpu.graphs, default=0)
-        self.gpu.graphs[key] = work
+        with self.gpu.lock:
+            key = 1 + max(self.gpu.graphs, default=0)
+            self.gpu.graphs[key] = work
         return key
