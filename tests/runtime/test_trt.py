@@ -417,8 +417,8 @@ def test_four_threads_have_their_own_instances(gpu, plan):
 
     def work(left: int) -> None:
         with load_backend(plan) as backend:
-            for _ in range(3):
-                found[left] = backend.keypoints(dots_image((left, 20), (28, 40)), ONE)
+            runs = [backend.keypoints(dots_image((left, 20), (28, 40)), ONE) for _ in range(3)]
+        found[left] = runs[-1]
 
     threads = [threading.Thread(target=work, args=(left,)) for left in (4, 8, 12, 16)]
     for thread in threads:
@@ -629,6 +629,17 @@ def test_without_tensorrt_the_cure_is_told(gpu, plan, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorrt", None)
 
     with pytest.raises(BackendError, match=r"tensorrt 10.3.0, which is not installed.*python3-libnvinfer"):
+        load_backend(plan)
+
+
+def test_a_tensorrt_that_does_not_load_is_not_called_absent(gpu, plan, monkeypatch, tmp_path):
+    (tmp_path / "tensorrt.py").write_text("raise ImportError('libnvinfer.so.10: cannot open')")
+    monkeypatch.delitem(sys.modules, "tensorrt")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    with pytest.raises(
+        BackendError, match=r"tensorrt is installed but does not load \(ImportError: libnvinfer.*doctor"
+    ):
         load_backend(plan)
 
 
