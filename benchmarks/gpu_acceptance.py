@@ -10,25 +10,19 @@ found, nothing was checked. Where there is no network: `--prepare DIR` on a work
 
 from __future__ import annotations
 
-import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from dataclasses import asdict
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from threading import Timer
-from time import perf_counter
 
 import click
 
+from edgepose.benchmarks.gpu.processes import print_rows, run_group
 from edgepose.benchmarks.gpu.rows import (
-    FAILED,
     HEAD,
     Check,
     Row,
@@ -42,7 +36,6 @@ from edgepose.cuda.driver import find_gpu
 from edgepose.errors import EdgeposeError
 
 NOTHING_CHECKED = 2
-MARK = "row: "  # before a row's JSON on a group's standard output; libraries print there, too
 # Each group and the seconds it may take on a fast GPU: 8 minutes in all.
 BUDGETS = {
     "kernels": 50,
@@ -75,7 +68,7 @@ def checks_of(group: str, models: Path, work: Path, golden: Path | None, patienc
         with open_kernels(models) as kernels:
             yield from kernel_checks(kernels, golden) if group == "kernels" else speed_checks(kernels)
         return
-    from edgepose.benchmarks.gpu import engine_checks
+    from edgepose.benchmarks.gpu import engine_checks, load_checks
     from edgepose.benchmarks.gpu.rows import Finding
 
     engine_checks.require_builder()
@@ -90,10 +83,10 @@ def checks_of(group: str, models: Path, work: Path, golden: Path | None, patienc
 
         yield "export and calibrate here", make
     elif group == "threads":
-        yield f"{engine_checks.THREADS} threads", partial(engine_checks.check_threads, work)
+        yield f"{load_checks.THREADS} threads", partial(load_checks.check_threads, work)
     elif group == "endurance":
         seconds = patience * BUDGETS[group] - 10  # of which loading takes some
-        yield f"{engine_checks.FRAMES:,} frames", partial(engine_checks.check_endurance, work, seconds)
+        yield f"{load_checks.FRAMES:,} frames", partial(load_checks.check_endurance, work, seconds)
     else:
         yield from engine_checks.engine_checks(models, work, group, SECONDS_A_LATENCY)
 
@@ -110,42 +103,6 @@ def do_group(group: str, models: Path, work: Path, golden: Path | None, patience
             yield row_of(group, "all", error)
             return
         yield run_check(group, name, check)
-
-
-def run_group(command: Sequence[str], group: str, seconds: float, environment: dict[str, str]) -> Iterator[Row]:
-    """Run a group in a process of its own, and give its rows as they come.
-
-    Args:
-        command: what runs it, printing a line of MARK and JSON for each row.
-        seconds: after which it is ended.
-    """
-    start = perf_counter()
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, errors="replace", env=environment, start_new_session=True
-    )
-
-    def end() -> None:  # nvcc as well, which would keep the pipe open
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-
-    timer = Timer(seconds, end)
-    timer.start()
-    try:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line.startswith(MARK):
-                yield Row(**json.loads(line.removeprefix(MARK)))
-            else:
-                click.echo(line.rstrip(), err=True)
-        status = process.wait()
-    finally:
-        timer.cancel()
-        if process.poll() is None:  # the caller has stopped asking, by Ctrl-C say
-            end()
-    if status != 0:
-        late = perf_counter() - start >= seconds
-        reason = f"out of time after {seconds:.0f} s" if late else f"the process ended with status {status}"
-        yield Row(group, "the rest", FAILED, f"{reason}; checks of this group without a row were not done")
 
 
 def install(packages: Path | None, target: Path) -> list[str]:
@@ -206,9 +163,7 @@ def main(
         _prepare(prepared, names)
         return
     if group is not None and work is not None:
-        for row in do_group(group, models or work / "models", work, golden, patience):
-            click.echo(f"{MARK}{json.dumps(asdict(row))}")
-            sys.stdout.flush()
+        print_rows(do_group(group, models or work / "models", work, golden, patience))
         return
     if find_gpu() is None:
         click.echo("no NVIDIA GPU or driver was found: nothing was checked; see edgepose doctor", err=True)

@@ -9,18 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from time import perf_counter
 from typing import Protocol, runtime_checkable
 
-import cv2
 import numpy as np
 
 from edgepose.backends import Backend
 from edgepose.benchmarks.energy import Energy, Meter, Rail
-from edgepose.conditions import Conditions, read_conditions
-from edgepose.cuda.driver import find_gpu
 from edgepose.estimator import estimate_frames
 from edgepose.geometry import Regions
 from edgepose.two_pass import find_keypoints
@@ -250,66 +245,3 @@ def _summarise(
         joules_per_person=energy.total if energy else None,
         joules_by_rail=energy.joules if energy else {},
     )
-
-
-def conditions(backends: Sequence[Backend], threads: int | None, root: Path = Path("/")) -> Conditions:
-    """What the numbers hold for: machine, versions, files; and a line for each condition that cannot be read."""
-    about = read_conditions(root)
-    found = about.found
-    if any(backend.passport.engine for backend in backends) and (gpu := find_gpu()):
-        found["GPU"] = f"{gpu.name} ({gpu.target}), driver for CUDA {{}}.{{}}".format(*gpu.driver_cuda)
-    if any(backend.passport.engine is None for backend in backends):
-        found["CPU threads"] = str(threads) if threads else "the backend's choice"
-    found["frame"] = "{1}x{0} RGB, decoded".format(*FRAME_HW)
-    found["OpenCV"] = cv2.__version__
-    for package in ("edgepose", "numpy", "pycuda", *sorted({backend.name for backend in backends})):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    for backend in backends:
-        passport = backend.passport
-        parts = [f"sha256 {passport.sha256[:12]}", *["random weights"] * passport.random_weights]
-        if engine := passport.engine:
-            parts.append(f"{engine['runtime']} {engine['tensorrt']}, batch up to {engine['max_batch']}")
-        found[backend.path.name] = ", ".join(parts)
-    return about
-
-
-def table(rows: Sequence[Latency]) -> str:
-    """The rows as text columns."""
-    lines = cells(rows)
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if column < 3 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in lines
-    )
-
-
-def cells(rows: Sequence[Latency]) -> list[list[str]]:
-    """A heading, then a line for each row. What no row has is no column."""
-    stages = list(dict.fromkeys(name for row in rows for name in row.stages_ms if name != "host"))
-    graphs = any(row.cuda_graph is not None for row in rows)
-    energy = any(row.joules_per_person is not None for row in rows)
-    head = ["engine", "precision", "backend", *["graph"] * graphs, "people", "p50 ms", "p90", "p99", *stages, "host"]
-    lines = [[*head, "people/s", *["J/person"] * energy, "speed-up"]]
-    for row in rows:
-        joules = row.joules_per_person
-        lines.append(
-            [
-                row.engine,
-                row.precision,
-                row.backend,
-                *[{True: "yes", False: "no", None: "-"}[row.cuda_graph]] * graphs,
-                str(row.batch),
-                *(f"{value:.2f}" for value in row.total_ms),
-                *(f"{row.stages_ms[name]:.3f}" if name in row.stages_ms else "-" for name in (*stages, "host")),
-                f"{row.people_per_s:.1f}",
-                *["-" if joules is None else f"{joules:.3g}"] * energy,
-                f"{row.speedup:.2f}x",
-            ]
-        )
-    return lines

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import threading
 from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
@@ -13,12 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from edgepose.backends import Backend, Pipelined, load_backend
+from edgepose.backends import Backend, load_backend
 from edgepose.benchmarks.gpu.models import find_models, read_frame
 from edgepose.benchmarks.gpu.rows import Check, Finding, SkippedError, one_line
-from edgepose.benchmarks.latency import Latency, Measured, make_frame, measure
+from edgepose.benchmarks.latency import Latency, Measured, measure
 from edgepose.build import BuildOptions, build_engine, load_tensorrt
-from edgepose.cuda import graphs
 from edgepose.cuda.driver import find_gpu
 from edgepose.cuda.kernels import find_nvcc
 from edgepose.errors import BuildError
@@ -28,16 +25,13 @@ from edgepose.preprocess import cut_out
 MAX_BATCH = 8
 BATCHES = (1, 8)
 # Heat maps against the CPU's, rms by rms; chosen before any run on a GPU. FP32 may be TF32 there. INT8's levels tip
-# over where activations differ by rounding, in random weights so often that the CPU's own maps tell how far they may differ:
-# so many times what they move by when the crops are rounded as FP16 does.
+# over where activations differ by rounding, with random weights so often that the CPU's own maps tell how far they may
+# differ: so many times what they move by when the crops are rounded as FP16 does.
 LARGEST_RELATIVE = {"fp32": 0.01, "fp16": 0.02, "int8": 0.05}
 TIMES_ROUNDING = 3
 HALF_ROUNDING = 2**-11  # relative, of FP16
 NEAR = 2  # heat-map px: a peak's own neighbourhood
 CLEAR = 4  # times the heat maps' largest difference: so much higher is a clear peak than all that is not near it
-THREADS, FRAMES_EACH = 4, 100
-FRAMES = 10_000
-HOST_GROWTH, DEVICE_GROWTH = 16 << 20, 4 << 20  # bytes, at most
 
 
 def engine_checks(models: Path, work: Path, precision: str, seconds: float) -> Iterator[Check]:
@@ -70,14 +64,6 @@ def require_builder() -> None:
 def plan_path(work: Path, onnx: Path) -> Path:
     """Where the plan of a model goes."""
     return work / onnx.with_suffix(".plan").name
-
-
-def built_plan(work: Path) -> Path:
-    """A plan of an earlier group: the largest, of the precision that is used most."""
-    plans = sorted(work.glob("*.plan"), key=lambda path: (".fp16" in path.name, path.stat().st_size))
-    if not plans:
-        raise SkippedError("no engine was built")
-    return plans[-1]
 
 
 def check_build(onnx: Path, plan: Path) -> Finding:
@@ -135,84 +121,6 @@ def clear_peaks(heatmaps: np.ndarray, margin: float) -> np.ndarray:
     )
     others = np.where(far, heatmaps, -np.inf).max(axis=(2, 3))
     return np.asarray(heatmaps.max(axis=(2, 3)) - others > margin)
-
-
-def check_threads(work: Path) -> Finding:
-    """THREADS threads with an instance each, at once, find what one finds alone."""
-    plan = built_plan(work)
-    image, boxes = make_frame(MAX_BATCH)
-
-    def keypoints_of(frames: int) -> list[np.ndarray]:
-        with closing(load_backend(plan)) as backend:
-            regions = Regions.around(boxes, backend.spec)
-            return [backend.keypoints(image, regions) for _ in range(frames)]
-
-    (alone,) = keypoints_of(1)
-    results: list[list[np.ndarray]] = []
-    errors: list[BaseException] = []
-
-    def work_on() -> None:
-        try:
-            results.append(keypoints_of(FRAMES_EACH))
-        except Exception as error:  # a thread's own would be lost
-            errors.append(error)
-
-    threads = [threading.Thread(target=work_on) for _ in range(THREADS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
-    different = sum(not np.array_equal(found, alone) for each in results for found in each)
-    found = f"{plan.name}: {different} of {THREADS * FRAMES_EACH} frames differ from one thread's"
-    return Finding(different == 0, found, "none, to the bit")
-
-
-def check_endurance(work: Path, seconds: float, frames: int = FRAMES) -> Finding:
-    """Frames without growth of the process's memory or the GPU's, after a tenth of them as a warm-up."""
-    plan = built_plan(work)
-    image, boxes = make_frame(MAX_BATCH)
-    start = perf_counter()
-    done, before = 0, None
-    with closing(load_backend(plan)) as backend:
-        assert isinstance(backend, Pipelined)
-        for done in range(1, frames + 1):
-            backend.submit(image, Regions.around(boxes[: 1 + done % MAX_BATCH], backend.spec))
-            if done >= backend.frames_in_flight:
-                backend.result()
-            if done == frames // 10:
-                before = memory_in_use()
-            if perf_counter() - start > seconds:
-                break
-        if done < frames or before is None:
-            raise TimeoutError(f"only {done} of {frames} frames in {seconds:.0f} s: give more time by --patience")
-        growth = [after - earlier for after, earlier in zip(memory_in_use(), before, strict=True)]
-    found = (
-        f"{plan.name}, 1 to {MAX_BATCH} people a frame: {done} frames in {perf_counter() - start:.0f} s, host memory "
-        f"grew by {growth[0] / 2**20:.1f} MiB, the GPU's by {growth[1] / 2**20:.1f} MiB"
-    )
-    fits = growth[0] <= HOST_GROWTH and growth[1] <= DEVICE_GROWTH
-    return Finding(fits, found, f"at most {HOST_GROWTH >> 20} and {DEVICE_GROWTH >> 20} MiB")
-
-
-def memory_in_use() -> tuple[int, int]:
-    """Bytes that this process holds of the host's memory, and that all processes hold of the GPU's.
-
-    On an integrated GPU both are one memory, and what other programs take comes and goes: there the second is 0.
-    """
-    from edgepose.cuda.memory import open_device
-
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    device = open_device()
-    if device.gpu.integrated:
-        return pages * 4096, 0
-    free, total = ctypes.c_size_t(), ctypes.c_size_t()
-    with device.active():
-        status = graphs.load_driver().cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total))
-    if status != 0:
-        raise RuntimeError(f"cuMemGetInfo gave CUDA error {status}")
-    return pages * 4096, total.value - free.value
 
 
 def latency_checks(plan: Path, batch: int, seconds: float) -> Iterator[Check]:

@@ -59,7 +59,8 @@ def command(
 
     from edgepose.backends import load_backend
     from edgepose.benchmarks.energy import counted, find_rails
-    from edgepose.benchmarks.latency import conditions, measure, table
+    from edgepose.benchmarks.latency import measure
+    from edgepose.benchmarks.latency_text import conditions, table
 
     if len(backends) not in (0, 1, len(engines)):
         raise click.UsageError(f"{len(backends)} backends for {len(engines)} engines: name one, or one for each")

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from edgepose.benchmarks import gpu_acceptance
+from edgepose.benchmarks.gpu.processes import MARK, print_rows, run_group
 from edgepose.benchmarks.gpu.rows import (
     FAILED,
     HEAD,
@@ -24,7 +25,7 @@ from edgepose.benchmarks.gpu.rows import (
     exit_status,
     run_check,
 )
-from edgepose.benchmarks.gpu_acceptance import BUDGETS, MARK, do_group, install, main, run_group
+from edgepose.benchmarks.gpu_acceptance import BUDGETS, do_group, install, main
 from edgepose.cuda.driver import Gpu
 from edgepose.errors import MissingPackageError
 
@@ -88,6 +89,12 @@ def program(text: str) -> list[str]:
 
 def printed(row: Row) -> str:
     return f"print({MARK + json.dumps(asdict(row))!r}, flush=True)"
+
+
+def test_rows_are_printed_as_they_are_read(capsys):
+    print_rows(iter([GOOD, BAD]))
+
+    assert list(run_group(program(f"print({capsys.readouterr().out!r})"), "speed", 60, {})) == [GOOD, BAD]
 
 
 def test_rows_come_out_of_a_groups_process_among_other_output(capsys):

@@ -8,17 +8,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from edgepose.benchmarks.gpu import engine_checks
+from edgepose.benchmarks.gpu import engine_checks, load_checks
 from edgepose.benchmarks.gpu.engine_checks import (
-    built_plan,
     check_agreement,
-    check_endurance,
-    check_threads,
     clear_peaks,
     compare_backends,
     latency_checks,
     plan_path,
 )
+from edgepose.benchmarks.gpu.load_checks import built_plan, check_endurance, check_threads
 from edgepose.benchmarks.gpu.models import BOXES, FRAME, find_models, read_frame
 from edgepose.benchmarks.gpu.rows import SKIPPED, SkippedError, run_check
 from edgepose.cuda.driver import Gpu
@@ -37,7 +35,7 @@ def gpu():
     with fake_device() as gpu:
         gpu.libcuda.cuMemGetInfo_v2 = lambda free, total: 0  # nothing of nothing is used
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(engine_checks, "MAX_BATCH", 2)
+            patch.setattr(load_checks, "MAX_BATCH", 2)
             yield gpu
 
 
@@ -98,7 +96,7 @@ def test_a_peak_is_clear_of_its_neighbourhood_only():
 
 @needs_nvcc
 def test_threads_with_instances_of_their_own_agree(gpu, tmp_path, monkeypatch):
-    monkeypatch.setattr(engine_checks, "FRAMES_EACH", 2)
+    monkeypatch.setattr(load_checks, "FRAMES_EACH", 2)
     write_toy_plan(tmp_path / "m.plan")
 
     finding = check_threads(tmp_path)
@@ -109,9 +107,9 @@ def test_threads_with_instances_of_their_own_agree(gpu, tmp_path, monkeypatch):
 
 @needs_nvcc
 def test_a_thread_that_fails_fails_the_check(gpu, tmp_path, monkeypatch):
-    monkeypatch.setattr(engine_checks, "FRAMES_EACH", 2)
+    monkeypatch.setattr(load_checks, "FRAMES_EACH", 2)
     write_toy_plan(tmp_path / "m.plan")
-    load, calls = engine_checks.load_backend, []
+    load, calls = load_checks.load_backend, []
 
     def load_once(plan):
         calls.append(plan)
@@ -119,7 +117,7 @@ def test_a_thread_that_fails_fails_the_check(gpu, tmp_path, monkeypatch):
             raise RuntimeError("out of memory")
         return load(plan)
 
-    monkeypatch.setattr(engine_checks, "load_backend", load_once)
+    monkeypatch.setattr(load_checks, "load_backend", load_once)
 
     with pytest.raises(RuntimeError, match="out of memory"):
         check_threads(tmp_path)
@@ -129,7 +127,7 @@ def test_a_thread_that_fails_fails_the_check(gpu, tmp_path, monkeypatch):
 def test_memory_that_grows_over_the_frames_is_found(gpu, tmp_path, monkeypatch):
     write_toy_plan(tmp_path / "m.plan")
     used = iter([(100 << 20, 0), (101 << 20, 0), (100 << 20, 0), (130 << 20, 0), (100 << 20, 0), (100 << 20, 9 << 20)])
-    monkeypatch.setattr(engine_checks, "memory_in_use", lambda: next(used))
+    monkeypatch.setattr(load_checks, "memory_in_use", lambda: next(used))
 
     assert check_endurance(tmp_path, 60, frames=10).ok
     assert not check_endurance(tmp_path, 60, frames=10).ok  # the host's
@@ -152,12 +150,12 @@ def test_memory_of_the_process_and_of_the_gpu_is_read(gpu):
 
     gpu.libcuda.cuMemGetInfo_v2 = info
 
-    host, device = engine_checks.memory_in_use()
+    host, device = load_checks.memory_in_use()
 
     assert host > 1 << 20
     assert device == 70
     gpu.gpu = replace(gpu.gpu, integrated=True)
-    assert engine_checks.memory_in_use()[1] in (0, 70)  # one process opens its device once
+    assert load_checks.memory_in_use()[1] in (0, 70)  # one process opens its device once
 
 
 @needs_nvcc

@@ -12,7 +12,8 @@ from click.testing import CliRunner
 
 from edgepose.backends import StageTimes
 from edgepose.benchmarks import latency
-from edgepose.benchmarks.latency import conditions, make_frame, measure, table
+from edgepose.benchmarks.latency import make_frame, measure
+from edgepose.benchmarks.latency_text import conditions, table
 from edgepose.cli import main
 from edgepose.geometry import usable_boxes
 from edgepose.passport import Passport
