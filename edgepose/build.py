@@ -19,14 +19,19 @@ from pathlib import Path
 from typing import Any
 
 from edgepose.cuda.driver import Gpu, find_gpu
-from edgepose.cuda.kernels import Compiled, compile_kernels, kernels_path
+from edgepose.cuda.kernels import Compiled, compile_kernels, find_nvcc, kernels_path, nvcc_cuda
 from edgepose.engine_log import Messages, logger_of, messages_of
 from edgepose.errors import BuildError, ModelFileError
 from edgepose.files import whole_file, write_bytes, write_json
+from edgepose.packages import is_absent, load_failure
 from edgepose.passport import Passport, passport_path, read_passport
 
 RUNTIMES = ("tensorrt", "tensorrt_rtx")
-OLDEST = (10, 3)  # JetPack 6
+OLDEST = (10, 3)  # JetPack 6.1
+
+_HIDDEN_GPU = (
+    "if this is the Jetson: a container without --runtime nvidia, or a user outside the group video: edgepose doctor"
+)
 
 Progress = Callable[[str, int, int], None]  # phase, steps done, steps in all
 
@@ -84,15 +89,17 @@ def load_tensorrt(runtime: str | None = None) -> Any:
     """The TensorRT module: `tensorrt`, or `tensorrt_rtx` where only that is installed.
 
     Raises:
-        BuildError: neither (or not the one named) is installed, or it is older than 10.3.
+        BuildError: neither (or not the one named) is installed, or it does not load, or it is older than 10.3.
     """
     for name in (runtime,) if runtime else RUNTIMES:
         try:
             trt = import_module(name)
-        except ImportError:
-            continue
+        except (ImportError, OSError) as error:  # OSError: from a wheel that loads its libraries itself
+            if is_absent(error, name):
+                continue
+            raise BuildError(f"{load_failure(error, name)}: see edgepose doctor") from error
         if version_of(trt) < OLDEST and name == "tensorrt":
-            raise BuildError(f"TensorRT {trt.__version__} found, 10.3 or newer wanted: install JetPack 6 or newer")
+            raise BuildError(f"TensorRT {trt.__version__} found, 10.3 or newer wanted: install JetPack 6.1 or newer")
         return trt
     raise BuildError(
         f"{runtime or 'TensorRT'} is not installed for this Python: on a Jetson, apt install python3-libnvinfer and "
@@ -124,7 +131,8 @@ def build_engine(
 
     Raises:
         ModelFileError: the ONNX or its passport is missing or damaged.
-        BuildError: TensorRT or nvcc refused; carries its last error lines.
+        BuildError: TensorRT or nvcc refused; carries its last error lines. Or nvcc is newer than this GPU's driver.
+        BackendError: the CUDA driver of this machine fails.
         OSError: a file cannot be written; said before the build begins.
         KeyboardInterrupt: the build was interrupted; TensorRT stops at its next step. So it does if `progress` raises.
     """
@@ -137,7 +145,7 @@ def build_engine(
     if source.engine is not None:
         raise ModelFileError(f"{onnx_path} is an engine already: build from the ONNX it was made from")
     trt = load_tensorrt(runtime)
-    gpu = find_gpu()
+    gpu = None if options.targets else find_gpu()
     _check_target(trt, options, gpu, source.precision)
     targets = options.targets or ((gpu.target,) if gpu else ())
     with ExitStack() as files:  # opened first: a full or read-only disk is said before the minutes of a build
@@ -145,6 +153,8 @@ def build_engine(
         plan_file = files.enter_context(whole_file(plan_path))
         kernels = None
         if options.kernels:  # before the plan, whose build takes minutes
+            if gpu is not None:
+                _check_nvcc(gpu)
             kernels = compile_kernels(targets)
             files.enter_context(whole_file(kernels_path(plan_path))).write_bytes(kernels.fatbin)
         log = files.enter_context(messages_of(trt))
@@ -161,7 +171,7 @@ def build_engine(
             engine={
                 "runtime": trt.__name__,
                 "tensorrt": trt.__version__,
-                "gpu": gpu.name if gpu and not options.targets else "",
+                "gpu": gpu.name if gpu else "",
                 "targets": list(targets),
                 "max_batch": options.max_batch,
                 "version_compatible": options.version_compatible,
@@ -207,7 +217,7 @@ def _check_target(trt: Any, options: BuildOptions, gpu: Gpu | None, precision: s
         if gpu is None:
             raise BuildError(
                 "no NVIDIA GPU or driver was found, and TensorRT builds on the device that runs the engine: "
-                "run edgepose build on the Jetson, or name a --target with --runtime tensorrt_rtx"
+                f"run edgepose build on the Jetson, or name a --target with --runtime tensorrt_rtx; {_HIDDEN_GPU}"
             )
         if options.dla is not None and precision == "fp32":
             raise BuildError("a DLA computes in FP16 and INT8 only: build it from the .fp16.onnx or the .int8.onnx")
@@ -219,15 +229,29 @@ def _check_target(trt: Any, options: BuildOptions, gpu: Gpu | None, precision: s
     ):
         if given:
             raise BuildError(f"TensorRT for RTX {why}: leave out {option}, or build with TensorRT on the Jetson")
-    known = sorted(name for name in dir(trt.ComputeCapability) if name.startswith("SM"))
+    names = (name for name in dir(trt.ComputeCapability) if name.startswith("SM"))
+    known = sorted(names, key=lambda name: int(name.removeprefix("SM")))
     for target in options.targets:
         if target.upper().replace("_", "") not in known:
             raise BuildError(
                 f"unknown target {target}; {trt.__name__} {trt.__version__} builds for "
-                f"{', '.join(name.lower().replace('sm', 'sm_') for name in known)}"
+                f"{', '.join(name.lower().replace('sm', 'sm_') for name in known)}; "
+                f"a Jetson's plan is built on the Jetson, without --target"
             )
     if not options.targets and gpu is None:
-        raise BuildError("no NVIDIA GPU or driver was found: name what to build for, --target sm_86 say")
+        raise BuildError(
+            f"no NVIDIA GPU or driver was found: name what to build for, --target sm_86 say; {_HIDDEN_GPU}"
+        )
+
+
+def _check_nvcc(gpu: Gpu) -> None:
+    """A driver runs what was compiled with its own CUDA major version or an older one (NVIDIA, CUDA Compatibility)."""
+    compiler, driver = nvcc_cuda(nvcc := find_nvcc()), gpu.driver_cuda[0]
+    if compiler is not None and compiler[0] > driver:
+        raise BuildError(
+            f"nvcc is of CUDA {compiler[0]}.{compiler[1]} ({nvcc}), this driver runs CUDA {driver}.x and older: put an "
+            f"nvcc of CUDA {driver} first on PATH (on a Jetson JetPack's, in /usr/local/cuda/bin), or update the driver"
+        )
 
 
 def _parse(trt: Any, network: Any, log: Messages, onnx_path: Path) -> None:
@@ -263,7 +287,9 @@ def _configure(trt: Any, builder: Any, network: Any, config: Any, options: Build
         config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
     if options.dla is not None:
         if options.dla >= builder.num_DLA_cores:
-            raise BuildError(f"--dla {options.dla}: this machine has {builder.num_DLA_cores} DLA cores")
+            raise BuildError(
+                f"--dla {options.dla}: this machine has {builder.num_DLA_cores} DLA cores: leave out --dla"
+            )
         config.default_device_type = trt.DeviceType.DLA
         config.DLA_core = options.dla
         config.set_flag(trt.BuilderFlag.GPU_FALLBACK)

@@ -130,10 +130,10 @@ def _gpu(root: Path, on_jetson: bool) -> tuple[Gpu | None, Finding]:
         return gpu, Finding("gpu", f"{gpu.name}, {gpu.target}, {gpu.multiprocessors} SMs, {kind}")
     devices = [root / name for name in GPU_DEVICES]
     closed = [path for path in devices if path.exists() and not os.access(path, os.R_OK | os.W_OK)]
-    if answer["error"]:
-        cure = answer["error"]
-    elif closed:
+    if closed:
         cure = f"you may not use {closed[0]}: sudo usermod -aG video $USER, then log out and in again"
+    elif answer["error"]:
+        cure = f"{answer['error'].partition(':')[0]}: restart the machine"
     elif answer["status"] is not None:
         cure = f"the CUDA driver finds no GPU (cuInit: error {answer['status']}): restart the machine"
     elif on_jetson:

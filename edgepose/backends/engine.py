@@ -12,6 +12,7 @@ from typing import Any
 from edgepose.build import version_of
 from edgepose.cuda.driver import Gpu
 from edgepose.errors import BackendError, EngineMismatchError, ModelFileError
+from edgepose.packages import is_absent, load_failure
 from edgepose.passport import Passport, passport_path, read_passport
 
 SMALLER = ("tensorrt_lean", "tensorrt_dispatch")  # they run version-compatible plans, and only those
@@ -71,14 +72,15 @@ def load_runtime(plan: Path, passport: Passport) -> Any:
     """The TensorRT module that runs a plan: the one it was built with, or a smaller one of a version-compatible plan.
 
     Raises:
-        BackendError: it is not installed for this Python.
+        BackendError: it is not installed for this Python, or does not load.
     """
     engine = passport.engine or {}
     for name in (engine["runtime"], *(SMALLER if engine["version_compatible"] else ())):
         try:
             return import_module(name)
-        except ImportError:
-            continue
+        except (ImportError, OSError) as error:
+            if not is_absent(error, name):
+                raise BackendError(f"{plan}: {load_failure(error, name)}: see edgepose doctor") from error
     cure = (
         "pip install tensorrt-rtx-cu13"
         if engine["runtime"] == "tensorrt_rtx"

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from edgepose.backends.host import HostBackend, check_shapes, reason
-from edgepose.errors import MissingPackageError, ModelFileError
+from edgepose.errors import BackendError, MissingPackageError, ModelFileError
+from edgepose.packages import is_absent, load_failure
 from edgepose.passport import Passport
 
 
@@ -21,8 +22,13 @@ def _import_openvino() -> Any:
         sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # openvino then takes its own stub
     try:
         return import_module("openvino")
-    except ImportError as error:
-        raise MissingPackageError("OpenVINO", "cpu") from error
+    except (ImportError, OSError) as error:
+        if is_absent(error, "openvino"):
+            raise MissingPackageError("OpenVINO", "cpu") from error
+        raise BackendError(
+            f"{load_failure(error, 'openvino')}: pip install --force-reinstall openvino, or run an FP32 file with "
+            f"--backend onnxruntime"
+        ) from error
     finally:
         if hide:
             del sys.modules["openvino_telemetry"]

@@ -13,12 +13,17 @@ import numpy as np
 
 from edgepose.backends.host import HostBackend, check_shapes, reason
 from edgepose.errors import BackendError, MissingPackageError, ModelFileError
+from edgepose.packages import is_absent, load_failure
 from edgepose.passport import Passport
 
 try:
     import onnxruntime
-except ImportError as error:
-    raise MissingPackageError("ONNX Runtime", "cpu") from error
+except (ImportError, OSError) as error:
+    if is_absent(error, "onnxruntime"):
+        raise MissingPackageError("ONNX Runtime", "cpu") from error
+    raise BackendError(
+        f"{load_failure(error, 'onnxruntime')}: pip install --force-reinstall onnxruntime, or use --backend openvino"
+    ) from error
 
 
 class OnnxRuntimeBackend(HostBackend):

@@ -1,6 +1,6 @@
 """The GPU of this machine, as the CUDA driver describes it. Needs the driver alone: no toolkit, no pycuda.
 
-Driver calls and attribute numbers: CUDA Driver API reference, `cuInit`, `cuDeviceGetAttribute`.
+Driver calls and attribute numbers: CUDA Driver API reference, `cuInit`, `cuDeviceGetAttribute`, `cuGetErrorName`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from edgepose.errors import BackendError
 
 _MULTIPROCESSORS, _INTEGRATED, _CC_MAJOR, _CC_MINOR = 16, 18, 75, 76  # CU_DEVICE_ATTRIBUTE_*
+_NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE
 
 
 @dataclass(frozen=True)
@@ -48,18 +49,29 @@ def find_gpu(library: str = "libcuda.so.1") -> Gpu | None:
     except OSError:
         return None
     count, version, device = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
-    if cuda.cuInit(0) != 0 or cuda.cuDeviceGetCount(ctypes.byref(count)) != 0 or count.value == 0:
-        return None
 
-    def ask(function: str, *arguments: object) -> None:
-        if (status := getattr(cuda, function)(*arguments)) != 0:
-            raise BackendError(f"the CUDA driver answered {function} with error {status}: check it with nvidia-smi")
+    def ask(function: str, *arguments: object, but: int = 0) -> int:
+        """Call a function; its status, which is 0 or `but`."""
+        status: int = getattr(cuda, function)(*arguments)
+        if status not in (0, but):
+            name = ctypes.c_char_p()
+            cuda.cuGetErrorName(status, ctypes.byref(name))  # null for a number it does not know
+            known = f" ({name.value.decode()})" if name.value else ""
+            raise BackendError(
+                f"the CUDA driver answered {function} with error {status}{known}: edgepose doctor says why"
+            )
+        return status
 
     def attribute(number: int) -> int:
         value = ctypes.c_int()
         ask("cuDeviceGetAttribute", ctypes.byref(value), number, device)
         return value.value
 
+    if ask("cuInit", 0, but=_NO_DEVICE) == _NO_DEVICE:
+        return None
+    ask("cuDeviceGetCount", ctypes.byref(count))
+    if count.value == 0:
+        return None
     ask("cuDriverGetVersion", ctypes.byref(version))
     ask("cuDeviceGet", ctypes.byref(device), 0)
     name = ctypes.create_string_buffer(256)

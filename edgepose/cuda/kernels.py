@@ -16,12 +16,14 @@ import numpy as np
 
 from edgepose.errors import BuildError, EngineMismatchError
 from edgepose.geometry import Regions
-from edgepose.passport import DECODERS, ModelSpec, Passport
+from edgepose.machine import run
+from edgepose.passport import DECODERS, ModelSpec, Passport, passport_path
 
 FOLDER = Path(__file__).parent
 TARGETS = ("sm_75", "sm_80", "sm_86", "sm_87", "sm_89", "sm_90", "sm_110", "sm_120")
 LARGEST_BLUR = 31  # px; decode.cu keeps its window in shared memory
 LARGEST_COMBINED = 10240  # px of a "udp-combined" heat map: 40 KiB, which with decode.cu's own fit into 48 KiB
+_TOOLKIT = "sudo apt install nvidia-cuda-dev on a Jetson, cuda-toolkit elsewhere"
 LARGEST_COUNT = 65535  # people in one launch: the grid's z
 
 Shape = tuple[int, int, int]  # x, y, z, as CUDA counts blocks and threads
@@ -63,8 +65,14 @@ def find_nvcc() -> str:
         return found
     raise BuildError(
         "nvcc, which compiles the CUDA kernels, was not found on PATH or in /usr/local/cuda/bin: "
-        "sudo apt install cuda-toolkit; a plan for other programs needs none: edgepose build --no-kernels"
+        f"{_TOOLKIT}; a plan for other programs needs none: edgepose build --no-kernels"
     )
+
+
+def nvcc_cuda(nvcc: str) -> tuple[int, int] | None:
+    """The CUDA that an nvcc is of, (12, 6) say; None where it does not tell."""
+    release = re.search(r"release (\d+)\.(\d+)", run([nvcc, "--version"])[0])
+    return (int(release[1]), int(release[2])) if release else None
 
 
 def compile_kernels(targets: Sequence[str], source: str = "kernels.cu") -> Compiled:
@@ -79,20 +87,32 @@ def compile_kernels(targets: Sequence[str], source: str = "kernels.cu") -> Compi
     """
     with tempfile.TemporaryDirectory() as folder:
         fatbin = Path(folder) / "kernels.fatbin"
-        command = [find_nvcc(), "-fatbin", "-std=c++17", "-O3", "-Xptxas=-v,-warn-spills"]
+        command = [nvcc := find_nvcc(), "-fatbin", "-std=c++17", "-O3", "-Xptxas=-v,-warn-spills"]
         for target in targets:
             command += ["-gencode", f"arch={target.replace('sm_', 'compute_')},code={target}"]
         command += ["-o", str(fatbin), str(FOLDER / source)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+        except OSError as error:
+            raise BuildError(f"{nvcc} cannot be run ({error.strerror}): {_TOOLKIT}") from error
         lines = done.stderr.splitlines()
         if done.returncode != 0:
             reasons = [line for line in lines if "error" in line or "fatal" in line] or lines
             raise BuildError(
                 f"nvcc could not compile the CUDA kernels for {', '.join(targets)}: {'; '.join(reasons[-3:])}; "
-                f"the CUDA toolkit must know the GPU: see nvcc --list-gpu-code"
+                f"{_cure(done.stderr)}"
             )
         warnings = dict.fromkeys(line.strip() for line in lines if "warning" in line.lower())
         return Compiled(fatbin.read_bytes(), _read_uses(done.stderr), tuple(warnings))
+
+
+def _cure(report: str) -> str:
+    """What to do about what nvcc says."""
+    if "Unsupported gpu architecture" in report:
+        return "the CUDA toolkit must know the GPU: see nvcc --list-gpu-code"
+    if re.search(r"host compiler properties|cc1plus|g(cc|\+\+): (not found|No such file)", report):
+        return "install g++: sudo apt install build-essential"
+    return "see edgepose doctor"
 
 
 def _read_uses(report: str) -> tuple[KernelUse, ...]:
@@ -119,11 +139,12 @@ def read_kernels(plan: Path, passport: Passport) -> bytes:
     Raises:
         EngineMismatchError: there is none, or it is another plan's.
     """
-    cure = "copy the three files of the engine together, or build it again with edgepose build"
+    path = kernels_path(plan)
+    files = f"{plan.name}, {path.name} and {passport_path(plan).name}"
+    cure = f"copy {files} together, or build it again with edgepose build"
     known = (passport.engine or {}).get("kernels")
     if known is None:
         raise EngineMismatchError(f"{plan} was built without CUDA kernels (--no-kernels): build it again with them")
-    path = kernels_path(plan)
     try:
         data = path.read_bytes()
     except OSError as error:

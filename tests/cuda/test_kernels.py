@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
+from pathlib import Path
+
 import pytest
 
 from edgepose.benchmarks.kernel_use import cell, compiler
@@ -12,6 +16,7 @@ from edgepose.cuda.kernels import (
     compile_kernels,
     crop_grid,
     decode_grid,
+    find_nvcc,
     peaks_grid,
 )
 from edgepose.errors import BuildError
@@ -20,6 +25,13 @@ from tests.nvcc import needs_nvcc
 from tests.packaging.conftest import ROOT
 
 TABLE = (ROOT / "docs/measurements/kernel_use.md").read_text(encoding="utf-8")
+
+
+def put_nvcc(folder: Path, monkeypatch: pytest.MonkeyPatch, content: str) -> None:
+    nvcc = folder / "nvcc"
+    nvcc.write_text(content)
+    nvcc.chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
 
 
 @needs_nvcc
@@ -70,6 +82,42 @@ def test_spills_and_compiler_warnings_are_told(tmp_path, monkeypatch):
 def test_what_nvcc_refuses_is_one_error():
     with pytest.raises(BuildError, match=r"compute_12.*list-gpu-code"):
         compile_kernels(["sm_12"])
+
+
+@pytest.mark.parametrize(
+    ("answer", "cure"),
+    [
+        ("nvcc fatal   : Unsupported gpu architecture 'compute_110'", "the CUDA toolkit must know the GPU"),
+        (
+            "nvcc fatal   : Failed to preprocess host compiler properties.",
+            "install g++: sudo apt install build-essential",
+        ),
+        ("sh: 1: g++: not found", "install g++: sudo apt install build-essential"),
+        ("error: something else", "see edgepose doctor"),
+    ],
+)
+def test_each_failure_of_nvcc_has_its_own_cure(tmp_path, monkeypatch, answer, cure):
+    put_nvcc(tmp_path, monkeypatch, f'#!/bin/sh\necho "{answer}" >&2\nexit 1\n')
+
+    with pytest.raises(BuildError, match=rf"{re.escape(answer)}; {re.escape(cure)}"):
+        compile_kernels(["sm_87"])
+
+
+@needs_nvcc
+def test_a_machine_without_a_host_compiler_is_told_to_install_one(tmp_path, monkeypatch):
+    nvcc = Path(find_nvcc()).resolve()
+    monkeypatch.setattr("edgepose.cuda.kernels.find_nvcc", lambda: str(nvcc))
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    with pytest.raises(BuildError, match=r"install g\+\+: sudo apt install build-essential"):
+        compile_kernels(["sm_86"])
+
+
+def test_an_nvcc_that_cannot_be_run_is_a_build_error(tmp_path, monkeypatch):
+    put_nvcc(tmp_path, monkeypatch, "\x7fELF of another machine")
+
+    with pytest.raises(BuildError, match=r"nvcc cannot be run \(Exec format error\): sudo apt install nvidia-cuda-dev"):
+        compile_kernels(["sm_87"])
 
 
 def test_a_blur_too_wide_for_the_kernel_is_refused():

@@ -253,6 +253,18 @@ def test_without_openvino_what_needs_it_names_the_extra(tmp_path, without_openvi
         load_backend(path, backend=backend)
 
 
+@pytest.mark.parametrize(("package", "backend"), [("openvino", None), ("onnxruntime", "onnxruntime")])
+def test_a_package_that_does_not_load_is_not_called_absent(tmp_path, monkeypatch, package, backend):
+    path = write_toy_model(tmp_path / "m.onnx")
+    (tmp_path / f"{package}.py").write_text("raise ImportError('libtbb.so.12: cannot open shared object file')")
+    monkeypatch.delitem(sys.modules, {"openvino": "edgepose.backends.openvino"}.get(package, "edgepose.backends.ort"))
+    monkeypatch.delitem(sys.modules, package)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    with pytest.raises(BackendError, match=rf"{package} is installed but does not load \(ImportError: libtbb"):
+        load_backend(path, backend=backend)
+
+
 def test_openvino_is_imported_without_its_telemetry():
     code = "import sys, edgepose.backends.openvino; print('openvino_telemetry' in sys.modules)"
 

@@ -17,6 +17,7 @@ from click.testing import CliRunner
 
 from edgepose.build import (
     BuildOptions,
+    _configure,
     _read_timing_cache,
     build_engine,
     load_tensorrt,
@@ -126,7 +127,8 @@ def test_an_engine_is_not_built_from_an_engine(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--target", "sm_12"], "sm_86"),
+        (["--target", "sm_12"], "sm_86, sm_89, sm_120, sm_121"),
+        (["--target", "sm_87"], "a Jetson's plan is built on the Jetson, without --target"),
         (["--target", "sm_86", "--dla", "0"], "no DLA"),
         (["--target", "sm_86", "--timing-cache", "t.cache"], "leave out --timing-cache"),
         (["--target", "sm_86", "--version-compatible"], "leave out --version-compatible"),
@@ -150,7 +152,11 @@ ORIN = Gpu("Orin", (8, 7), 8, integrated=True, driver_cuda=(12, 6))
 @pytest.mark.parametrize(
     ("gpu", "options", "message"),
     [
-        (None, BuildOptions(), "no NVIDIA GPU or driver was found, and TensorRT builds on the device"),
+        (
+            None,
+            BuildOptions(),
+            "no NVIDIA GPU or driver was found, and TensorRT builds on .*group video: edgepose doctor",
+        ),
         (ORIN, BuildOptions(targets=("sm_86",)), "--target needs --runtime tensorrt_rtx"),
         (ORIN, BuildOptions(dla=0), r"FP16 and INT8 only: build it from the \.fp16\.onnx"),
     ],
@@ -203,7 +209,9 @@ def test_a_plan_with_kernels_missing_or_of_another_build_says_how_to_mend_it(tmp
     with pytest.raises(EngineMismatchError, match=r"m\.plan\.fatbin is not what was compiled .* edgepose build"):
         read_kernels(report.plan, report.passport)
     kernels.unlink()
-    with pytest.raises(EngineMismatchError, match=r"No such file.* edgepose build"):
+    with pytest.raises(
+        EngineMismatchError, match=r"No such file.*copy m\.plan, m\.plan\.fatbin and m\.plan\.json together"
+    ):
         read_kernels(report.plan, report.passport)
 
 
@@ -223,7 +231,7 @@ def test_a_missing_nvcc_is_said_before_tensorrt_is_asked_for_anything(tmp_path, 
     monkeypatch.setattr("shutil.which", lambda *_, **__: None)
     monkeypatch.setattr("edgepose.build._build_plan", lambda *_: pytest.fail("the build has begun"))
 
-    with pytest.raises(BuildError, match=r"nvcc.* apt install cuda-toolkit"):
+    with pytest.raises(BuildError, match=r"nvcc.* apt install nvidia-cuda-dev on a Jetson, cuda-toolkit elsewhere"):
         build_engine(model, options=BuildOptions(targets=("sm_86",)), runtime="tensorrt_rtx")
 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m.onnx", "m.onnx.json"]
@@ -353,6 +361,60 @@ def test_an_absent_tensorrt_is_named_with_its_cure(monkeypatch):
 
     with pytest.raises(BuildError, match="python3-libnvinfer"):
         load_tensorrt("tensorrt")
+
+
+@pytest.mark.parametrize(
+    ("failure", "told"),
+    [
+        ("raise ImportError('libnvinfer.so.10: cannot open')", r"\(ImportError: libnvinfer\.so\.10: cannot open\)"),
+        ("raise OSError('libnvinfer.so.10: wrong ELF class')", r"\(OSError: libnvinfer\.so\.10: wrong ELF class\)"),
+        ("import tensorrt_bindings_absent", r"\(ModuleNotFoundError: No module named .tensorrt_bindings_absent.\)"),
+    ],
+)
+def test_a_tensorrt_that_does_not_load_is_not_called_absent(tmp_path, monkeypatch, failure, told):
+    (tmp_path / "tensorrt.py").write_text(failure)
+    monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    with pytest.raises(BuildError, match=rf"tensorrt is installed but does not load {told}.*: see edgepose doctor"):
+        load_tensorrt()
+
+
+def test_a_tensorrt_too_old_names_the_jetpack_that_has_a_newer(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorrt", SimpleNamespace(__name__="tensorrt", __version__="8.6.2"))
+
+    with pytest.raises(BuildError, match=r"TensorRT 8\.6\.2 found, .* install JetPack 6\.1 or newer"):
+        load_tensorrt()
+
+
+def test_an_nvcc_newer_than_the_driver_is_said_before_the_build(tmp_path, monkeypatch):
+    model = write_network(tmp_path / "m.onnx")
+    nvcc = tmp_path / "bin" / "nvcc"
+    nvcc.parent.mkdir()
+    nvcc.write_text("#!/bin/sh\necho 'Cuda compilation tools, release 13.0, V13.0.88'\n")
+    nvcc.chmod(0o755)
+    monkeypatch.setenv("PATH", str(nvcc.parent), prepend=os.pathsep)
+    monkeypatch.setattr("edgepose.build.find_gpu", lambda: ORIN)
+    monkeypatch.setattr("edgepose.build.compile_kernels", lambda _: pytest.fail("the build has begun"))
+
+    with pytest.raises(BuildError, match=r"nvcc is of CUDA 13\.0 .*this driver runs CUDA 12\.x and older"):
+        build_engine(model, runtime="tensorrt_rtx")
+
+
+def test_a_broken_driver_does_not_matter_to_a_build_for_other_machines(tmp_path, monkeypatch):
+    model = write_network(tmp_path / "m.onnx")
+    monkeypatch.setattr("edgepose.build.find_gpu", lambda: pytest.fail("the driver was asked"))
+
+    assert build_engine(model, options=PLAIN, runtime="tensorrt_rtx").passport.engine["gpu"] == ""
+
+
+def test_a_dla_that_is_not_there_is_to_be_left_out():
+    builder, config = SimpleNamespace(num_DLA_cores=0), SimpleNamespace()
+    network = SimpleNamespace(get_input=lambda _: SimpleNamespace(shape=(1, 3, 32, 32)))
+    options = BuildOptions(max_batch=1, dla=0)
+
+    with pytest.raises(BuildError, match="has 0 DLA cores: leave out --dla"):
+        _configure(SimpleNamespace(ProfilingVerbosity=SimpleNamespace(DETAILED=1)), builder, network, config, options)
 
 
 def test_targets_may_be_written_short():

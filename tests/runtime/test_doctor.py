@@ -144,7 +144,7 @@ def test_a_container_without_the_nvidia_runtime_is_named(tmp_path, answers):
     ("answer", "expected"),
     [
         ({"status": None, "gpu": None, "error": ""}, "no libcuda.so.1"),
-        ({"status": 803, "gpu": None, "error": ""}, "error 803"),
+        ({"status": 100, "gpu": None, "error": ""}, "error 100"),
         ({"status": 0, "gpu": None, "error": "the CUDA driver answered cuDeviceGet with error 999"}, "error 999"),
         ("it ended with status -11", "status -11"),
         ("no answer in 60 s", "no answer in 60 s"),
@@ -164,7 +164,8 @@ def test_a_driver_in_any_state_is_described(tmp_path, answers, answer, expected)
     ("init", "expected"),
     [
         (0, "Orin, sm_87, 16 SMs, integrated"),
-        (803, "cuInit: error 803"),
+        (100, "no GPU (cuInit: error 100)"),
+        (803, "cuInit with error 803 (CUDA_ERROR_X): restart the machine"),
         ("*(volatile int *)0", "status -11"),
         ("({for (;;); 0;})", "no answer in 2 s"),
     ],
@@ -181,7 +182,7 @@ def test_a_driver_that_fails_crashes_or_hangs_is_asked_from_afar(tmp_path, monke
 
 def test_a_user_who_may_not_use_the_gpu_is_told_of_the_group(tmp_path, answers, monkeypatch):
     here, _ = answers
-    here["libcuda"] = {"status": 999, "gpu": None, "error": ""}
+    here["libcuda"] = {"status": 999, "gpu": None, "error": "the CUDA driver answered cuInit with error 999: why"}
     root = jetson_root(tmp_path, **{"dev/nvmap": ""})
     monkeypatch.setattr(doctor.os, "access", lambda path, mode: False)
 

@@ -13,6 +13,7 @@ from edgepose.errors import BackendError
 DRIVER = """
 #include <string.h>
 int cuInit(unsigned flags) { return INIT; }
+int cuGetErrorName(int status, const char **name) { *name = status == 803 ? "CUDA_ERROR_X" : 0; return 0; }
 int cuDeviceGetCount(int *count) { *count = COUNT; return 0; }
 int cuDriverGetVersion(int *version) { *version = 12060; return 0; }
 int cuDeviceGet(int *device, int index) { *device = index; return 0; }
@@ -41,6 +42,15 @@ def test_a_gpu_is_described(tmp_path):
 
 def test_no_driver_is_no_gpu(tmp_path):
     assert find_gpu(str(tmp_path / "absent.so")) is None
+
+
+@pytest.mark.parametrize(
+    ("init", "told"),
+    [(803, r"cuInit with error 803 \(CUDA_ERROR_X\): edgepose doctor"), (999, "cuInit with error 999: ")],
+)
+def test_a_driver_that_cannot_start_is_not_taken_for_no_gpu(tmp_path, init, told):
+    with pytest.raises(BackendError, match=told):
+        find_gpu(make_driver(tmp_path, init=init))
 
 
 @pytest.mark.parametrize("fault", [{"init": 100}, {"count": 0}])
