@@ -20,7 +20,7 @@ from edgepose.export.keras_weights import is_keras_file, read_keras_weights
 ORIGINS = ("original", "mmpose_v0", "mmpose_v1", "keras")
 
 _WRAPPERS = ("module.", "model.")  # DataParallel, Lightning and the like; may be nested
-_COUNTER = ".num_batches_tracked"  # training's business; files before PyTorch 0.4.1 lack it
+COUNTER = ".num_batches_tracked"  # training's business; files before PyTorch 0.4.1 lack it
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.bool)
 
 StateDict = dict[str, torch.Tensor]
@@ -84,8 +84,8 @@ def fits(network: nn.Module, state: StateDict) -> bool:
 
 
 def _clash(network: nn.Module, state: StateDict) -> str:
-    wanted = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items() if not key.endswith(_COUNTER)}
-    found = {key: tuple(tensor.shape) for key, tensor in state.items() if not key.endswith(_COUNTER)}
+    wanted = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items() if not key.endswith(COUNTER)}
+    found = {key: tuple(tensor.shape) for key, tensor in state.items() if not key.endswith(COUNTER)}
     missing = [key for key in wanted if key not in found]
     unexpected = [key for key in found if key not in wanted]
     reshaped = [key for key in wanted if key in found and wanted[key] != found[key]]

@@ -11,8 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from edgepose.errors import CheckpointError
-from edgepose.export.checkpoint import read_checkpoint
+from edgepose.export.checkpoint import COUNTER, StateDict, read_checkpoint
 from edgepose.export.fingerprint import Family, recognize
 from edgepose.export.zoo import Model, find_model, models
 from edgepose.files import sha256_of
@@ -75,10 +77,7 @@ def identify(
     state, origin = read_checkpoint(path)
     family = recognize(state)
     if family is None:
-        raise CheckpointError(
-            f"{path} is of no network that edgepose knows: its {len(state)} keys begin with {next(iter(state))}; "
-            f"edgepose models lists the networks"
-        )
+        raise CheckpointError(f"{path} is of no network that edgepose knows: {_nearest(state)}")
     named = [model for model in models() if model.name == family.name]
     entries = [
         model
@@ -106,6 +105,53 @@ def identify(
     return Identified(model, ", ".join(evidence))
 
 
+def find_named(
+    path: Path,
+    name: str,
+    *,
+    dataset: str | None = None,
+    input_hw: tuple[int, int] | None = None,
+    decoder: str | None = None,
+) -> tuple[Model, str]:
+    """The zoo's entry of a name, as `find_model` finds it, for a checkpoint: what the user leaves open is as the
+    checkpoint was published, or as its file name says, or else the first entry's.
+
+    Args:
+        dataset, input_hw, decoder: what the user says of it.
+
+    Returns:
+        The entry, and a line for the user where something was taken that nobody said; else an empty one.
+
+    Raises:
+        ChoiceError: there is no such entry.
+    """
+    model = find_model(name, dataset=dataset, input_hw=input_hw, decoder=decoder)
+    if not path.is_file() or (input_hw and decoder):
+        return model, ""
+    named = [entry for entry in models() if entry.name == model.name]
+    if published := _published(path, [entry for entry in named if dataset in (None, entry.dataset)]):
+        spec = published.spec
+        model = find_model(
+            name, dataset=published.dataset, input_hw=input_hw or spec.input_hw, decoder=decoder or spec.decoder
+        )
+        return model, f"took {path} for {Identified(model, 'a published file, known by its sha256')}"
+    if decoder is None and (hint := decoder_in_name(path.name)):
+        return find_model(name, dataset=dataset, input_hw=input_hw, decoder=hint), ""
+    size, channels = model.spec.input_hw, model.spec.output_channels
+    alike = [
+        entry.spec.decoder
+        for entry in named
+        if (entry.dataset, entry.spec.input_hw, entry.spec.output_channels) == (model.dataset, size, channels)
+    ]
+    others = [other for other in dict.fromkeys(alike) if other != model.spec.decoder]
+    if decoder is None and others and _recipe_matters(model.name):
+        return model, (
+            f"{path} does not tell how it was trained: it is read by the plain recipe; if it had another, give "
+            f"--decoder {' or '.join(others)} (for DarkPose's own files --decoder dark --alignment darkpose)"
+        )
+    return model, ""
+
+
 def decoder_in_name(file_name: str) -> str | None:
     """The decoder for which a file of this name was trained, as its publishers name their files."""
     name = file_name.lower()
@@ -131,17 +177,21 @@ def _narrow(
         evidence.append("the input by its name")
     decoders = list(dict.fromkeys(model.spec.decoder for model in entries))
     in_name = [name for name in [decoder_in_name(path.name)] if name in decoders]
-    asked = len({model.spec.alignment for model in models() if model.name == family.name}) > 1
     if decoder is None and len(decoders) > 1 and in_name:
         evidence.append("the recipe by its name")
-    decoder = decoder or _only(decoders, in_name or ([] if asked else ["quarter"]))
-    if decoder is None:  # a wrong guess would move every key point
+    decoder = decoder or _only(decoders, in_name or ([] if _recipe_matters(family.name) else ["quarter"]))
+    if decoder is None:
         darkpose = ", for DarkPose's own files --decoder dark --alignment darkpose" if dark_moves else ""
         plain = "quarter is the plain recipe"
         questions.append(f"how it was trained: give --decoder {' or '.join(decoders)} ({plain}{darkpose})")
     if size is None or decoder is None:
         raise CheckpointError(f"{path} is {family}, but a checkpoint does not tell {'; nor '.join(questions)}")
     return [model for model in entries if _size(model) == size], decoder, evidence
+
+
+def _recipe_matters(name: str) -> bool:
+    """Whether a network's recipes lay pixels differently: a wrong guess would move every key point."""
+    return len({model.spec.alignment for model in models() if model.name == name}) > 1
 
 
 def _only(choices: Sequence[str], hints: Sequence[str]) -> str | None:
@@ -159,6 +209,26 @@ def _published(path: Path, entries: Sequence[Model]) -> Model | None:
         if model.dataset == "coco" and _EARLIER.get(digest[:8]) == place:
             return model
     return None
+
+
+def _nearest(state: StateDict) -> str:
+    """The network whose keys a state dict that is of none comes nearest to, or how its keys begin."""
+    found = {key for key in state if not key.endswith(COUNTER)}
+    nearest, best, missing = "", (0.5, 0), [""]  # less than half in common is no likeness
+    for name, style in dict.fromkeys((model.name, style) for model in models() for style in model.styles):
+        with torch.device("meta"):  # names and shapes only
+            wanted = find_model(name).build(style).state_dict()
+        keys = [key for key in wanted if not key.endswith(COUNTER)]
+        alike = sum(key in found and state[key].shape == wanted[key].shape for key in keys)
+        likeness = (len(found.intersection(keys)) / len(found.union(keys)), alike)
+        if likeness > best:
+            nearest, best, missing = name, likeness, [key for key in keys if key not in found]
+    if not nearest:
+        return f"its {len(state)} keys begin with {next(iter(state))}; edgepose models lists the networks"
+    return (
+        f"it comes nearest to {nearest}, of whose keys {len(missing)} are missing (first: {missing[0]}); "
+        f"save or fetch the file again"
+    )
 
 
 def _what_there_is(family: Family, named: Sequence[Model]) -> str:

@@ -30,13 +30,19 @@ def _input_hw(context: click.Context, parameter: click.Parameter, value: str | N
     help="auto: the published checkpoint, fetched once into a cache ($EDGEPOSE_CACHE); random: for timing only; FILE: "
     "a PyTorch checkpoint, or Keras's .h5, .weights.h5 or .npz for simplebaseline_keras.",
 )
-@click.option("--input", "input_hw", callback=_input_hw, metavar="HxW", help="Input size.  [default: the smallest]")
+@click.option(
+    "--input",
+    "input_hw",
+    callback=_input_hw,
+    metavar="HxW",
+    help="Input size.  [default: a published FILE's, else the smallest]",
+)
 @click.option("--dataset", help="What it was trained on: coco or mpii.  [default: coco]")
 @click.option(
     "--decoder",
     type=click.Choice(("argmax", "quarter", "dark", "udp", "udp-combined")),
     help="How its heat maps are read; with auto, also which checkpoint is fetched.  "
-    "[default: dark or udp for a FILE whose name says so, else quarter]",
+    "[default: a published FILE's, or dark or udp for a FILE whose name says so, else quarter]",
 )
 @click.option(
     "--style",
@@ -78,15 +84,18 @@ def command(
     from edgepose.export import require_workstation
 
     require_workstation()
-    from edgepose.export.identify import decoder_in_name, identify
+    from edgepose.export.identify import find_named, identify
     from edgepose.export.pipeline import export_model
     from edgepose.export.zoo import ChoiceError, find_model
 
     try:
-        if model:
-            if weights not in ("auto", "random"):
-                decoder = decoder or decoder_in_name(Path(weights).name)
+        if model and weights in ("auto", "random"):
             chosen = find_model(model, dataset=dataset, input_hw=input_hw, decoder=decoder)
+        elif model:
+            chosen, note = find_named(Path(weights), model, dataset=dataset, input_hw=input_hw, decoder=decoder)
+            decoder = chosen.spec.decoder
+            if note:
+                click.echo(note, err=True)
         elif weights in ("auto", "random"):
             raise click.UsageError(f"--weights {weights} needs a --model: edgepose models lists them")
         else:

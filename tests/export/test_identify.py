@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from edgepose.errors import CheckpointError
 from edgepose.export import identify as identify_module
 from edgepose.export.checkpoint import read_checkpoint
 from edgepose.export.fingerprint import recognize
-from edgepose.export.identify import identify
+from edgepose.export.identify import find_named, identify
 from edgepose.export.zoo import models
 from edgepose.files import sha256_of
 
@@ -157,6 +158,77 @@ def test_a_network_of_another_kind_is_refused(tmp_path):
 
     with pytest.raises(CheckpointError, match=r"no network that edgepose knows: its 1 keys begin with features\.0"):
         identify(tmp_path / "vgg.pth")
+
+
+@pytest.mark.parametrize(
+    ("name", "lost", "told"),
+    [
+        ("hrnet_w48", "stage4.2.", r"nearest to hrnet_w48, of whose keys \d{3} are missing \(first: stage4\.2\."),
+        (
+            "simplebaseline_resnet101",
+            "final_layer.",
+            r"nearest to simplebaseline_resnet101, of whose keys 2 are missing",
+        ),
+        ("stacked_hourglass_8", "score.0.", r"nearest to stacked_hourglass_8, of whose keys 2 are missing"),
+    ],
+)
+def test_a_checkpoint_that_lost_keys_is_told_which_network_it_comes_nearest_to(name, lost, told, tmp_path):
+    channels = 16 if name.startswith("stacked") else 17
+    state = torch.load(write_checkpoint(tmp_path / "whole.pth", name, channels=channels))
+    torch.save({key: tensor for key, tensor in state.items() if not key.startswith(lost)}, tmp_path / "part.pth")
+
+    with pytest.raises(CheckpointError, match=told):
+        identify(tmp_path / "part.pth")
+
+
+def test_a_published_file_is_known_by_its_hash_whatever_name_the_user_gives_the_network(tmp_path, monkeypatch):
+    (tmp_path / "renamed.pth").write_bytes(b"not read: its hash is")
+    monkeypatch.setattr(identify_module, "sha256_of", lambda path: "e97c1a0f" + 56 * "0")
+
+    model, note = find_named(tmp_path / "renamed.pth", "hrnet_w32")
+    smaller, _ = find_named(tmp_path / "renamed.pth", "hrnet_w32", input_hw=(256, 192))
+    dark, _ = find_named(tmp_path / "renamed.pth", "hrnet_w32", decoder="dark")
+    other, _ = find_named(tmp_path / "renamed.pth", "hrnet_w48")
+
+    assert (model.spec.input_hw, model.spec.decoder) == ((384, 288), "udp")
+    assert note.endswith("hrnet_w32 coco 384x288, 17 key points, udp decoder (a published file, known by its sha256)")
+    assert (smaller.spec.input_hw, smaller.spec.decoder) == ((256, 192), "udp")
+    assert (dark.spec.input_hw, dark.spec.decoder) == ((384, 288), "dark")
+    assert other.spec.decoder == "quarter"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "file", "decoder", "note"),
+    [
+        (
+            "hrnet_w32",
+            "mine.pth",
+            "quarter",
+            "it is read by the plain recipe; if it had another, give --decoder dark or udp (for",
+        ),
+        ("hrnet_w32 --decoder quarter", "mine.pth", "quarter", ""),
+        ("hrnet_w32", "w32_udp.pth", "udp", ""),
+        ("hrnet_w32", "w32_dark.pth", "dark", ""),
+        ("simplebaseline", "mine.pth", "quarter", ""),  # whose recipes lay pixels alike
+    ],
+)
+def test_a_recipe_that_is_guessed_is_said_on_stderr(arguments, file, decoder, note, tmp_path, monkeypatch):
+    (tmp_path / file).write_bytes(b"")
+    taken = {}
+
+    def export_model(model, output_dir, **options):
+        taken.update(options, model=model)
+        return SimpleNamespace(summary=lambda: "written")
+
+    monkeypatch.setattr("edgepose.export.pipeline.export_model", export_model)
+
+    result = CliRunner().invoke(main, ["export", "--weights", str(tmp_path / file), "--model", *arguments.split()])
+
+    assert result.exit_code == 0, result.output
+    assert (taken["decoder"], taken["model"].spec.decoder) == (decoder, decoder)
+    assert result.stdout == "written\n"
+    assert note in result.stderr
+    assert result.stderr.count("\n") == bool(note)
 
 
 def test_the_command_says_what_is_missing_in_one_line(tmp_path):
