@@ -58,7 +58,7 @@ def folder() -> Iterator[Path]:
         yield Path(name)
 
 
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("graph", chosen(), ids=label)
 def test_a_network_goes_from_random_weights_to_int8(graph: tuple[Model, str], folder: Path) -> None:
     trt = pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed (x86-64 only)")
