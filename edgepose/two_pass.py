@@ -12,12 +12,14 @@ import numpy as np
 from edgepose.backends import Backend
 from edgepose.geometry import Regions
 
+SURE = 0.8  # of the first pass's score: below it the closer look may have found something else, or nothing
+
 
 def find_keypoints(backend: Backend, image: np.ndarray, regions: Regions, *, flip_test: bool = False) -> np.ndarray:
     """Image (H, W, 3) uint8 RGB and N regions -> (N, K, 3) float32: x, y in image px, score. N may be 0.
 
     With a spec that has `refine`, the first pass costs N crops and the second one for each key point it located.
-    Position and score are the second pass's, or the first's where the second saw nothing.
+    Position and score are the second pass's; where it is much less sure than the first, both count by their scores.
 
     Raises:
         BackendError: the runtime failed.
@@ -30,8 +32,9 @@ def find_keypoints(backend: Backend, image: np.ndarray, regions: Regions, *, fli
     close = closer_regions(regions, keypoints, person, index, refine.share)
     found = backend.keypoints(image, close, flip_test=flip_test, decoder=refine.decoder)
     found = found[np.arange(len(found)), index]  # each close crop is about one key point
-    seen = found[:, 2] > 0
-    keypoints[person[seen], index[seen]] = found[seen]
+    first, second = keypoints[person, index, 2], np.maximum(found[:, 2], 0)
+    weight = np.where(second >= SURE * first, 1, second / (first + second))[:, None]
+    keypoints[person, index] += weight * (found - keypoints[person, index])
     return keypoints
 
 

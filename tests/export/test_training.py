@@ -262,5 +262,6 @@ def test_the_packaged_weights_are_those_of_their_recipe(trainee):
 
     assert weights.stat().st_size <= 4 * 2**20
     assert about["sha256"] == sha256_of(weights)
+    assert about["training"]["epochs"] == f"{trainee.epochs} of {trainee.epochs}"
     assert sum(value.numel() for key, value in trainee.make(len(COCO17)).named_parameters()) == about["params"]
     trainee.make(len(COCO17)).load_state_dict(state)

@@ -84,7 +84,7 @@ def test_one_pass_is_all_that_other_models_take():
 def test_each_located_key_point_gets_a_crop_of_its_own_and_keeps_its_row():
     spec = replace(TWO_PASS, refine=Refine(share=0.25, decoder="dark"))
     first = [[[10, 20, 0.5], [0, 0, -0.1]], [[30, 40, 0.6], [50, 60, 0.7]]]  # one is not located
-    second = [[[11, 21, 0.8], [9, 9, 9]], [[31, 41, 0.0], [9, 9, 9]], [[9, 9, 9], [51, 61, 0.9]]]  # one sees nothing
+    second = [[[11, 21, 0.41], [9, 9, 9]], [[40, 40, 0.2], [9, 9, 9]], [[9, 9, 9], [51, 61, 0.9]]]  # one is unsure
     backend = Recorded(spec, [first, second])
     regions = Regions.around(np.repeat(WHOLE, 2, axis=0), spec)
 
@@ -94,7 +94,7 @@ def test_each_located_key_point_gets_a_crop_of_its_own_and_keeps_its_row():
     assert close.center_xy.tolist() == [[10, 20], [30, 40], [50, 60]]
     assert close.size_wh.tolist() == [[48, 64]] * 3
     assert (flip_test, decoder) == (True, "dark")
-    expected = [[[11, 21, 0.8], [0, 0, -0.1]], [[30, 40, 0.6], [51, 61, 0.9]]]
+    expected = [[[11, 21, 0.41], [0, 0, -0.1]], [[32.5, 40, 0.5], [51, 61, 0.9]]]
     np.testing.assert_allclose(found, np.array(expected, np.float32))
 
 
@@ -108,3 +108,14 @@ def test_a_closer_region_is_cut_by_the_same_warp(alignment):
     assert close.alignment == alignment
     whole_px, close_px = (1 / each.to_grid_matrices(spec.input_hw)[0, 0, 0] for each in (regions, close))
     assert close_px == pytest.approx(whole_px / 2, rel=0.02)
+
+
+@pytest.mark.parametrize("score", [0.0, -0.5])
+def test_where_the_second_pass_sees_nothing_the_first_one_stays(score):
+    backend = Recorded(
+        TWO_PASS, [[[[10, 20, 0.5], [30, 40, 0.6]]], [[[0, 0, score], [9, 9, 9]], [[9, 9, 9], [0, 0, score]]]]
+    )
+
+    found = find_keypoints(backend, np.zeros((9, 9, 3), np.uint8), Regions.around(WHOLE, TWO_PASS))
+
+    np.testing.assert_allclose(found, np.array([[[10, 20, 0.5], [30, 40, 0.6]]], np.float32))
