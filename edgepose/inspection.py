@@ -64,13 +64,9 @@ def _engine(path: Path, passport: Passport) -> list[tuple[str, str]]:
 
 def _decoder(passport: Passport) -> str:
     spec = passport.spec
-    details = {
-        "quarter": f" ({spec.quarter_guard} border guard)",
-        "dark": f" (blur {spec.blur_kernel})",
-        "udp": f" (blur {spec.blur_kernel})",
-        "udp-combined": f" (blur {spec.blur_kernel}, offsets x {spec.offset_radius:g})",
-    }
-    return f"{spec.decoder}{details.get(spec.decoder, '')}, flip test shifts by {spec.flip_shift} px"
+    details = {"argmax": "", "quarter": f" ({spec.quarter_guard} border guard)"}
+    blur = f" (blur {spec.blur_kernel}{f', offsets x {spec.offset_radius:g}' if spec.has_offsets else ''})"
+    return f"{spec.decoder}{details.get(spec.decoder, blur)}, flip test shifts by {spec.flip_shift} px"
 
 
 def _numbers(values: tuple[float, ...]) -> str:

@@ -16,7 +16,10 @@ from edgepose.skeletons import COCO17, Skeleton
 FORMAT = 1  # of the passport's JSON
 
 ALIGNMENTS = ("corner", "udp", "darkpose", "half-pixel")
-DECODERS = ("argmax", "quarter", "dark", "udp", "udp-combined")
+DECODERS = (  # decode.cu knows them by their index
+    "argmax", "quarter", "dark", "udp", "udp-combined", "udp-v0", "udp-original", "udp-combined-v0",
+)  # fmt: skip
+COMBINED = ("udp-combined", "udp-combined-v0")  # each key point's map brings two of offsets
 QUARTER_GUARDS = ("joint", "independent")
 PRECISIONS = ("fp32", "fp16", "int8")
 
@@ -30,7 +33,7 @@ class Refine:
 
     Attributes:
         share: side of the closer crop, as a share of the first one's.
-        decoder: how the second pass's peaks are read: one of DECODERS but "udp-combined".
+        decoder: how the second pass's peaks are read: one of DECODERS but not of COMBINED.
     """
 
     share: float
@@ -39,8 +42,9 @@ class Refine:
     def __post_init__(self) -> None:
         if not 0 < self.share < 1:  # False for NaN
             raise ValueError(f"refine's share must be a number over 0 and under 1, got {self.share}")
-        if self.decoder not in DECODERS[:-1]:
-            raise ValueError(f"refine's decoder must be one of {', '.join(DECODERS[:-1])}, got {self.decoder!r}")
+        known = [decoder for decoder in DECODERS if decoder not in COMBINED]
+        if self.decoder not in known:
+            raise ValueError(f"refine's decoder must be one of {', '.join(known)}, got {self.decoder!r}")
 
 
 @dataclass(frozen=True)
@@ -57,14 +61,15 @@ class ModelSpec:
         box_padding: the box is enlarged by this factor before the aspect ratio is fixed.
         alignment: what geometry.Regions does between pixel grids: one of ALIGNMENTS.
         decoder: how decode.decode_heatmaps reads a peak: one of DECODERS.
-        blur_kernel: side of the Gaussian of "dark" and "udp", heat-map px, odd, at most 31.
+        blur_kernel: side of the Gaussian of "dark" and all kinds of "udp", heat-map px, odd, at most 31.
         quarter_guard: border rule of "quarter": "joint" (SimpleBaseline, HRNet, mmpose v0) or
             "independent" (mmpose v1).
-        offset_radius: "udp-combined": offsets are in units of this share of max(heatmap_hw).
+        offset_radius: COMBINED decoders: offsets are in units of this share of max(heatmap_hw).
         flip_shift: columns the mirrored heat map is moved right before averaging, in the flip test.
         skeleton: names and pairs of the key points.
         refine: the second pass, if the network was trained for one.
-        output_channels: channels of `heatmaps`: K, or 3 K for "udp-combined".
+        has_offsets: the decoder is one of COMBINED.
+        output_channels: channels of `heatmaps`: K, or 3 K with offsets.
     """
 
     name: str
@@ -110,8 +115,8 @@ class ModelSpec:
         for key in ("box_padding", "offset_radius"):
             if not 0 < getattr(self, key) < 100:  # False for NaN
                 raise ValueError(f"{key} must be a number over 0 and under 100, got {getattr(self, key)}")
-        if self.refine is not None and self.decoder == "udp-combined":
-            raise ValueError("refine goes with one map a key point, not with udp-combined")
+        if self.refine is not None and self.has_offsets:
+            raise ValueError(f"refine goes with one map a key point, not with {self.decoder}")
         if not (type(self.blur_kernel) is int and 1 <= self.blur_kernel <= 31 and self.blur_kernel % 2 == 1):
             raise ValueError(f"blur_kernel must be an odd number from 1 to 31, got {self.blur_kernel!r}")
 
@@ -121,9 +126,14 @@ class ModelSpec:
         return len(self.skeleton)
 
     @property
+    def has_offsets(self) -> bool:
+        """Each key point has three maps: where it is, and the offsets in x and in y."""
+        return self.decoder in COMBINED
+
+    @property
     def output_channels(self) -> int:
         """Channels of the network's output: K, or 3 K where each key point brings two offsets."""
-        return self.num_keypoints * (3 if self.decoder == "udp-combined" else 1)
+        return self.num_keypoints * (3 if self.has_offsets else 1)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; `from_json` reads them back."""

@@ -101,7 +101,8 @@ def export_model(
         style: one of the model's styles; None means "caffe" if the checkpoint's file name says so, else the first
             that the checkpoint fits.
         color: "rgb" or "bgr"; None means what the checkpoint's origin was trained with.
-        decoder: how to read the heat maps; None means the model's, and "dark" for a file whose name says so.
+        decoder: how to read the heat maps; None, or the model's own, means as the checkpoint's origin reads them, and
+            "dark" for a file whose name says so.
         alignment: "darkpose" for weights of DarkPose's own training, which also has no flip shift; None means the
             model's.
         report: called with each step's name as it starts.
@@ -137,7 +138,9 @@ def export_model(
     if decoder is None and "dark" in file_name:
         decoder = "dark"
     spec = replace(spec, **model.recipes.get(style, {}))
-    spec = replace(spec, color_order=color or spec.color_order, decoder=decoder or spec.decoder)
+    if decoder in (None, model.spec.decoder):
+        decoder = spec.decoder
+    spec = replace(spec, color_order=color or spec.color_order, decoder=decoder)
     spec = _aligned(spec, alignment or spec.alignment)
     spec = replace(spec, name=_file_stem(model, spec, style))
     check_targets(output_dir, file_names(spec))

@@ -25,6 +25,9 @@ WEIGHTS = Path(__file__).parent / "weights"
 DATASETS: dict[str, Skeleton] = {"coco": COCO17, "mpii": MPII16}
 
 
+TRAINED_FOR = {"udp-v0": "udp", "udp-original": "udp", "udp-combined-v0": "udp-combined"}  # other ways to read them
+
+
 class ChoiceError(ValueError):
     """A model, size, style or decoder that the zoo does not have; the message lists what it has."""
 
@@ -106,7 +109,8 @@ def find_model(
 
     Args:
         decoder: an entry trained for that decoder if there is one; else the plain entry, read with "argmax",
-            "quarter" or "dark", which go with any heat map.
+            "quarter" or "dark", which go with any heat map. One of TRAINED_FOR is how the checkpoint is read,
+            whatever its origin.
 
     Raises:
         ChoiceError: nothing fits; the message lists what there is.
@@ -130,6 +134,12 @@ def find_model(
     for model in fitting:
         if model.spec.decoder == decoder:
             return model
+        if model.spec.decoder == TRAINED_FOR.get(decoder):
+            others = {
+                key: {name: value for name, value in recipe.items() if name != "decoder"}
+                for key, recipe in model.recipes.items()
+            }
+            return replace(model, spec=replace(model.spec, decoder=decoder), recipes=others)
     if decoder not in ("argmax", "quarter", "dark"):
         raise ChoiceError(f"{fitting[0].label} was not trained for the {decoder} decoder; it goes with quarter or dark")
     return replace(fitting[0], spec=replace(fitting[0].spec, decoder=decoder))

@@ -81,7 +81,15 @@ _GUARDS: dict[str, dict[str, Any]] = {
     "mmpose_v0": {"quarter_guard": "joint"},
     "mmpose_v1": {"quarter_guard": "independent"},
 }
-_UDP_REPOSITORY_BLUR = 7  # UDP-Pose `post`, at any size; 15 for the combined target, which is 2 * 7 + 1
+# mmpose v1 reads UDP's maps otherwise than mmpose v0 and than UDP-Pose (`post`, `get_final_preds`), which agree on the
+# combined target. UDP-Pose blurs by 7 at any size, 15 for the combined target, which is 2 * 7 + 1.
+_UDP_READERS: dict[str, dict[str, dict[str, Any]]] = {
+    "udp": {"mmpose_v0": {"decoder": "udp-v0"}, "original": {"decoder": "udp-original", "blur_kernel": 7}},
+    "udp-combined": {
+        "mmpose_v0": {"decoder": "udp-combined-v0"},
+        "original": {"decoder": "udp-combined-v0", "blur_kernel": 7},
+    },
+}
 
 
 def hrnet() -> list[Model]:
@@ -103,7 +111,12 @@ def _hrnet_entry(width: int, shape: Shape, decoder: str, gflops: float, file: tu
     offset_maps = spec.output_channels - spec.num_keypoints
     recipes = with_v0_blur(_GUARDS, spec.input_hw)
     if udp:
-        recipes = {**recipes, "original": {**recipes["original"], "blur_kernel": _UDP_REPOSITORY_BLUR}}
+        readers = _UDP_READERS[decoder]
+        if decoder == "udp-combined":
+            # UDP-Pose's LOSS.KPD, heat-map px: 4, but for "UDPv1", of which it lists W32 at 256x192 only
+            unit_px = 3.5 if (width, shape[1]) == (32, 256) else 4.0
+            readers = {**readers, "original": {**readers["original"], "offset_radius": unit_px / max(spec.heatmap_hw)}}
+        recipes = {origin: {**recipe, **readers.get(origin, {})} for origin, recipe in recipes.items()}
 
     def build(style: str) -> nn.Module:
         from edgepose.export.networks.hrnet import HRNet  # torch: not for a mere list of names

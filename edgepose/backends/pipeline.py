@@ -149,7 +149,7 @@ class Pipeline:
         busy = [job.slot for job in self._jobs]
         slot = next(slot for slot in self._slots if slot not in busy)
         spec = replace(self._spec, decoder=decoder)
-        if (decoder == "udp-combined") != (self._spec.decoder == "udp-combined"):
+        if spec.has_offsets != self._spec.has_offsets:
             raise ValueError(f"a network for {self._spec.decoder} cannot be decoded with {decoder}")
         keypoints = np.empty((len(regions), spec.num_keypoints, 3), np.float32)
         job = _Job(slot, keypoints, slice(0, 0))

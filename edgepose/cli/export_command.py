@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from edgepose.passport import DECODERS
+
 
 def _input_hw(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
     if value is None:
@@ -40,8 +42,9 @@ def _input_hw(context: click.Context, parameter: click.Parameter, value: str | N
 @click.option("--dataset", help="What it was trained on: coco or mpii.  [default: coco]")
 @click.option(
     "--decoder",
-    type=click.Choice(("argmax", "quarter", "dark", "udp", "udp-combined")),
-    help="How its heat maps are read; with auto, also which checkpoint is fetched.  "
+    type=click.Choice(DECODERS),
+    help="How its heat maps are read; with auto, also which checkpoint is fetched.  udp and "
+    "udp-combined are read as a FILE's publisher does, the others as said.  "
     "[default: a published FILE's, or dark or udp for a FILE whose name says so, else quarter]",
 )
 @click.option(

@@ -1,19 +1,28 @@
 // Key points of all (person, key point) maps in one launch: peak, refinement, flip merge, mapping to the image.
-// Launch: block THREADS, grid N * K; "udp-combined" needs height * width * 4 bytes of dynamic shared memory, the
-// others none. Reference: decode_heatmaps and merge_flipped in edgepose/decode.py, whose rules for ties (lowest
-// index), empty maps, NaN and borders hold here. argmax and quarter agree to the bit, the others to rounding.
+// Launch: block THREADS, grid N * K; "udp-original" and both "udp-combined" need height * width * 4 bytes of dynamic
+// shared memory, the others none. Reference: decode_heatmaps and merge_flipped in edgepose/decode.py, whose rules for
+// ties (lowest index), empty maps, NaN and borders hold here. argmax and quarter agree to the bit, the others to
+// rounding.
 #include "portable.h"
 
 constexpr int THREADS = 128, WARPS = THREADS / 32, IN_FLIGHT = 4;  // IN_FLIGHT: loads a thread has under way
 constexpr int LARGEST_KERNEL = 31, LARGEST_REACH = 2, LARGEST_WINDOW = LARGEST_KERNEL + 2 * LARGEST_REACH;
 constexpr float DARK_FLOOR = 1e-10f, UDP_FLOOR = 1e-3f, UDP_CEILING = 50.0f, NOTHING = -INFINITY;
 
-enum Decoder { ARGMAX = 0, QUARTER = 1, DARK = 2, UDP = 3, UDP_COMBINED = 4 };
+enum Decoder {
+    ARGMAX = 0, QUARTER = 1, DARK = 2, UDP = 3, UDP_COMBINED = 4, UDP_V0 = 5, UDP_ORIGINAL = 6, UDP_COMBINED_V0 = 7
+};
 
 struct Options {
     int decoder, independent_guard, flip_shift, kernel;
-    float offset_px;  // udp-combined: heat-map px of an offset of 1
+    float offset_px;  // both "udp-combined": heat-map px of an offset of 1
 };
+
+__device__ inline int reflect(int index, int size) {  // ... 2 1 0 1 2 ...: the edge itself is not repeated
+    if (size == 1) return 0;
+    while (index < 0 || index >= size) index = index < 0 ? -index : 2 * (size - 1) - index;
+    return index;
+}
 
 // One heat map, merged on the fly with that of the mirrored crop where there is one.
 template <typename T>
@@ -32,6 +41,7 @@ struct Map {
     __device__ float at_or_zero(int y, int x) const {
         return y < 0 || x < 0 || y >= height || x >= width ? 0.0f : at(y, x);
     }
+    __device__ float at_reflected(int y, int x) const { return at(reflect(y, height), reflect(x, width)); }
 };
 
 struct Peak {
@@ -185,18 +195,65 @@ __device__ float highest_blurred(const Map<T>& map, const float* weights, int ke
     return best_of_block(running).value;
 }
 
-// One Newton step on the log of the blurred map ("dark", "udp"); only the values it reads are blurred.
+struct Range {
+    Running highest, lowest;  // the lowest with its sign changed
+};
+
+// What a thread sees of the whole map blurred along both axes, border mirrored. The other threads see the rest.
+template <typename T>
+__device__ Range see_blurred(const Map<T>& map, const float* weights, int side) {
+    DYNAMIC_SHARED(float, lines);  // (height, width): blurred along x
+    const int size = map.height * map.width, radius = side / 2;
+    for (int index = threadIdx.x; index < size; index += THREADS) {
+        float sum = 0.0f;
+        for (int k = 0; k < side; ++k)
+            sum += weights[k] * map.at(index / map.width, reflect(index % map.width + k - radius, map.width));
+        lines[index] = sum;
+    }
+    __syncthreads();
+    Range range;
+    for (int index = threadIdx.x; index < size; index += THREADS) {
+        float sum = 0.0f;
+        for (int k = 0; k < side; ++k)
+            sum += weights[k] * lines[reflect(index / map.width + k - radius, map.height) * map.width + index % map.width];
+        range.highest.see(sum, index);
+        range.lowest.see(-sum, index);
+    }
+    return range;
+}
+
+// One pixel of the map blurred along both axes, border mirrored; known to every thread.
+template <typename T>
+__device__ float blurred_at(const Map<T>& map, int y, int x, const float* weights, int kernel) {
+    __shared__ float rows[LARGEST_KERNEL];
+    __syncthreads();  // rows may still be read by an earlier call
+    const int j = threadIdx.x, radius = kernel / 2;
+    if (j < kernel) {
+        float sum = 0.0f;
+        for (int i = 0; i < kernel; ++i) sum += weights[i] * map.at_reflected(y + j - radius, x + i - radius);
+        rows[j] = weights[j] * sum;
+    }
+    __syncthreads();
+    float sum = 0.0f;
+    for (int k = 0; k < kernel; ++k) sum += rows[k];
+    return sum;
+}
+
+// One Newton step on the log of the blurred map ("dark" and those of "udp" without offsets). Only the values it reads
+// are blurred, but for "udp-original", which scales by the whole map's range.
 template <typename T>
 __device__ void newton_step(const Map<T>& map, Peak peak, const Options& options, const float* weights, float& dx, float& dy) {
     __shared__ float window[LARGEST_WINDOW][LARGEST_WINDOW];
     __shared__ float rows[LARGEST_WINDOW][2 * LARGEST_REACH + 1];
     __shared__ float logs[2 * LARGEST_REACH + 1][2 * LARGEST_REACH + 1];
-    const bool dark = options.decoder == DARK;
+    const bool dark = options.decoder == DARK, original = options.decoder == UDP_ORIGINAL;
+    const bool reflected = original || options.decoder == UDP_V0;
     const int reach = dark ? 2 : 1, side = 2 * reach + 1, kernel = options.kernel, span = kernel + 2 * reach;
     const int x = peak.index % map.width, y = peak.index / map.width;
     for (int index = threadIdx.x; index < span * span; index += THREADS) {
         const int j = index / span, i = index % span;
-        window[j][i] = map.at_or_zero(y + j - span / 2, x + i - span / 2);
+        const int v = y + j - span / 2, u = x + i - span / 2;
+        window[j][i] = reflected ? map.at_reflected(v, u) : map.at_or_zero(v, u);
     }
     __syncthreads();
     for (int index = threadIdx.x; index < span * side; index += THREADS) {
@@ -214,8 +271,13 @@ __device__ void newton_step(const Map<T>& map, Peak peak, const Options& options
         blurred = 0.0f;
         for (int k = 0; k < kernel; ++k) blurred += weights[k] * rows[j + k][i];
     }
-    if (__syncthreads_or((mine && blurred < floor) || peak.value > ceiling))
+    if (original) {
+        const Range range = see_blurred(map, weights, kernel);
+        const float highest = best_of_block(range.highest).value, lowest = -best_of_block(range.lowest).value;
+        blurred = (blurred - lowest) * (peak.value / (highest - lowest));
+    } else if (!reflected && __syncthreads_or((mine && blurred < floor) || peak.value > ceiling)) {
         blurred *= peak.value / highest_blurred(map, weights, kernel);
+    }
     if (mine) logs[j][i] = logf(fminf(fmaxf(blurred, floor), ceiling));
     __syncthreads();
     if (threadIdx.x != 0) return;
@@ -234,8 +296,9 @@ __device__ void newton_step(const Map<T>& map, Peak peak, const Options& options
         const float here = logs[1][1], left = logs[1][l], right = logs[1][r], above = logs[a][1], below = logs[b][1];
         gx = (right - left) / 2;
         gy = (below - above) / 2;
-        gxx = right - 2 * here + left + 1.1920929e-7f;  // float32's epsilon, as published
-        gyy = below - 2 * here + above + 1.1920929e-7f;
+        const float eps = original ? 0.0f : 1.1920929e-7f;  // float32's epsilon, as published
+        gxx = right - 2 * here + left + eps;
+        gyy = below - 2 * here + above + eps;
         gxy = (logs[b][r] - right - below + 2 * here - left - above + logs[a][l]) / 2;
     }
     const float determinant = gxx * gyy - gxy * gxy;
@@ -246,47 +309,19 @@ __device__ void newton_step(const Map<T>& map, Peak peak, const Options& options
     }
 }
 
-__device__ inline int reflect(int index, int size) {  // ... 2 1 0 1 2 ...: the edge itself is not repeated
-    if (size == 1) return 0;
-    while (index < 0 || index >= size) index = index < 0 ? -index : 2 * (size - 1) - index;
-    return index;
-}
-
-// The peak of the whole map blurred by a kernel of 2 * kernel + 1, border mirrored ("udp-combined").
-template <typename T>
-__device__ Peak find_blurred_peak(const Map<T>& map, const float* weights, int side) {
-    DYNAMIC_SHARED(float, lines);  // (height, width): blurred along x
-    const int size = map.height * map.width, radius = side / 2;
-    for (int index = threadIdx.x; index < size; index += THREADS) {
-        float sum = 0.0f;
-        for (int k = 0; k < side; ++k)
-            sum += weights[k] * map.at(index / map.width, reflect(index % map.width + k - radius, map.width));
-        lines[index] = sum;
-    }
-    __syncthreads();
-    Running running;
-    for (int index = threadIdx.x; index < size; index += THREADS) {
-        float sum = 0.0f;
-        for (int k = 0; k < side; ++k)
-            sum += weights[k] * lines[reflect(index / map.width + k - radius, map.height) * map.width + index % map.width];
-        running.see(sum, index);
-    }
-    return best_of_block(running);
-}
-
 template <typename T>
 __device__ void decode(
     const T* heatmaps, const T* flipped, const int* flip_order, const float* weights, const float4* to_image,
     float* keypoints, int num_keypoints, int height, int width, Options options) {
     const int person = blockIdx.x / num_keypoints, point = blockIdx.x % num_keypoints;
-    const bool combined = options.decoder == UDP_COMBINED;
-    const int per_point = combined ? 3 : 1;
+    const bool combined = options.decoder == UDP_COMBINED || options.decoder == UDP_COMBINED_V0;
+    const int per_point = combined ? 3 : 1, side = 2 * options.kernel + 1;
     const size_t size = (size_t)height * width, stride = per_point * size, first = (size_t)person * num_keypoints;
     const T* plain = heatmaps + blockIdx.x * stride;
     const T* mirrored = flipped ? flipped + (first + flip_order[point]) * stride : nullptr;
     const Map<T> map = {plain, mirrored, height, width, options.flip_shift, 1.0f};
 
-    const Peak peak = combined ? find_blurred_peak(map, weights, 2 * options.kernel + 1) : find_peak(map);
+    const Peak peak = combined ? best_of_block(see_blurred(map, weights, side).highest) : find_peak(map);
     const bool real = peak.index >= 0 && peak.value > 0.0f && isfinite(peak.value);  // every thread agrees
     float x = 0.0f, y = 0.0f;
     if (real) {
@@ -294,13 +329,16 @@ __device__ void decode(
         float dx = 0.0f, dy = 0.0f;
         if (options.decoder == QUARTER) {
             quarter_step(map, column, row, options.independent_guard, dx, dy);
-        } else if (options.decoder == DARK || options.decoder == UDP) {
-            newton_step(map, peak, options, weights, dx, dy);
         } else if (combined) {
             const Map<T> offset_x = {plain + size, mirrored ? mirrored + size : nullptr, height, width, options.flip_shift, -1.0f};
             const Map<T> offset_y = {plain + 2 * size, mirrored ? mirrored + 2 * size : nullptr, height, width, options.flip_shift, 1.0f};
-            dx = offset_x.at(row, column) * options.offset_px;
-            dy = offset_y.at(row, column) * options.offset_px;
+            const bool blur = options.decoder == UDP_COMBINED_V0;  // by its own weights, which follow the map's
+            dx = blur ? blurred_at(offset_x, row, column, weights + side, options.kernel) : offset_x.at(row, column);
+            dy = blur ? blurred_at(offset_y, row, column, weights + side, options.kernel) : offset_y.at(row, column);
+            dx *= options.offset_px;
+            dy *= options.offset_px;
+        } else if (options.decoder != ARGMAX) {
+            newton_step(map, peak, options, weights, dx, dy);
         }
         x = column + (isfinite(dx) ? dx : 0.0f);
         y = row + (isfinite(dy) ? dy : 0.0f);
@@ -319,7 +357,7 @@ __device__ void decode(
         const T* __restrict__ heatmaps,        /* (N, K or 3K, height, width) */                                    \
         const T* __restrict__ flipped,         /* the same of the mirrored crops, as the network gave them; or null */ \
         const int* __restrict__ flip_order,    /* (K): the key point that each one is in the mirror */              \
-        const float* __restrict__ weights,     /* (kernel): Gaussian, "udp-combined": (2 kernel + 1) */             \
+        const float* __restrict__ weights,     /* as blur_weights of kernels.py gives them */                       \
         const float4* __restrict__ to_image,   /* (N): x * .x + .z, y * .y + .w; null leaves heat-map px */         \
         float* __restrict__ keypoints,         /* (N, K, 3): x, y, score */                                         \
         int num_keypoints, int height, int width, int decoder, int independent_guard, int flip_shift, int kernel,   \

@@ -17,12 +17,13 @@ import numpy as np
 from edgepose.errors import BuildError, EngineMismatchError
 from edgepose.geometry import Regions
 from edgepose.machine import run
-from edgepose.passport import DECODERS, ModelSpec, Passport, passport_path
+from edgepose.passport import COMBINED, DECODERS, ModelSpec, Passport, passport_path
 
 FOLDER = Path(__file__).parent
 TARGETS = ("sm_75", "sm_80", "sm_86", "sm_87", "sm_89", "sm_90", "sm_110", "sm_120")
 LARGEST_BLUR = 31  # px; decode.cu keeps its window in shared memory
-LARGEST_COMBINED = 10240  # px of a "udp-combined" heat map: 40 KiB, which with decode.cu's own fit into 48 KiB
+LARGEST_WHOLE = 10240  # px of a heat map that WHOLE blur: 40 KiB, which with decode.cu's own fit into 48 KiB
+WHOLE = (*COMBINED, "udp-original")  # decoders that blur the whole map, in shared memory
 _TOOLKIT = "sudo apt install nvidia-cuda-dev on a Jetson, cuda-toolkit elsewhere"
 LARGEST_COUNT = 65535  # people in one launch: the grid's z
 
@@ -163,7 +164,7 @@ def normalise_factors(spec: ModelSpec) -> np.ndarray:
 
 
 def blur_weights(spec: ModelSpec) -> np.ndarray:
-    """The Gaussian of the spec's decoder, float32; (1,) where it has none.
+    """The Gaussian of the spec's decoder, float32; (1,) where it has none; where it blurs offsets, theirs follows.
 
     Raises:
         ValueError: a blur too wide for the kernel's shared memory.
@@ -172,8 +173,10 @@ def blur_weights(spec: ModelSpec) -> np.ndarray:
         return np.ones(1, np.float32)
     if spec.blur_kernel > LARGEST_BLUR:
         raise ValueError(f"blur_kernel must be at most {LARGEST_BLUR} on a GPU, got {spec.blur_kernel}")
-    side = 2 * spec.blur_kernel + 1 if spec.decoder == "udp-combined" else spec.blur_kernel
-    return np.asarray(cv2.getGaussianKernel(side, 0))[:, 0].astype(np.float32)
+    sides = [2 * spec.blur_kernel + 1] if spec.has_offsets else [spec.blur_kernel]
+    if spec.decoder == "udp-combined-v0":
+        sides.append(spec.blur_kernel)
+    return np.concatenate([cv2.getGaussianKernel(side, 0)[:, 0] for side in sides]).astype(np.float32)
 
 
 def decode_arguments(spec: ModelSpec) -> tuple[int, int, int, int, np.float32]:
@@ -201,14 +204,14 @@ def decode_grid(spec: ModelSpec, count: int) -> tuple[Shape, Shape, int]:
     """Block, grid and bytes of dynamic shared memory of a launch of decode.cu for `count` people, 1 to 65535.
 
     Raises:
-        ValueError: heat maps of "udp-combined" too large for a block's shared memory.
+        ValueError: heat maps of a WHOLE decoder too large for a block's shared memory.
     """
     _check_count(count)
     height, width = spec.heatmap_hw
-    combined = spec.decoder == "udp-combined"
-    if combined and height * width > LARGEST_COMBINED:
-        raise ValueError(f"udp-combined: heat maps of at most {LARGEST_COMBINED} px on a GPU, got {height} x {width}")
-    return (128, 1, 1), (count * spec.num_keypoints, 1, 1), 4 * height * width if combined else 0
+    whole = spec.decoder in WHOLE
+    if whole and height * width > LARGEST_WHOLE:
+        raise ValueError(f"{spec.decoder}: heat maps of at most {LARGEST_WHOLE} px on a GPU, got {height} x {width}")
+    return (128, 1, 1), (count * spec.num_keypoints, 1, 1), 4 * height * width if whole else 0
 
 
 def peaks_grid(maps: int) -> tuple[Shape, Shape]:

@@ -7,7 +7,7 @@ import pytest
 
 from edgepose.decode import decode_heatmaps, merge_flipped
 from edgepose.geometry import Regions
-from edgepose.passport import DECODERS, ModelSpec
+from edgepose.passport import COMBINED, DECODERS, ModelSpec
 from edgepose.skeletons import COCO17
 from tests.cuda.on_cpu import before_a_guard_page, drawn_maps, run_decode
 from tests.makers import make_spec
@@ -139,8 +139,9 @@ def test_key_points_are_mapped_to_the_image(kernels):
     np.testing.assert_array_equal(found[..., 2], keypoints[..., 2])
 
 
-def test_an_offset_that_is_no_number_moves_nothing(kernels):
-    spec = make_spec(decoder="udp-combined", blur_kernel=1)
+@pytest.mark.parametrize("decoder", COMBINED)
+def test_an_offset_that_is_no_number_moves_nothing(kernels, decoder):
+    spec = make_spec(decoder=decoder, blur_kernel=1)
     heatmaps = drawn_maps(spec, 1)
     heatmaps[0, 1], heatmaps[0, 5] = np.nan, np.inf  # x offsets of one key point, y offsets of the other
 
@@ -168,6 +169,20 @@ def test_decode_agrees_with_mmpose(kernels, golden, decoder):
     real = wanted[..., 2] > 0.05
     assert np.abs(found[..., :2] * px - wanted[..., :2])[real].max() < 1e-3 * 4
     np.testing.assert_allclose(found[..., 2], wanted[..., 2], atol=1e-6)
+
+
+@needs_shared
+@pytest.mark.parametrize("decoder", ["udp-v0", "udp-original", "udp-combined-v0"])
+@pytest.mark.parametrize("kernel", [7, 11, 17])
+def test_earlier_readings_of_the_reference_maps_agree_with_numpy(kernels, golden, decoder, kernel):
+    spec = ModelSpec("golden", (256, 192), (64, 48), COCO17, decoder=decoder, blur_kernel=kernel)
+    heatmaps = golden["heatmaps"]
+    if spec.has_offsets:
+        heatmaps = np.concatenate([heatmaps[:, :, None], golden["offsets"]], axis=2).reshape(4, 51, 64, 48)
+
+    found = run_decode(kernels, np.ascontiguousarray(heatmaps), spec)
+
+    compare(found, decode_heatmaps(heatmaps, spec), exact=False)
 
 
 @needs_shared

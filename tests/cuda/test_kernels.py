@@ -12,6 +12,7 @@ from edgepose.benchmarks.kernel_use import cell, compiler
 from edgepose.cuda.kernels import (
     LARGEST_BLUR,
     TARGETS,
+    WHOLE,
     blur_weights,
     compile_kernels,
     crop_grid,
@@ -20,6 +21,7 @@ from edgepose.cuda.kernels import (
     peaks_grid,
 )
 from edgepose.errors import BuildError
+from edgepose.passport import DECODERS
 from tests.makers import make_spec
 from tests.nvcc import needs_nvcc
 from tests.packaging.conftest import ROOT
@@ -130,8 +132,9 @@ def test_a_launch_covers_every_pixel_and_map():
 
     assert crop_grid(spec, 3) == ((32, 8, 1), (4, 33, 3))  # a block makes 64 x 8 pixels
     assert decode_grid(spec, 3) == ((128, 1, 1), (3 * spec.num_keypoints, 1, 1), 0)
-    combined = make_spec(heatmap_hw=(64, 48), decoder="udp-combined")
-    assert decode_grid(combined, 1)[2] == 64 * 48 * 4
+    for decoder in DECODERS:
+        whole = decoder in ("udp-combined", "udp-combined-v0", "udp-original")
+        assert decode_grid(make_spec(heatmap_hw=(64, 48), decoder=decoder), 1)[2] == whole * 64 * 48 * 4
 
 
 @pytest.mark.parametrize("count", [0, 65536])
@@ -143,6 +146,7 @@ def test_no_launch_of_nobody_or_of_more_than_a_grid_holds(count):
         peaks_grid(0)
 
 
-def test_maps_larger_than_shared_memory_are_refused():
-    with pytest.raises(ValueError, match="10240 px"):
-        decode_grid(make_spec(decoder="udp-combined", heatmap_hw=(128, 96)), 1)
+@pytest.mark.parametrize("decoder", WHOLE)
+def test_maps_larger_than_shared_memory_are_refused(decoder):
+    with pytest.raises(ValueError, match=f"{decoder}: .* 10240 px"):
+        decode_grid(make_spec(decoder=decoder, heatmap_hw=(128, 96)), 1)

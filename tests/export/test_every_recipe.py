@@ -31,13 +31,17 @@ BOXES = np.array(
     dtype=np.float64,
 )
 # Heat-map px by which a decoder misses a noiseless Gaussian: inside; and within 2 px of the border, where "quarter" and
-# "dark" leave the peak's pixel as it is and the blur of "udp" pulls in the black outside.
+# "dark" leave the peak's pixel as it is, the blur of "udp" pulls in the black outside, and that of its other kinds
+# meets a mirror, in which offsets do not change sign.
 OWN_ERROR = {
     "argmax": (0.5, 0.5),
     "quarter": (0.25, 0.5),
     "dark": (0.02, 0.5),
     "udp": (0.02, 0.9),
     "udp-combined": (0.0, 0.0),
+    "udp-v0": (0.02, 1.5),
+    "udp-original": (0.02, 1.5),
+    "udp-combined-v0": (0.01, 2.3),
 }
 READING = 0.04  # heat-map px by which the test's network misreads 8-bit pixels
 
@@ -110,12 +114,12 @@ def trained_position(spec: ModelSpec, crop_px: np.ndarray) -> np.ndarray:
 
 
 def drawn(spec: ModelSpec, xy: np.ndarray) -> np.ndarray:
-    """(C, h, w) Gaussians, sigma 2, at (K, 2) heat-map px; with offsets towards them for "udp-combined"."""
+    """(C, h, w) Gaussians, sigma 2, at (K, 2) heat-map px; with offsets towards them where the spec has them."""
     height, width = spec.heatmap_hw
     dx, dy = xy[:, 0, None, None] - np.arange(width), xy[:, 1, None, None] - np.arange(height)[:, None]
     maps = np.exp(-(dx**2 + dy**2) / 8)
-    if spec.decoder == "udp-combined":
-        radius = 0.0546875 * max(height, width)
+    if spec.has_offsets:
+        radius = spec.offset_radius * max(height, width)
         maps = np.stack([maps, *np.broadcast_arrays(dx / radius, dy / radius)], axis=1)
     return maps.reshape(spec.output_channels, height, width).astype(np.float32)
 
@@ -165,6 +169,7 @@ def test_the_recipes_are_all_that_are_published():
     assert {spec.color_order for spec in specs} == {"rgb", "bgr"}
     assert {spec.quarter_guard for spec in specs} == {"joint", "independent"}
     assert {spec.blur_kernel for spec in specs} == {7, 11, 17}
+    assert {spec.offset_radius * max(spec.heatmap_hw) for spec in specs if spec.has_offsets} == {3.5, 4, 5.25}
 
 
 @pytest.mark.parametrize(

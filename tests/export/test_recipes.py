@@ -14,7 +14,7 @@ from edgepose.export.networks.hourglass52 import Hourglass52
 from edgepose.export.networks.simple_baseline import SimpleBaseline
 from edgepose.export.networks.stacked_hourglass import PrincetonHourglass
 from edgepose.export.pipeline import export_model, randomize
-from edgepose.export.zoo import Model, find_model
+from edgepose.export.zoo import ChoiceError, Model, find_model
 from edgepose.passport import ModelSpec, read_passport
 from edgepose.skeletons import MPII16
 from tests.makers import TWO_POINTS
@@ -82,6 +82,7 @@ def test_an_alignment_that_contradicts_the_recipe_is_refused(alignment, tmp_path
         ("hrnet_w32", "mmpose_v0", "dark", 256, "rgb", "joint", 11),
         ("hrnet_w32", "mmpose_v0", "dark", 384, "rgb", "joint", 17),
         ("hrnet_w32", "mmpose_v0", "udp", 384, "rgb", "joint", 17),
+        ("hrnet_w32", "mmpose_v0", "udp-combined", 256, "rgb", "joint", 11),
         ("hrnet_w32", "mmpose_v1", "dark", 384, "rgb", "independent", 11),
         ("hrnet_w32", "mmpose_v1", "udp", 384, "rgb", "independent", 11),
         ("hrnet_w32", "original", "udp", 256, "rgb", "joint", 7),
@@ -99,6 +100,62 @@ def test_each_publisher_has_a_recipe_of_its_own(name, origin, decoder, height, c
     spec = replace(model.spec, **model.recipes[origin])
 
     assert (spec.color_order, spec.quarter_guard, spec.blur_kernel) == (color, guard, blur)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "decoder", "v0", "original", "unit_px"),
+    [
+        (32, 256, "udp", "udp-v0", "udp-original", None),
+        (48, 384, "udp", "udp-v0", "udp-original", None),
+        (32, 256, "udp-combined", "udp-combined-v0", "udp-combined-v0", 3.5),
+        (48, 256, "udp-combined", "udp-combined-v0", "udp-combined-v0", 4),
+        (32, 384, "udp-combined", "udp-combined-v0", "udp-combined-v0", 4),
+    ],
+)
+def test_each_publisher_reads_udps_maps_in_a_way_of_its_own(width, height, decoder, v0, original, unit_px):
+    model = find_model(f"hrnet_w{width}", input_hw=(height, height * 3 // 4), decoder=decoder)
+
+    found = {origin: replace(model.spec, **recipe) for origin, recipe in model.recipes.items()}
+
+    decoders = {origin: spec.decoder for origin, spec in found.items()}
+    assert decoders == {"mmpose_v0": v0, "original": original, "mmpose_v1": decoder}
+    if unit_px:
+        px = {origin: spec.offset_radius * max(spec.heatmap_hw) for origin, spec in found.items()}
+        of_mmpose = height / 4 * 0.0546875
+        assert px == pytest.approx({"mmpose_v0": of_mmpose, "mmpose_v1": of_mmpose, "original": unit_px})
+
+
+@pytest.mark.parametrize(
+    ("asked", "written"),
+    [(None, "udp-original"), ("udp", "udp-original"), ("udp-v0", "udp-v0"), ("quarter", "quarter")],
+)
+def test_a_checkpoint_is_read_as_its_publisher_does_unless_a_reading_is_asked_for(tmp_path, asked, written):
+    recipes = {"original": {"decoder": "udp-original", "blur_kernel": 7}}
+    model = replace(small_model(alignment="udp", decoder="udp", flip_shift=0), recipes=recipes)
+    torch.save(model.build("pytorch").state_dict(), tmp_path / "pose.pth")
+
+    exported = export_model(model, tmp_path, weights=str(tmp_path / "pose.pth"), decoder=asked)
+
+    assert exported.fp32.name == "_".join(["small_coco_384x32", *[written] * (written != "quarter")]) + ".onnx"
+    spec = read_passport(exported.fp32).spec
+    assert (spec.decoder, spec.blur_kernel) == (written, 7)
+
+
+@pytest.mark.parametrize(
+    ("decoder", "trained", "channels"),
+    [("udp-v0", "udp", 17), ("udp-original", "udp", 17), ("udp-combined-v0", "udp-combined", 51)],
+)
+def test_a_reading_that_is_asked_for_is_that_of_every_origin(decoder, trained, channels):
+    model = find_model("hrnet_w32", decoder=decoder)
+
+    assert model.published == find_model("hrnet_w32", decoder=trained).published
+    assert model.spec.output_channels == channels
+    assert {replace(model.spec, **recipe).decoder for recipe in model.recipes.values()} == {decoder}
+
+
+def test_a_reading_of_udps_maps_is_for_networks_trained_for_them():
+    with pytest.raises(ChoiceError, match="was not trained for the udp-v0 decoder"):
+        find_model("cpm", decoder="udp-v0")
 
 
 @pytest.mark.parametrize("name", ["simplebaseline_resnet50", "hrnet_w48"])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edgepose.decode import decode_heatmaps, merge_flipped
-from edgepose.passport import DECODERS, ModelSpec
+from edgepose.passport import COMBINED, DECODERS, ModelSpec
 from tests.makers import make_spec
 from tests.shared_data import SHARED, needs_shared
 
@@ -36,6 +36,35 @@ def peak_at(height: int, width: int, **values: float) -> np.ndarray:
     return heatmap
 
 
+def log_step(log: np.ndarray, eps: float) -> np.ndarray:
+    """UDP's Newton step at the middle of (3, 3) logs; (2,) x, y; none where there is no peak's curvature at all."""
+    gradient = np.array([log[1, 2] - log[1, 0], log[2, 1] - log[0, 1]]) / 2
+    dxx, dyy = log[1, 2] - 2 * log[1, 1] + log[1, 0], log[2, 1] - 2 * log[1, 1] + log[0, 1]
+    dxy = (log[2, 2] - log[1, 2] - log[2, 1] + 2 * log[1, 1] - log[1, 0] - log[0, 1] + log[0, 0]) / 2
+    try:
+        return -np.linalg.inv(np.array([[dxx, dxy], [dxy, dyy]]) + eps * np.eye(2)) @ gradient
+    except np.linalg.LinAlgError:
+        return np.zeros(2)
+
+
+def published_udp(maps: np.ndarray, decoder: str, kernel: int, radius_px: float = 0.0) -> np.ndarray:
+    """mmpose v0's and UDP-Pose's reading of one key point's (1 or 3, h, w) maps, blurred whole; (3,) x, y, score."""
+    sides = (2 * kernel + 1, kernel, kernel) if decoder == "udp-combined-v0" else (kernel,)
+    blurred = [cv2.GaussianBlur(each, (side, side), 0) for each, side in zip(maps, sides, strict=True)]
+    place = blurred[0] if decoder == "udp-combined-v0" else maps[0]
+    y, x = np.unravel_index(place.argmax(), place.shape)
+    if decoder == "udp-combined-v0":
+        return np.array([x + blurred[1][y, x] * radius_px, y + blurred[2][y, x] * radius_px, place.max()])
+    scaled = blurred[0].astype(np.float64)
+    if decoder == "udp-original":
+        if scaled.max() == scaled.min():  # the published formula divides by 0; without a slope there is no step
+            return np.array([x, y, place.max()])
+        scaled = (scaled - scaled.min()) / (scaled.max() - scaled.min()) * place.max()
+    log = np.pad(np.log(np.clip(scaled, 1e-3, 50)), 1, mode="edge")[y : y + 3, x : x + 3]
+    eps = 0.0 if decoder == "udp-original" else np.finfo(np.float32).eps
+    return np.array([*np.add((x, y), log_step(log, eps)), place.max()])
+
+
 def slow_newton(heatmap: np.ndarray, decoder: str, kernel: int) -> np.ndarray:
     """The published DARK and UDP steps, of the whole map and one value at a time; (2,) x, y."""
     height, width = heatmap.shape
@@ -54,14 +83,8 @@ def slow_newton(heatmap: np.ndarray, decoder: str, kernel: int) -> np.ndarray:
         dyy = log[y + 2, x] - 2 * log[y, x] + log[y - 2, x]
         hessian = np.array([[dxx, dxy], [dxy, dyy]]) / 4
     else:
-        log = np.pad(np.log(np.clip(blurred, 1e-3, 50)), 1, mode="edge")
-        v, u = y + 1, x + 1
-        gradient = np.array([log[v, u + 1] - log[v, u - 1], log[v + 1, u] - log[v - 1, u]]) / 2
-        dxx = log[v, u + 1] - 2 * log[v, u] + log[v, u - 1]
-        dyy = log[v + 1, u] - 2 * log[v, u] + log[v - 1, u]
-        dxy = log[v + 1, u + 1] - log[v, u + 1] - log[v + 1, u] + 2 * log[v, u]
-        dxy = (dxy - log[v, u - 1] - log[v - 1, u] + log[v - 1, u - 1]) / 2
-        hessian = np.array([[dxx, dxy], [dxy, dyy]]) + np.finfo(np.float32).eps * np.eye(2)
+        log = np.pad(np.log(np.clip(blurred, 1e-3, 50)), 1, mode="edge")[y : y + 3, x : x + 3]
+        return np.array([x, y]) + log_step(log, np.finfo(np.float32).eps)
     return np.array([x, y]) - np.linalg.solve(hessian, gradient)
 
 
@@ -93,6 +116,63 @@ def test_agrees_with_mmpose(golden, decoder, published, input_px, dtype):
     seen = expected[..., 2] > 0.05
     assert np.abs(keypoints[..., :2] * input_px - expected[..., :2])[seen].max() <= 1e-3
     np.testing.assert_allclose(keypoints[..., 2], expected[..., 2], atol=1e-6)
+
+
+EARLIER = ("udp-v0", "udp-original", "udp-combined-v0")  # readings of UDP's maps that were published before mmpose v1
+
+
+def assert_reads_as_published(maps: np.ndarray, spec: ModelSpec) -> None:
+    """`maps` (N, K, 1 or 3, h, w) within 1e-3 heat-map px of the published formula."""
+    count = len(maps)
+
+    keypoints = decode_heatmaps(maps.reshape(count, spec.output_channels, *spec.heatmap_hw), spec)
+
+    radius_px = spec.offset_radius * max(spec.heatmap_hw)
+    expected = np.array(
+        [[published_udp(each, spec.decoder, spec.blur_kernel, radius_px) for each in person] for person in maps]
+    )
+    np.testing.assert_allclose(keypoints[..., 2], expected[..., 2], atol=1e-6)
+    seen = expected[..., 2] > 0.05
+    assert np.abs(keypoints - expected)[seen].max() <= 1e-3
+    assert seen.sum() > 10
+
+
+@needs_shared
+@pytest.mark.parametrize("decoder", EARLIER)
+@pytest.mark.parametrize("kernel", [7, 11, 17])
+def test_reads_the_reference_maps_as_mmpose_v0_and_udp_pose(golden, decoder, kernel):
+    spec = ModelSpec(**BODY, decoder=decoder, blur_kernel=kernel)
+    maps = golden["heatmaps"][:, :, None]
+    if spec.has_offsets:
+        maps = np.concatenate([maps, golden["offsets"]], axis=2)
+
+    assert_reads_as_published(maps.astype(np.float32), spec)
+
+
+@pytest.mark.parametrize("decoder", EARLIER)
+@pytest.mark.parametrize("kernel", [1, 3, 7, 9, 11, 17, 31])
+def test_reads_any_map_as_mmpose_v0_and_udp_pose(decoder, kernel):
+    rng = np.random.default_rng(kernel)
+    places = [(0, 0), (23, 31), (0, 15.3), (23, 8), (1.4, 1.2), (21.6, 29.7), (11.5, 0.2), (2.2, 30.8)]
+    places += list(rng.uniform(3, 20, (12, 2)))
+    spec = make_spec(heatmap_hw=(32, 24), decoder=decoder, blur_kernel=kernel, offset_radius=0.0625)
+    maps = rng.uniform(-0.01, 0.01, (20, 2, 3 if spec.has_offsets else 1, 32, 24))
+    for person, (x, y) in zip(maps, places, strict=True):
+        person += rng.uniform(0.3, 0.9) * gaussian(32, 24, x, y)
+
+    assert_reads_as_published(maps.astype(np.float32), spec)
+
+
+@needs_shared
+def test_the_readings_of_udps_maps_differ(golden):
+    found = {}
+    for decoder in ("udp", "udp-v0", "udp-original"):
+        spec = ModelSpec(**BODY, decoder=decoder, blur_kernel=7)
+        found[decoder] = decode_heatmaps(golden["heatmaps"], spec)
+
+    seen = found["udp"][..., 2] > 0.05
+    for one, other in (("udp", "udp-v0"), ("udp", "udp-original"), ("udp-v0", "udp-original")):
+        assert np.abs(found[one] - found[other])[seen].max() > 5e-3, (one, other)
 
 
 @needs_shared
@@ -237,7 +317,9 @@ def test_where_the_clamp_binds_the_published_scale_is_kept(decoder, heatmap):
     assert score == heatmap.max()
 
 
-@pytest.mark.parametrize(("decoder", "error"), [("dark", 0.02), ("udp", 0.02)])
+@pytest.mark.parametrize(
+    ("decoder", "error"), [("dark", 0.02), ("udp", 0.02), ("udp-v0", 0.02), ("udp-original", 0.02)]
+)
 def test_finds_a_gaussian_between_pixels(decoder, error):
     for x, y in [(11, 15), (11.5, 15.5), (10.7, 15.2), (12.49, 13.51)]:
         found = one_map(gaussian(32, 24, x, y), decoder=decoder)
@@ -245,8 +327,9 @@ def test_finds_a_gaussian_between_pixels(decoder, error):
         assert np.abs(found[:2] - (x, y)).max() < error
 
 
-def test_combined_adds_the_offsets_at_the_peak():
-    spec = make_spec(heatmap_hw=(12, 16), decoder="udp-combined", offset_radius=0.0625, blur_kernel=1)
+@pytest.mark.parametrize("decoder", COMBINED)
+def test_combined_adds_the_offsets_at_the_peak(decoder):
+    spec = make_spec(heatmap_hw=(12, 16), decoder=decoder, offset_radius=0.0625, blur_kernel=1)
     heatmaps = np.zeros((1, 2, 3, 12, 16), np.float32)
     heatmaps[0, :, 0] = gaussian(12, 16, 5, 7)
     heatmaps[0, 0, 1:, 7, 5] = 0.5, -0.25
@@ -308,8 +391,9 @@ def test_flip_shift_moves_right_and_keeps_the_first_column():
     assert not merged[0, 1].any()
 
 
-def test_flip_test_negates_x_offsets_only():
-    spec = make_spec(heatmap_hw=(2, 2), decoder="udp-combined", flip_shift=0)
+@pytest.mark.parametrize("decoder", COMBINED)
+def test_flip_test_negates_x_offsets_only(decoder):
+    spec = make_spec(heatmap_hw=(2, 2), decoder=decoder, flip_shift=0)
     of_mirrored_crop = np.ones((1, 6, 2, 2), np.float32)
 
     merged = merge_flipped(of_mirrored_crop, of_mirrored_crop, spec)

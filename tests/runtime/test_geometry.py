@@ -129,25 +129,29 @@ def test_matrices_and_points_are_one_convention(alignment):
 
 
 def drawn(spec: ModelSpec, xy: np.ndarray) -> np.ndarray:
-    """(N, C, h, w) heat maps of Gaussians (sigma 2) at (N, K, 2) heat-map px, with true offsets for "udp-combined"."""
+    """(N, C, h, w) heat maps of Gaussians (sigma 2) at (N, K, 2) heat-map px, with true offsets where it has them."""
     height, width = spec.heatmap_hw
     dx = xy[..., 0, None, None] - np.arange(width)
     dy = xy[..., 1, None, None] - np.arange(height)[:, None]
     maps = np.exp(-(dx**2 + dy**2) / 8)
-    if spec.decoder == "udp-combined":
+    if spec.has_offsets:
         unit = spec.offset_radius * max(height, width)
         maps = np.stack([maps, *np.broadcast_arrays(dx / unit, dy / unit)], axis=2)
     return maps.reshape(len(xy), spec.output_channels, height, width).astype(np.float32)
 
 
 # Heat-map px by which a decoder misses the centre of a noiseless Gaussian: inside, and within 2 px of the border,
-# where "quarter" and "dark" leave the peak's pixel as it is and the blur of "udp" pulls in the black outside.
+# where "quarter" and "dark" leave the peak's pixel as it is, the blur of "udp" pulls in the black outside, and that of
+# its other kinds meets a mirror, in which offsets do not change sign.
 OWN_ERROR = {
     "argmax": (0.5, 0.5),
     "quarter": (0.25, 0.5),
     "dark": (0.02, 0.5),
     "udp": (0.02, 0.9),
     "udp-combined": (1e-3, 1e-3),
+    "udp-v0": (0.02, 1.5),
+    "udp-original": (0.02, 1.5),
+    "udp-combined-v0": (0.001, 1.6),
 }
 
 

@@ -8,7 +8,16 @@ import pytest
 
 from edgepose.errors import ModelFileError
 from edgepose.files import sha256_of
-from edgepose.passport import ModelSpec, Passport, Refine, passport_path, read_passport, write_passport
+from edgepose.passport import (
+    COMBINED,
+    DECODERS,
+    ModelSpec,
+    Passport,
+    Refine,
+    passport_path,
+    read_passport,
+    write_passport,
+)
 from edgepose.skeletons import MPII16
 from tests.makers import make_engine, make_spec
 
@@ -92,7 +101,7 @@ def test_spec_written_by_hand_needs_four_entries_only():
 
 def test_combined_maps_bring_three_channels_a_key_point():
     assert make_spec().output_channels == 2
-    assert make_spec(decoder="udp-combined").output_channels == 6
+    assert [decoder for decoder in DECODERS if make_spec(decoder=decoder).output_channels == 6] == list(COMBINED)
 
 
 def test_random_weights_are_marked():
@@ -129,6 +138,7 @@ def test_random_weights_are_marked():
         {"flip_shift": 1.0},
         {"flip_shift": True},
         {"refine": Refine(0.5, "dark"), "decoder": "udp-combined"},
+        {"refine": Refine(0.5, "dark"), "decoder": "udp-combined-v0"},
     ],
 )
 def test_spec_refuses_values_without_a_meaning(changes):
@@ -162,6 +172,7 @@ def test_spec_refuses_values_without_a_meaning(changes):
         {**make_spec().to_json(), "refine": {"share": 1, "decoder": "dark"}},
         {**make_spec().to_json(), "refine": {"share": "half", "decoder": "dark"}},
         {**make_spec().to_json(), "refine": {"share": 0.5, "decoder": "udp-combined"}},
+        {**make_spec().to_json(), "refine": {"share": 0.5, "decoder": "udp-combined-v0"}},
     ],
 )
 def test_damaged_spec_is_one_line(data):
