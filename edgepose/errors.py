@@ -8,6 +8,7 @@
     ├── CalibrationError        the calibration set cannot give every tensor a range
     ├── BuildError              TensorRT could not build the engine
     ├── InputError              image, video, boxes or annotations that cannot be read
+    │   └── FrameError          an array that is no picture of its format; a ValueError as well
     ├── BackendError            inference failed, or this backend cannot run this file rightly
     └── MissingPackageError     a package is not installed; names the extra that brings it
 
@@ -48,6 +49,10 @@ class BuildError(EdgeposeError):
 
 class InputError(EdgeposeError):
     """An image, video, boxes or annotations file cannot be read."""
+
+
+class FrameError(InputError, ValueError):
+    """An array that is no picture of its format: the caller's mistake, or a camera's."""
 
 
 class BackendError(EdgeposeError):

@@ -12,7 +12,7 @@ import numpy as np
 
 from edgepose.backends import Backend, Pipelined
 from edgepose.backends.frames import Frame
-from edgepose.errors import BackendError
+from edgepose.errors import BackendError, FrameError
 from edgepose.geometry import Regions, usable_boxes
 from edgepose.two_pass import find_keypoints
 
@@ -42,13 +42,14 @@ def estimate_poses(
 
     Args:
         backend: from `load_backend`.
-        image: (H, W, 3) uint8, RGB; on a GPU also a Frame, which may be BGR or NV12.
+        image: (H, W, 3) uint8, RGB; or a Frame, which may be BGR or NV12.
         boxes_xyxy: (N, 4), image px; N may be 0. A box that is not finite or has no area gives
             key points of NaN position and score 0 in its place, so that rows keep their box.
         flip_test: average with the mirrored crop, as published accuracies do; costs twice the network.
 
     Raises:
-        ValueError: image or boxes of another shape or dtype.
+        FrameError: an image of another shape or dtype.
+        ValueError: boxes of another shape.
         BackendError: the runtime failed.
     """
     pixels, boxes, regions = _checked(backend, image, boxes_xyxy)
@@ -91,9 +92,9 @@ def _checked(backend: Backend, image: np.ndarray | Frame, boxes_xyxy: np.ndarray
     if not isinstance(image, Frame):
         image = np.asarray(image)
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-            raise ValueError(f"image must be (H, W, 3) uint8, got {image.shape} {image.dtype}")
+            raise FrameError(f"image must be (H, W, 3) uint8, got {image.shape} {image.dtype}")
     elif not isinstance(backend, Pipelined):
-        raise ValueError(f"{backend.name} takes (H, W, 3) uint8 RGB images only, got a Frame of {image.format}")
+        image = image.to_rgb()
     boxes = np.asarray(boxes_xyxy, dtype=np.float32)
     if boxes.size == 0:
         boxes = boxes.reshape(0, 4)
