@@ -53,6 +53,7 @@ ENTRIES = (  # model and style; a model that brings weights of its own keeps the
     "stacked_hourglass_1:princeton",
     "stacked_hourglass_2:princeton",
     "stacked_hourglass_8:princeton",
+    "efficient_object_localization",
 )
 CLEAR = 0.1  # a clear peak stands above all that is farther away by this share of its map's range
 FAR = 3  # heat-map px: a peak drawn with sigma 2 has fallen by two thirds there
