@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -144,14 +145,20 @@ def check_fp32(reference: np.ndarray, heatmaps: np.ndarray, spec: ModelSpec, wha
     return _check(reference, heatmaps, spec, what, FP32_LIMIT_PX, FP32_LIMIT_RELATIVE)
 
 
-def check_fp16(reference: np.ndarray, heatmaps: np.ndarray, spec: ModelSpec, what: str) -> Difference:
+def check_fp16(
+    reference: np.ndarray, heatmaps: np.ndarray, spec: ModelSpec, what: str, *, random_weights: bool = False
+) -> Difference:
     """Compare the FP16 graph with the FP32 one.
+
+    Args:
+        random_weights: the maps' peaks are ties that any rounding decides, so only the values are held to a limit.
 
     Raises:
         ExportError: a clear, confident key point moves by more than 0.25 heat-map px, or a value by more than a
             tenth of the largest.
     """
-    return _check(reference, heatmaps, spec, what, FP16_LIMIT_PX, FP16_LIMIT_RELATIVE)
+    limit_px = math.inf if random_weights else FP16_LIMIT_PX
+    return _check(reference, heatmaps, spec, what, limit_px, FP16_LIMIT_RELATIVE)
 
 
 def _check(

@@ -134,3 +134,18 @@ def test_a_graph_that_cannot_run_is_an_export_error():
 
     with pytest.raises(ExportError, match="ONNX Runtime cannot run"):
         run_onnx(model, np.zeros((1, 3, 4, 4), np.float32))
+
+
+def test_peaks_of_random_weights_may_move_but_values_may_not():
+    reference = np.zeros((1, SPEC.num_keypoints, *SPEC.heatmap_hw), np.float32)
+    reference[..., 4, 4], reference[..., 9, 9] = 1.0, 0.98
+    other = reference.copy()
+    other[..., 4, 4] = 0.97
+
+    with pytest.raises(ExportError, match="key points are off"):
+        check_fp16(reference, other, SPEC, "it")
+    assert check_fp16(reference, other, SPEC, "it", random_weights=True).px > 5
+    with pytest.raises(ExportError, match="heat maps by"):
+        check_fp16(reference, 0.8 * reference, SPEC, "it", random_weights=True)
+    with pytest.raises(ExportError):
+        check_fp16(reference, np.nan * reference, SPEC, "it", random_weights=True)
