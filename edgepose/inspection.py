@@ -25,6 +25,7 @@ def describe(path: Path, passport: Passport) -> list[str]:
             f"{spec.output_channels} of {spec.heatmap_hw[0]}x{spec.heatmap_hw[1]}, {spec.alignment} alignment",
         ),
         ("decoder", _decoder(passport)),
+        *_second_pass(passport),
         ("key points", f"{spec.num_keypoints} ({spec.skeleton.name}): {', '.join(spec.skeleton.keypoints)}"),
     ]
     rows += [("made from", f"{name} (sha256 {digest[:12]}…)") for name, digest in passport.made_from.items()]
@@ -67,6 +68,13 @@ def _decoder(passport: Passport) -> str:
     details = {"argmax": "", "quarter": f" ({spec.quarter_guard} border guard)"}
     blur = f" (blur {spec.blur_kernel}{f', offsets x {spec.offset_radius:g}' if spec.has_offsets else ''})"
     return f"{spec.decoder}{details.get(spec.decoder, blur)}, flip test shifts by {spec.flip_shift} px"
+
+
+def _second_pass(passport: Passport) -> list[tuple[str, str]]:
+    refine = passport.spec.refine
+    if refine is None:
+        return []
+    return [("2nd pass", f"crops of {refine.share:g} of the side around each key point, {refine.decoder} decoder")]
 
 
 def _numbers(values: tuple[float, ...]) -> str:

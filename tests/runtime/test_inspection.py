@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from edgepose.cli import main
 from edgepose.engine_layers import Layer
 from edgepose.files import sha256_of
-from edgepose.passport import Passport, write_passport
+from edgepose.passport import Passport, Refine, write_passport
 from tests.makers import make_engine, make_spec
 
 
@@ -43,6 +43,15 @@ def test_inspect_says_how_a_model_is_fed_and_read(tmp_path):
         "DLA core 1",
     ):
         assert part in result.stdout
+
+
+def test_inspect_tells_of_a_second_pass(tmp_path):
+    one_pass = passported_file(tmp_path)
+    assert "2nd pass" not in CliRunner().invoke(main, ["inspect", str(one_pass)]).stdout
+
+    two_pass = passported_file(tmp_path, spec=make_spec(refine=Refine(share=0.5, decoder="dark")))
+
+    assert "crops of 0.5 of the side" in CliRunner().invoke(main, ["inspect", str(two_pass)]).stdout
 
 
 def test_inspect_shows_a_plans_kernels_or_why_they_do_not_serve(tmp_path):
