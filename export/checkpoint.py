@@ -14,13 +14,17 @@ import torch
 from torch import nn
 
 from edgepose.errors import CheckpointError
-from edgepose.export.fingerprint import recognize
+from edgepose.export.fingerprint import Family, recognize
 from edgepose.export.keras_weights import is_keras_file, read_keras_weights
 
 ORIGINS = ("original", "mmpose_v0", "mmpose_v1", "keras")
 
 _WRAPPERS = ("module.", "model.")  # DataParallel, Lightning and the like; may be nested
 COUNTER = ".num_batches_tracked"  # training's business; files before PyTorch 0.4.1 lack it
+_OTHER_KINDS = {  # suffix -> what such a file is, and what to do with it
+    ".onnx": "an ONNX graph, not a checkpoint: edgepose import takes it",
+    ".safetensors": "of safetensors: save it anew with torch.save(safetensors.torch.load_file(FILE), OTHER_FILE)",
+}
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.bool)
 
 StateDict = dict[str, torch.Tensor]
@@ -72,15 +76,22 @@ def load_into(network: nn.Module, state: StateDict, *, path: Path, label: str) -
         CheckpointError: keys are missing, unexpected or of another shape; the first of each is named.
     """
     if clash := _clash(network, state):
-        family = recognize(state)
-        looks = f"it looks like {family}" if family else "edgepose models lists the networks"
-        raise CheckpointError(f"{path} is not a checkpoint of {label}: {clash}; {looks}")
+        advice = _advice(recognize(state), recognize(network.state_dict()))
+        raise CheckpointError(f"{path} is not a checkpoint of {label}: {clash}; {advice}")
     network.load_state_dict(state, strict=False)  # strict but for the counters
 
 
 def fits(network: nn.Module, state: StateDict) -> bool:
     """Whether the state dict has the network's keys and shapes."""
     return not _clash(network, state)
+
+
+def _advice(found: Family | None, wanted: Family | None) -> str:
+    if found is None:
+        return "edgepose models lists the networks"
+    if found == wanted:
+        return f"else it is {found}: save or fetch it again, with that network's keys and no others"
+    return f"it looks like {found}: leave out --model, --dataset and --style, and it is taken as that"
 
 
 def _clash(network: nn.Module, state: StateDict) -> str:
@@ -101,8 +112,12 @@ def _clash(network: nn.Module, state: StateDict) -> str:
 
 
 def _load(path: Path) -> Mapping[str, Any]:
+    if Path(path).is_dir():
+        raise CheckpointError(f"{path} is a folder; wanted: the checkpoint file in it")
     if not Path(path).is_file():
         raise CheckpointError(f"{path}: no such file")
+    if other := _OTHER_KINDS.get(Path(path).suffix.lower()):
+        raise CheckpointError(f"{path} is {other}")
     try:
         with torch.serialization.safe_globals(_numpy_globals()), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what it warns of is a checkpoint's age
@@ -115,6 +130,11 @@ def _load(path: Path) -> Mapping[str, Any]:
             raise CheckpointError(
                 f"{path} holds {forbidden[1]}, a Python object whose loading could run code; it was not loaded. "
                 f"Save only the state_dict"
+            ) from error
+        if "TorchScript" in str(error):
+            raise CheckpointError(
+                f"{path} is a TorchScript program, whose loading could run code; it was not loaded. "
+                f"Save its state_dict: torch.save(torch.jit.load(FILE).state_dict(), OTHER_FILE)"
             ) from error
         if "Unsupported operand 149" in str(error):  # FRAME, with which every pickle of protocol 4 or 5 begins
             raise CheckpointError(
@@ -150,7 +170,8 @@ def _find_state_dict(content: Mapping[str, Any], path: Path) -> StateDict:
             if tensors and (holder is not content or len(tensors) == len(holder)):
                 return tensors
     raise CheckpointError(
-        f"{path} holds no state_dict: its entries are {', '.join(map(str, list(content)[:6])) or 'none'}"
+        f"{path} holds no state_dict: its entries are {', '.join(map(str, list(content)[:6])) or 'none'}; "
+        f"save the network's alone: torch.save(network.state_dict(), FILE)"
     )
 
 

@@ -27,13 +27,16 @@ class Family:
     Attributes:
         name: as the zoo would call it, though the zoo need not have it.
         channels: of the output.
+        style: as the zoo would call it, where the keys tell it; else empty.
     """
 
     name: str
     channels: int
+    style: str = ""
 
     def __str__(self) -> str:
-        return f"{self.name} with {self.channels} output channels"
+        style = f" in {self.style} style" if self.style else ""
+        return f"{self.name}{style} with {self.channels} output channels"
 
 
 def recognize(state: State) -> Family | None:
@@ -41,9 +44,9 @@ def recognize(state: State) -> Family | None:
 
     The counts of blocks and stacks are read, the shapes in between are not: `load_into` compares those.
     """
-    for key, head, name in _FINGERPRINTS:
+    for key, head, name, style in _FINGERPRINTS:
         if key in state and head in state:
-            return Family(name(state), int(state[head].shape[0]))
+            return Family(name(state), int(state[head].shape[0]), style)
     return None
 
 
@@ -76,12 +79,13 @@ def _count(state: State, prefix: str) -> int:
     return len({part[1] for part in parts if part})
 
 
-_FINGERPRINTS: tuple[tuple[str, str, Callable[[State], str]], ...] = (  # a key no other family has, head, name
-    ("stage4.2.fuse_layers.0.3.0.weight", "final_layer.weight", _hrnet),
-    ("deconv_layers.0.weight", "final_layer.weight", _simple_baseline),
-    ("cpm_stages.0.model.0.conv.weight", "out_convs.0.1.conv.weight", lambda state: "cpm"),
-    ("hourglass_modules.0.up1.0.conv1.weight", "multi_final_layers.0.weight", _hourglass),
-    ("hg.0.hg.0.3.0.conv1.weight", "score.0.weight", _stacked_hourglass("hg")),
-    ("hgs.0.0.up1.conv1.conv.weight", "outs.0.conv.weight", _stacked_hourglass("hgs")),
-    ("bands.0.0.conv.weight", "final_layer.weight", lambda state: "efficient_object_localization"),
+# A key that no other family has, the head's weight, the name, and the style where these keys tell it.
+_FINGERPRINTS: tuple[tuple[str, str, Callable[[State], str], str], ...] = (
+    ("stage4.2.fuse_layers.0.3.0.weight", "final_layer.weight", _hrnet, ""),
+    ("deconv_layers.0.weight", "final_layer.weight", _simple_baseline, ""),
+    ("cpm_stages.0.model.0.conv.weight", "out_convs.0.1.conv.weight", lambda state: "cpm", ""),
+    ("hourglass_modules.0.up1.0.conv1.weight", "multi_final_layers.0.weight", _hourglass, ""),
+    ("hg.0.hg.0.3.0.conv1.weight", "score.0.weight", _stacked_hourglass("hg"), "bearpaw"),
+    ("hgs.0.0.up1.conv1.conv.weight", "outs.0.conv.weight", _stacked_hourglass("hgs"), "princeton"),
+    ("bands.0.0.conv.weight", "final_layer.weight", lambda state: "efficient_object_localization", ""),
 )

@@ -19,7 +19,7 @@ from edgepose.export.fingerprint import Family, recognize
 from edgepose.export.zoo import Model, find_model, models
 from edgepose.files import sha256_of
 
-# Files of mmpose v0 whose place in the zoo v1's files have: first 8 digits of the sha256 -> entry.
+# Files whose place in the zoo others have, mmpose v0's and one trained on more: first 8 digits of the sha256 -> entry.
 _EARLIER = {
     "ec54d7f3": ("simplebaseline_resnet50", 256, "quarter"),
     "e6f795e9": ("simplebaseline_resnet50", 384, "quarter"),
@@ -47,6 +47,7 @@ _EARLIER = {
     "0f89c63e": ("hrnet_w48", 384, "udp"),
     "aa4ba095": ("cpm", 256, "quarter"),
     "80feb4bc": ("cpm", 384, "quarter"),
+    "b05435b9": ("hrnet_w32", 256, "quarter"),  # v1, trained on AI Challenger's people too, of COCO's key points
 }
 
 
@@ -87,7 +88,7 @@ def identify(
         and input_hw in (None, model.spec.input_hw)
     ]
     if not entries:
-        raise CheckpointError(f"{path} is {family}, {_what_there_is(family, named)}")
+        raise CheckpointError(f"{path} is {family}, {_what_there_is(family, named, dataset, input_hw)}")
     if published := _published(path, entries):
         decoder = decoder or published.spec.decoder
         entries, evidence = [published], ["a published file, known by its sha256"]
@@ -214,14 +215,15 @@ def _published(path: Path, entries: Sequence[Model]) -> Model | None:
 def _nearest(state: StateDict) -> str:
     """The network whose keys a state dict that is of none comes nearest to, or how its keys begin."""
     found = {key for key in state if not key.endswith(COUNTER)}
-    nearest, best, missing = "", (0.5, 0), [""]  # less than half in common is no likeness
+    nearest, best, missing = "", (0.5, 0), [""]  # less than half in common is no likeness, but of a part of a network
     for name, style in dict.fromkeys((model.name, style) for model in models() for style in model.styles):
         with torch.device("meta"):  # names and shapes only
             wanted = find_model(name).build(style).state_dict()
         keys = [key for key in wanted if not key.endswith(COUNTER)]
         alike = sum(key in found and state[key].shape == wanted[key].shape for key in keys)
         likeness = (len(found.intersection(keys)) / len(found.union(keys)), alike)
-        if likeness > best:
+        is_part = not nearest and len(found) > 1 and found.issubset(keys)
+        if likeness > best or is_part:
             nearest, best, missing = name, likeness, [key for key in keys if key not in found]
     if not nearest:
         return f"its {len(state)} keys begin with {next(iter(state))}; edgepose models lists the networks"
@@ -231,14 +233,18 @@ def _nearest(state: StateDict) -> str:
     )
 
 
-def _what_there_is(family: Family, named: Sequence[Model]) -> str:
+def _what_there_is(
+    family: Family, named: Sequence[Model], dataset: str | None, input_hw: tuple[int, int] | None
+) -> str:
     if not named:
         names = ", ".join(dict.fromkeys(model.name for model in models()))
         return f"which edgepose does not export; it exports {names}"
     forms = dict.fromkeys(
         f"{model.dataset} {_size(model)} with {model.spec.output_channels} channels".strip() for model in named
     )
-    return f"but {family.name} is exported for: {', '.join(forms)}"
+    asked = [*filter(None, [dataset]), *(["{}x{}".format(*input_hw)] if input_hw else [])]
+    wanted = f", not for {' '.join(asked)}" if asked else ""
+    return f"but {family.name} is exported for: {', '.join(forms)}{wanted}"
 
 
 def _size(model: Model) -> str:

@@ -173,7 +173,7 @@ def test_flipped_bytes_never_give_another_error(seed, tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"epoch": 3, "arch": "resnet"}, r"holds no state_dict: its entries are epoch, arch"),
+        ({"epoch": 3, "arch": "resnet"}, r"holds no state_dict: its entries are epoch, arch; save the network's alone"),
         ({}, "holds no state_dict: its entries are none"),
         (torch.zeros(3), "holds a Tensor, not a state_dict"),
     ],
@@ -189,6 +189,30 @@ def test_a_file_without_a_state_dict_tells_what_it_has(content, message, tmp_pat
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(CheckpointError, match=r"gone\.pth: no such file"):
         read_checkpoint(tmp_path / "gone.pth")
+
+
+def test_a_folder_is_told_from_a_missing_file(tmp_path):
+    with pytest.raises(CheckpointError, match="is a folder; wanted: the checkpoint file in it"):
+        read_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [("pose.onnx", "an ONNX graph.*: edgepose import"), ("pose.safetensors", r"safetensors\.torch\.load_file")],
+)
+def test_a_file_of_another_kind_is_told_what_to_do_with_it(name, advice, tmp_path):
+    (tmp_path / name).write_bytes(b"any")
+
+    with pytest.raises(CheckpointError, match=advice):
+        read_checkpoint(tmp_path / name)
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's own, of what it is about to drop
+def test_a_torchscript_program_is_not_run_and_told_how_to_give_its_weights(tmp_path):
+    torch.jit.script(nn.ReLU()).save(str(tmp_path / "pose.pt"))
+
+    with pytest.raises(CheckpointError, match=r"TorchScript program.*torch\.jit\.load\(FILE\)\.state_dict"):
+        read_checkpoint(tmp_path / "pose.pt")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -232,6 +256,25 @@ def test_another_architecture_names_the_first_keys_that_differ(tmp_path):
     assert "keys missing (first: layer1.0.conv3.weight)" in message
     assert "of another shape (first: layer1.0.conv1.weight is (1, 1, 3, 3), wanted (1, 1, 1, 1))" in message
     assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
+
+
+def test_keys_beside_the_networks_own_are_refused_and_the_advice_is_not_another_network():
+    state = original()
+    averaged = {f"ema_{key.replace('.', '_')}": value for key, value in state.items()}
+    network = SimpleBaseline(18, 2, planes=(1, 1, 1, 1), deconv_filters=2)
+
+    with pytest.raises(CheckpointError) as caught:
+        load_into(network, {**state, **averaged}, path="ema.pth", label="small")
+
+    assert "unexpected (first: ema_conv1_weight); else it is simplebaseline_tiny" in str(caught.value)
+    assert str(caught.value).endswith("with that network's keys and no others")
+
+
+def test_another_familys_checkpoint_is_told_how_it_is_taken_for_what_it_is():
+    with pytest.raises(
+        CheckpointError, match=r"is \(3, 2, 1, 1\), wanted \(2.*with 3 output channels: leave out --model"
+    ):
+        load_into(make_network(18, 2), make_network(18, 3).state_dict(), path="three.pth", label="small")
 
 
 def test_an_image_net_backbone_lacks_the_head():

@@ -50,6 +50,7 @@ def test_every_network_of_the_zoo_is_recognised_by_its_keys(network):
     family = recognize(state)
 
     assert (family.name, family.channels) == (model.name, model.spec.output_channels)
+    assert family.style in ("", style)
 
 
 @pytest.mark.parametrize(
@@ -119,20 +120,22 @@ def test_a_published_file_tells_everything_by_its_hash(tmp_path, monkeypatch):
     assert "published" in identified.evidence
 
 
-def test_an_earlier_publication_is_known_by_its_hash(tmp_path, monkeypatch):
+def test_another_publication_is_known_by_its_hash(tmp_path, monkeypatch):
     path = write_checkpoint(tmp_path / "renamed.pth", "hrnet_w32")
-    monkeypatch.setattr(identify_module, "sha256_of", lambda path: "e97c1a0f" + 56 * "0")
+    for digest, place in (("e97c1a0f", ((384, 288), "udp")), ("b05435b9", ((256, 192), "quarter"))):
+        monkeypatch.setattr(identify_module, "sha256_of", lambda path, digest=digest: digest + 56 * "0")
 
-    model = identify(path).model
+        model = identify(path).model
 
-    assert (model.spec.input_hw, model.spec.decoder) == ((384, 288), "udp")
+        assert (model.spec.input_hw, model.spec.decoder) == place
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"dataset": "mpii"}, "17 output channels, but hrnet_w32 is exported for: .*mpii 256x256 with 16 channels"),
-        ({"input_hw": (320, 320)}, "but hrnet_w32 is exported for: coco 256x192"),
+        ({"input_hw": (320, 320)}, "but hrnet_w32 is exported for: coco 256x192 .*, not for 320x320$"),
+        ({"dataset": "lsp"}, "but hrnet_w32 is exported for: coco 256x192 .*, not for lsp$"),
         ({"decoder": "udp-combined"}, "not for the udp-combined decoder but for quarter or dark or udp"),
     ],
 )
@@ -170,6 +173,7 @@ def test_a_network_of_another_kind_is_refused(tmp_path):
             r"nearest to simplebaseline_resnet101, of whose keys 2 are missing",
         ),
         ("stacked_hourglass_8", "score.0.", r"nearest to stacked_hourglass_8, of whose keys 2 are missing"),
+        ("cpm", ("cpm_stages", "middle", "out_convs"), r"nearest to cpm, of whose keys 150 are missing"),
     ],
 )
 def test_a_checkpoint_that_lost_keys_is_told_which_network_it_comes_nearest_to(name, lost, told, tmp_path):
