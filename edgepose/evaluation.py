@@ -171,10 +171,12 @@ def annotated_boxes(image: AnnotatedImage, image_hw: tuple[int, int]) -> np.ndar
     """(N, 4) left, top, right, bottom of all annotated people, cut off at the image's last row and column.
 
     As mmpose v1 cleans annotated boxes (`base_coco_style_dataset.py`). Microsoft's evaluation makes each box one pixel
-    smaller as well, which is nothing but noise: people's crops lie half a pixel elsewhere.
+    smaller as well, which is nothing but noise: people's crops lie half a pixel elsewhere. The boxes of people with a
+    head box stay whole: they are MPII's, a centre and a scale, which no published evaluation cuts off (docs/mpii.md).
     """
     corners = np.concatenate([image.boxes_xywh[:, :2], image.boxes_xywh[:, :2] + image.boxes_xywh[:, 2:]], axis=1)
-    return np.clip(corners, 0, np.tile(np.array(image_hw[::-1]) - 1, 2))
+    cut = np.clip(corners, 0, np.tile(np.array(image_hw[::-1]) - 1, 2))
+    return np.where(np.isnan(image.head_sizes)[:, None], cut, corners)
 
 
 class _BoxSource:

@@ -298,7 +298,8 @@ def test_random_weights_are_called_random(tmp_path, finders):
 
 
 def test_annotated_boxes_end_with_the_image():
-    image: Any = SimpleNamespace(boxes_xywh=np.array([[-5.0, 2, 20, 10], [150, 100, 30, 40], [10, 10, 20, 30]]))
+    boxes = np.array([[-5.0, 2, 20, 10], [150, 100, 30, 40], [10, 10, 20, 30]])
+    image: Any = SimpleNamespace(boxes_xywh=boxes, head_sizes=np.full(3, np.nan))
 
     assert annotated_boxes(image, SIZE_HW).tolist() == [[0, 2, 15, 12], [150, 100, 159, 119], [10, 10, 30, 40]]
 
