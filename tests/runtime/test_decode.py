@@ -239,6 +239,14 @@ def test_maps_without_a_positive_value_are_at_the_origin_with_their_peak_as_scor
 
 
 @pytest.mark.parametrize("decoder", ["argmax", "quarter", "dark", "udp"])
+def test_a_peak_of_zero_is_no_place(decoder):
+    heatmap = np.full((16, 12), -1, np.float32)
+    heatmap[8, 5] = 0
+
+    assert one_map(heatmap, decoder=decoder).tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("decoder", ["argmax", "quarter", "dark", "udp"])
 def test_of_equal_peaks_the_first_wins(decoder):
     heatmap = gaussian(16, 12, 9, 12) + gaussian(16, 12, 3, 4)
     heatmap[12, 9] = heatmap[4, 3] = 2
@@ -303,6 +311,7 @@ def test_windows_give_what_whole_maps_give(decoder, kernel):
     [
         ("dark", peak_at(16, 12, p8_5=1, p8_6=0.5)),  # zeros around it: raised to 1e-10
         ("udp", 0.003 * gaussian(16, 12, 5.3, 7.8, sigma=1)),  # low enough for the floor of 1e-3
+        ("udp", 0.0014 * gaussian(16, 12, 5.3, 7.8, sigma=1)),  # a neighbour lies below it
         ("udp", 58 * gaussian(16, 12, 5.3, 7.8)),  # high enough for the ceiling of 50
         ("udp", 0.06 * gaussian(16, 12, 5.3, 7.8, sigma=0.5) - 0.002),
     ],
@@ -315,6 +324,28 @@ def test_where_the_clamp_binds_the_published_scale_is_kept(decoder, heatmap):
     if np.isfinite(expected).all():
         np.testing.assert_allclose([x, y], expected, atol=1e-3)
     assert score == heatmap.max()
+
+
+@pytest.mark.parametrize("decoder", ["udp-v0", "udp-original"])
+@pytest.mark.parametrize("height", [0.0014, 0.003, 58])
+def test_the_clamp_binds_on_the_scale_that_was_published(decoder, height):
+    heatmap = np.float32(height) * gaussian(16, 12, 5.3, 7.8, sigma=1)
+
+    found = one_map(heatmap, decoder=decoder, blur_kernel=3)
+
+    np.testing.assert_allclose(found, published_udp(heatmap[None], decoder, 3), atol=1e-3)
+
+
+@pytest.mark.parametrize("x", [0, 1, 2, 9, 10, 11])
+@pytest.mark.parametrize("y", [0, 1, 2, 13, 14, 15])
+def test_dark_leaves_a_peak_within_two_pixels_of_the_border_where_it_is(x, y):
+    heatmap = gaussian(16, 12, x + 0.3, y - 0.2) + 0.01
+
+    found = one_map(heatmap, decoder="dark", blur_kernel=3)
+
+    np.testing.assert_allclose(found[:2], slow_newton(heatmap, "dark", 3), atol=1e-3)
+    inside = 2 <= x <= 9 and 2 <= y <= 13
+    assert (found[0] != x and found[1] != y) == inside
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -64,6 +65,7 @@ class Finder:
         self.passport = Passport(spec, "fp32", "0" * 64, weights)
         self.spec = spec
         self.offset_px = offset_px
+        self.flip_tests: list[bool] = []
         self.times = StageTimes()
 
     def heatmaps(self, crops: np.ndarray) -> np.ndarray:
@@ -72,6 +74,7 @@ class Finder:
     def keypoints(
         self, image: np.ndarray, regions: Any, *, flip_test: bool = False, decoder: str | None = None
     ) -> np.ndarray:
+        self.flip_tests.append(flip_test)
         people = self.truth[int(image[0, 0, 0])]
         found = np.zeros((len(regions), self.spec.num_keypoints, 3), np.float32)
         found[..., 2] = 0.9
@@ -192,6 +195,47 @@ def test_boxes_from_a_detector_leave_people_out_and_double_people(tmp_path, find
     assert evaluation.conditions["boxes"].startswith("boxes.json sha256 ")
 
 
+@pytest.mark.parametrize(("share", "found"), [(0.55, 1), (0.45, 0.5)])
+def test_a_box_is_that_of_the_person_it_covers_by_half(share, found, tmp_path, finders):
+    annotations = make_people(tmp_path, images=1)
+    (image,) = read_annotations(annotations).images
+    left, top, width, height = image.boxes_xywh[0]
+    part = [left + width * (1 - share) / 2, top, width * share, height]  # of the same centre: IoU is the share
+    entries = [{"image_id": 1, "bbox": box} for box in (part, image.boxes_xywh[1].tolist())]
+    (tmp_path / "boxes.json").write_text(json.dumps(entries))
+    finders["m.onnx"] = Finder(annotations, spec_of())
+
+    evaluation = evaluate([Path("m.onnx")], tmp_path, annotations, boxes=tmp_path / "boxes.json")
+
+    assert evaluation.engines[0].figures["PCK@0.2"] == found
+
+
+def test_poses_are_rescored_by_their_boxes(tmp_path, finders, monkeypatch):
+    annotations = make_people(tmp_path, images=1)
+    (image,) = read_annotations(annotations).images
+    scored = zip(image.boxes_xywh.tolist(), (0.9, 0.8), strict=True)
+    (tmp_path / "boxes.json").write_text(json.dumps([{"image_id": 1, "bbox": b, "score": s} for b, s in scored]))
+    finders["m.onnx"] = Finder(annotations, spec_of())
+    seen: list[Any] = []
+    monkeypatch.setattr(edgepose.evaluation, "figures_of", lambda *arguments: seen.append(arguments[2]) or ({}, []))
+
+    for boxes in (tmp_path / "boxes.json", None):
+        evaluate([Path("m.onnx")], tmp_path, annotations, boxes=boxes)
+
+    assert [found.box_scores.tolist() for (found,) in seen] == [pytest.approx([0.9, 0.8]), [1, 1]]
+
+
+@pytest.mark.parametrize("flip_test", [False, True])
+def test_the_flip_test_is_made_where_it_is_asked_for(flip_test, tmp_path, finders):
+    annotations = make_people(tmp_path)
+    finders["m.onnx"] = Finder(annotations, spec_of())
+
+    evaluation = evaluate([Path("m.onnx")], tmp_path, annotations, flip_test=flip_test)
+
+    assert set(finders["m.onnx"].flip_tests) == {flip_test}
+    assert evaluation.conditions["flip_test"] == flip_test
+
+
 def test_images_that_cannot_be_read_are_counted_and_left_out(tmp_path, finders):
     annotations = make_people(tmp_path)
     (tmp_path / "picture2.png").write_bytes(b"no image")
@@ -257,10 +301,11 @@ def test_boxes_that_cannot_be_used_are_counted(tmp_path, finders):
     assert evaluation.engines[0].figures["PCK@0.2"] == 0.5
 
 
-def test_annotated_people_without_a_usable_box_are_counted(tmp_path, finders):
+@pytest.mark.parametrize("lost", [{"bbox": [10, 10, 0, 80]}, {"area": 0}])  # COCO leaves out people without an area
+def test_annotated_people_without_a_usable_box_are_counted(lost, tmp_path, finders):
     annotations = make_people(tmp_path, images=2)
     data = json.loads(annotations.read_bytes())
-    data["annotations"][0]["bbox"][2] = 0
+    data["annotations"][0].update(lost)
     annotations.write_text(json.dumps(data))
     finders["m.onnx"] = Finder(annotations, spec_of())
 
@@ -286,6 +331,20 @@ def test_only_so_many_images_are_taken_as_asked_for(tmp_path, finders):
     finders["m.onnx"] = Finder(annotations, spec_of())
 
     assert evaluate([Path("m.onnx")], tmp_path, annotations, limit=2).conditions["images"] == 2
+
+
+def test_images_without_posed_people_count_with_boxes_of_a_detector_unless_a_number_is_asked_for(tmp_path, finders):
+    annotations = make_people(tmp_path)
+    data = json.loads(annotations.read_bytes())
+    data["annotations"] = [each for each in data["annotations"] if each["image_id"] != 1]
+    annotations.write_text(json.dumps(data))
+    boxes = tmp_path / "boxes.json"
+    boxes.write_text(json.dumps([{"image_id": 2, "bbox": [10, 17, 60, 80], "score": 1}]))
+    finders["m.onnx"] = Finder(annotations, spec_of())
+
+    found = [evaluate([Path("m.onnx")], tmp_path, annotations, boxes=boxes, limit=limit) for limit in (None, 3)]
+
+    assert [evaluation.conditions["images"] for evaluation in found] == [3, 2]
 
 
 def test_random_weights_are_called_random(tmp_path, finders):
@@ -481,7 +540,15 @@ def test_a_second_run_replaces_its_figures_and_keeps_those_of_other_conditions(t
     for flip_test in (False, True, False):
         record_accuracy(evaluate([engine], annotations.parent, annotations, flip_test=flip_test))
 
-    assert [entry["flip_test"] for entry in read_passport(engine).accuracy] == [True, False]
+    entries = read_passport(engine).accuracy
+    assert [entry["flip_test"] for entry in entries] == [True, False]
+
+    evaluation = evaluate([engine], annotations.parent, annotations)
+    (measured,) = evaluation.engines
+    record_accuracy(replace(evaluation, engines=[replace(measured, backend="another")]))
+
+    entries = read_passport(engine).accuracy
+    assert [entry["backend"] for entry in entries] == [measured.backend] * 2 + ["another"]
 
 
 def test_json_on_stdout_is_json_alone(tmp_path):

@@ -83,8 +83,8 @@ def test_one_pass_is_all_that_other_models_take():
 
 def test_each_located_key_point_gets_a_crop_of_its_own_and_keeps_its_row():
     spec = replace(TWO_PASS, refine=Refine(share=0.25, decoder="dark"))
-    first = [[[10, 20, 0.5], [0, 0, -0.1]], [[30, 40, 0.6], [50, 60, 0.7]]]  # one is not located
-    second = [[[11, 21, 0.41], [9, 9, 9]], [[40, 40, 0.2], [9, 9, 9]], [[9, 9, 9], [51, 61, 0.9]]]  # one is unsure
+    first = [[[10, 20, 0.5], [0, 0, -0.1]], [[30, 40, 0.6], [50, 60, 0.5]]]  # one is not located
+    second = [[[11, 21, 0.41], [9, 9, 9]], [[40, 40, 0.2], [9, 9, 9]], [[9, 9, 9], [59, 60, 0.39]]]  # two are unsure
     backend = Recorded(spec, [first, second])
     regions = Regions.around(np.repeat(WHOLE, 2, axis=0), spec)
 
@@ -94,8 +94,10 @@ def test_each_located_key_point_gets_a_crop_of_its_own_and_keeps_its_row():
     assert close.center_xy.tolist() == [[10, 20], [30, 40], [50, 60]]
     assert close.size_wh.tolist() == [[48, 64]] * 3
     assert (flip_test, decoder) == (True, "dark")
-    expected = [[[11, 21, 0.41], [0, 0, -0.1]], [[32.5, 40, 0.5], [51, 61, 0.9]]]
-    np.testing.assert_allclose(found, np.array(expected, np.float32))
+    share = 0.39 / (0.5 + 0.39)
+    mixed = [50 + 9 * share, 60, 0.5 - 0.11 * share]
+    expected = [[[11, 21, 0.41], [0, 0, -0.1]], [[32.5, 40, 0.5], mixed]]
+    np.testing.assert_allclose(found, np.array(expected, np.float32), rtol=1e-6)
 
 
 @pytest.mark.parametrize("alignment", ["corner", "udp", "darkpose", "half-pixel"])
