@@ -51,6 +51,15 @@ def test_the_checkpoint_decides_whose_hourglass_it_is(one_stack, tmp_path):
     assert (spec.alignment, spec.flip_shift) == ("half-pixel", 0)
 
 
+def test_bearpaws_pixels_lose_their_mean_and_are_not_divided_by_the_deviation(one_stack):
+    spec = replace(one_stack.spec, **one_stack.recipes["bearpaw"])
+
+    crops = (np.array([255, 0, 51]) - spec.mean) / spec.std
+
+    np.testing.assert_allclose(crops, [1 - 0.4404, -0.4440, 0.2 - 0.4327])
+    assert (spec.color_order, spec.alignment, spec.flip_shift) == ("rgb", "half-pixel", 0)
+
+
 def test_the_form_that_is_asked_for_must_fit(one_stack, tmp_path):
     torch.save(PrincetonHourglass(1, len(MPII16)).state_dict(), tmp_path / "checkpoint.pt")
 

@@ -1,0 +1,54 @@
+"""What the zoo says of published files, against the publishers' tables in the reference data."""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+
+import pytest
+
+from edgepose.export.identify import _EARLIER
+from edgepose.export.zoo import models
+from tests.shared_data import SHARED, needs_shared
+
+pytestmark = needs_shared
+PUBLISHED = [model for model in models() if model.published]
+
+
+def rows() -> list[list[str]]:
+    """The cells of each row that names a file."""
+    text = (SHARED / "reference" / "checkpoints.md").read_text(encoding="utf-8")
+    return [
+        line[1:].removesuffix("|").split("|") for line in text.splitlines() if line.startswith("|") and ".pth`" in line
+    ]
+
+
+@pytest.mark.parametrize("model", PUBLISHED, ids=lambda model: f"{model.label} {model.spec.decoder}")
+def test_a_published_file_has_its_tables_accuracy(model):
+    name = model.published.url.rsplit("/", 1)[1].removesuffix(".pth")
+    found = []
+    for cells in rows():
+        for cell, accuracies in pairwise(cells):
+            files = re.findall(r"([\w.-]+)\.pth", cell)
+            if name in files:
+                several = accuracies.split(",")  # MPII's table has the depths or widths in one row
+                found.append(several[files.index(name)] if len(several) == len(files) else accuracies)
+
+    assert len(found) == 1
+    assert f"{model.published.accuracy:.3f}"[1:] in found[0]
+
+
+def test_earlier_files_have_the_place_of_their_row_and_column():
+    expected = {"b05435b9": ("hrnet_w32", 256, "quarter")}  # v1's, trained on more than COCO
+    for label, small, _, large, *_ in (cells for cells in rows() if len(cells) == 5 and "td-hm" not in cells[1]):
+        kind = label.split()[0]
+        names = {"w": "hrnet_w", "r": "simplebaseline_resnet"}.get(kind[0], kind.lower())
+        numbers = re.findall(r"\d+", kind) if kind[0] in "wr" else [""]
+        recipe = label.strip().removeprefix(kind).strip()
+        decoder = {"": "quarter", "udp regress": "udp-combined"}.get(recipe, recipe)
+        for height, cell in ((256, small), (384, large)):
+            for number, digest in zip(numbers, re.findall(r"-([0-9a-f]{8})_20", cell), strict=False):
+                expected[digest] = (names + number, height, decoder)
+    by_url = {model.published.sha256_prefix for model in PUBLISHED}
+
+    assert {digest: place for digest, place in expected.items() if digest not in by_url} == _EARLIER
