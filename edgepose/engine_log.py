@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any
 
 
-@dataclass
+@dataclass(eq=False)  # listeners are told apart by identity
 class Messages:
     """What TensorRT said while `messages_of` listened."""
 
@@ -29,7 +29,7 @@ def messages_of(trt: Any) -> Iterator[Messages]:
     try:
         yield messages
     finally:
-        listeners[:] = [other for other in listeners if other is not messages]
+        listeners.remove(messages)  # in one step: other threads change the list, too
 
 
 @cache

@@ -87,6 +87,7 @@ class Pipeline:
         self._weights: dict[str, DeviceMemory] = {}
         self._jobs: deque[_Job] = deque()
         with recording, ExitStack() as resources:
+            self._stream = Stream()  # first: on a lost device it fails with the device's error, a plan with its own
             self.network = Network(path, passport, trt)
             resources.callback(self.network.close)
             self._load(resources, kernels)
@@ -97,7 +98,6 @@ class Pipeline:
         spec, network = self._spec, self.network
         most, points = network.max_batch, spec.num_keypoints
         decode_grid(spec, most)  # says so where the kernel cannot take such heat maps
-        self._stream = Stream()
         module = load_module(kernels)
         self._crop = Kernel(module, f"crop_{_letters(network.crops_dtype)}", "PiiiiPPiPPii")
         self._decode = Kernel(module, f"decode_{_letters(network.heatmaps_dtype)}", "PPPPPPiiiiiiif")
@@ -186,12 +186,10 @@ class Pipeline:
         return heatmaps.astype(np.float32, copy=False)
 
     def close(self) -> None:
-        """Wait for what is under way, and free everything; a second call does nothing."""
+        """Wait for what is under way, and free everything; on a lost device the waiting fails, and nothing is freed."""
         with recording:
-            try:
-                self._stream.wait()
-            finally:
-                self._resources.close()
+            self._stream.wait()
+            self._resources.close()
 
     def _copy_frame(self, slot: _Slot, frame: Frame) -> None:
         """Into the slot's pinned memory, which grows when a larger frame than any before comes."""
@@ -200,8 +198,8 @@ class Pipeline:
             if slot.frame is not None:
                 self._stream.wait()  # what an interrupted call left on the stream may read it
                 _free_frame(slot)
-            slot.frame = HostMemory(nbytes, mapped=self._mapped)
-            slot.frame_copy = None if self._mapped else DeviceMemory(nbytes)
+            frame_copy = None if self._mapped else DeviceMemory(nbytes)
+            slot.frame, slot.frame_copy = HostMemory(nbytes, mapped=self._mapped), frame_copy
         np.copyto(slot.frame.array[:nbytes].reshape(frame.pixels.shape), frame.pixels)
 
     def _enqueue(
@@ -309,10 +307,11 @@ class Pipeline:
         return self._weights[spec.decoder]
 
     def _constant(self, resources: ExitStack, values: np.ndarray) -> DeviceMemory:
-        """A copy on the GPU; pageable memory is read before the call returns."""
+        """A copy on the GPU."""
         memory = DeviceMemory(values.nbytes)
         resources.callback(memory.free)
         self._stream.upload(memory.address, values)
+        self._stream.wait()  # not every driver has read pageable memory when the call returns
         return memory
 
     def _collect(self, job: _Job) -> StageSeconds:

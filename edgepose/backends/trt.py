@@ -6,8 +6,9 @@ This file guards: what is called in which context, by whom, after which failure.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
+from traceback import clear_frames
 from types import TracebackType
 
 import numpy as np
@@ -18,13 +19,10 @@ from edgepose.backends.frames import Frame
 from edgepose.backends.pipeline import FRAMES_IN_FLIGHT, Pipeline, StageSeconds
 from edgepose.cuda.graphs import GraphError
 from edgepose.cuda.kernels import read_kernels
-from edgepose.cuda.memory import CudaError, OutOfMemory, open_device
+from edgepose.cuda.memory import CudaError, OutOfMemory, keep, open_device
 from edgepose.errors import BackendError
 from edgepose.geometry import Regions
 from edgepose.passport import ModelSpec, Passport
-
-# of devices so lost that their context cannot be made current: there, pycuda's destructors would end the process
-_UNREACHABLE: list[Pipeline] = []
 
 
 class TensorRtBackend:
@@ -139,17 +137,15 @@ class TensorRtBackend:
         return keypoints
 
     def close(self) -> None:
-        """Free the GPU's memory, also after a failure; a second call does nothing."""
+        """Free the GPU's memory; that of a lost device is the driver's to free. A second call does nothing."""
         if self._pipeline is None:
             return
         try:
             with self._device.active():
-                with suppress(CudaError):  # a lost device frees everything by itself
-                    self._pipeline.close()
+                self._pipeline.close()
                 self._pipeline = None  # the last reference: pycuda frees its stream in the context that is current
         except CudaError:
-            if self._pipeline is not None:
-                _UNREACHABLE.append(self._pipeline)
+            keep(self._pipeline)
             self._pipeline = None
 
     def __enter__(self) -> TensorRtBackend:
@@ -176,7 +172,11 @@ class TensorRtBackend:
         """The primary context around a call; a failure of the GPU is one line, and the last call of this instance."""
         try:
             with self._device.active():
-                yield
+                try:
+                    yield
+                except BaseException as error:
+                    clear_frames(error.__traceback__)  # what only they still hold is freed in this context, not later
+                    raise
         except OutOfMemory as error:
             raise BackendError(
                 f"the GPU's memory does not hold {self.path} beside what else is there: close other programs, or "

@@ -42,12 +42,13 @@ class Graph:
             self._call("cuStreamBeginCapture_v2", ctypes.c_void_p(stream), _THREAD_LOCAL)
             try:
                 record()
-            except Exception as error:
-                # or the stream takes no work any more
+            except BaseException as error:  # Ctrl-C too, or the stream takes no work any more
                 self._cuda.cuStreamEndCapture(ctypes.c_void_p(stream), ctypes.byref(graph))
                 if graph:
                     self._cuda.cuGraphDestroy(graph)
-                raise GraphError(str(error)) from error
+                if isinstance(error, Exception):
+                    raise GraphError(str(error)) from error
+                raise
             self._call("cuStreamEndCapture", ctypes.c_void_p(stream), ctypes.byref(graph))
         try:
             self._call("cuGraphInstantiateWithFlags", ctypes.byref(self._executable), graph, ctypes.c_ulonglong(0))

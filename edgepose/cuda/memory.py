@@ -6,6 +6,7 @@ current only inside `Device.active`: what a caller had current before is current
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -76,9 +77,20 @@ def _open_device() -> Device:
         )
     try:
         cuda.init()
-        return Device(gpu, cuda.Device(0).retain_primary_context())
+        # destroyed, at the interpreter's end say, pycuda calls cuCtxDetach, which is not for primary contexts
+        return Device(gpu, keep(cuda.Device(0).retain_primary_context()))
     except CudaError as error:
         raise BackendError(f"the GPU cannot be used: {error}; see edgepose doctor") from error
+
+
+def keep(thing: Any) -> Any:
+    """The thing, which will never be destroyed, not even as the interpreter ends: the process's end frees what it is.
+
+    For what pycuda cannot free: its destructors complain on standard error or, where they cannot reach their context,
+    end the process.
+    """
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
+    return thing
 
 
 class DeviceMemory:

@@ -7,6 +7,7 @@ import struct
 import tempfile
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 from functools import cache
@@ -44,8 +45,8 @@ class FakeGpu:
         pinned: of these, pinned ones.
         problems: what a real GPU might have let pass, or crashed on.
         launched: names of kernels, copies and "network", in the order they were done.
-        lost: why every call fails; empty while the device works.
-        memory_left: bytes that can still be allocated.
+        lost: why every call fails, but for those that change the current context; empty while the device works.
+        memory_left: bytes that can still be allocated; on an integrated GPU pinned memory counts as well.
     """
 
     def __init__(self, *, integrated: bool = False) -> None:
@@ -78,13 +79,27 @@ class FakeGpu:
         if not self.stack():
             raise LogicError(f"{call} failed: invalid device context")
 
+    def check_not_recording(self, call: str) -> None:
+        """Refuse what ends a recording of this thread (CU_STREAM_CAPTURE_MODE_THREAD_LOCAL)."""
+        for stream in self.all_streams():
+            if stream.recorded is not None and stream.thread == threading.get_ident():
+                stream.spoilt = True
+                raise LogicError(f"{call} failed: operation not permitted when stream is capturing")
+
+    def wait_for_all(self, call: str) -> None:
+        """What waits for the whole context: it ends every recording, in whatever thread."""
+        for stream in self.all_streams():
+            if stream.recorded is not None:
+                stream.spoilt = True
+                self.problems.append(f"{call} while a stream is recorded")
+
     def allocate(self, nbytes: int, pinned: bool, mapped: bool = False) -> int:
         self.check("cuMemAlloc")
-        if any(stream.recorded is not None and stream.thread == threading.get_ident() for stream in self.all_streams()):
-            raise LogicError("cuMemAlloc failed: operation not permitted when stream is capturing")
+        self.check_not_recording("cuMemAlloc")
+        must_be_int(nbytes)
         if nbytes <= 0:
             raise LogicError("cuMemAlloc failed: invalid argument")
-        if nbytes > self.memory_left:
+        if self.counts(pinned) and nbytes > self.memory_left:
             raise MemoryError_("cuMemAlloc failed: out of memory")
         whole = np.full(nbytes + 512, 255, np.uint8)  # NaN, as FP32 and as FP16
         address = (whole.ctypes.data + 255) // 256 * 256
@@ -92,18 +107,32 @@ class FakeGpu:
             self.live[address] = whole
             if pinned:
                 self.pinned[address] = mapped
-            self.memory_left -= nbytes
+            self.memory_left -= nbytes * self.counts(pinned)
         return address
 
+    def counts(self, pinned: bool) -> bool:
+        """Whether an allocation takes of the GPU's memory."""
+        return self.gpu.integrated or not pinned
+
     def free(self, address: int) -> None:
-        if not self.stack():
-            self.problems.append("memory freed without a current context")
+        self.destroy("memory")
         with self.lock:
             whole = self.live.pop(address)
-            self.pinned.pop(address, None)
-            self.memory_left += len(whole) - 512
+            pinned = self.pinned.pop(address, None) is not None
+            self.memory_left += (len(whole) - 512) * self.counts(pinned)
             self.graveyard.append(whole)  # so that late work spoils nothing else
         whole[:] = 0xEE
+
+    def destroy(self, what: str) -> None:
+        """What pycuda's destructors do: without a context they push theirs, if they can, and warn where they fail."""
+        if not self.stack():
+            self.problems.append(f"{what} freed without a current context")
+        if self.lost:
+            self.problems.append(f"{what} freed on a lost device")
+        try:
+            self.check_not_recording(f"freeing {what}")
+        except LogicError as error:
+            self.problems.append(str(error))
 
     def owner(self, address: int) -> int | None:
         """The live allocation that an address lies in."""
@@ -132,13 +161,16 @@ class FakeGpu:
             handle = 0x1234
 
             def push(self) -> None:
-                if gpu.lost:
-                    raise LogicError(f"cuCtxPushCurrent failed: {gpu.lost}")
                 gpu.stack().append(self)
 
             @staticmethod
             def pop() -> None:
+                if not gpu.stack():
+                    raise LogicError("m_stack::pop failed: invalid device context")
                 gpu.stack().pop()
+
+            def __del__(self) -> None:
+                gpu.problems.append("pycuda detached from the primary context, which only its owner may")
 
         class Device:
             retained = 0
@@ -186,20 +218,40 @@ class FakeGpu:
 
         def module_from_buffer(code: bytes) -> Any:
             gpu.check("cuModuleLoadDataEx")
+            gpu.check_not_recording("cuModuleLoadDataEx")
             if code != FATBIN:
                 raise LogicError("cuModuleLoadDataEx failed: device kernel image is invalid - \nfatal: no code\n")
-            return SimpleNamespace(get_function=lambda name: Function(gpu, name))
+            return Module(gpu)
 
         def memcpy_htod_async(dest: int, src: np.ndarray, stream: Stream) -> None:
             gpu.check("cuMemcpyHtoDAsync")
+            must_be_int(dest)
             assert src.flags.c_contiguous
-            staged = src if gpu.owner(src.ctypes.data) in gpu.pinned else src.copy()  # pageable memory is staged
-            stream.put("upload", lambda: gpu.copy(int(dest), staged.ctypes.data, staged.nbytes, int(dest)))
+            source, nbytes, kept = src.ctypes.data, src.nbytes, gpu.keeper(src, stream)
+            before = src.tobytes()
+
+            def work() -> None:
+                if kept is not None and (kept() is None or ctypes.string_at(source, nbytes) != before):
+                    gpu.problems.append("pageable memory was given up or changed before it was copied to the GPU")
+                    raise LogicError("cuMemcpyHtoDAsync failed: invalid argument")
+                gpu.copy(dest, source, nbytes, dest)
+
+            stream.put("upload", work)
 
         def memcpy_dtoh_async(dest: np.ndarray, src: int, stream: Stream) -> None:
             gpu.check("cuMemcpyDtoHAsync")
+            must_be_int(src)
             assert dest.flags.c_contiguous
-            stream.put("download", lambda: gpu.copy(dest.ctypes.data, int(src), dest.nbytes, int(src)))
+            assert dest.flags.writeable
+            target, nbytes, kept = dest.ctypes.data, dest.nbytes, gpu.keeper(dest, stream)
+
+            def work() -> None:
+                if kept is not None and kept() is None:
+                    gpu.problems.append("pageable memory was given up before the GPU's was copied there")
+                    raise LogicError("cuMemcpyDtoHAsync failed: invalid argument")
+                gpu.copy(target, src, nbytes, src)
+
+            stream.put("download", work)
 
         driver.Error, driver.MemoryError, driver.LogicError = Error, MemoryError_, LogicError  # type: ignore[attr-defined]
         for name, value in {
@@ -219,9 +271,28 @@ class FakeGpu:
             setattr(driver, name, value)
         return driver
 
+    def keeper(self, array: np.ndarray, stream: Stream) -> Any:
+        """What pageable memory belongs to, weakly; None for pinned memory. A copy of it may be read when it is done:
+        the driver is free to wait, to copy it first, or neither (API synchronization behavior, Asynchronous)."""
+        if self.owner(array.ctypes.data) in self.pinned:
+            return None
+        if stream.recorded is not None:
+            stream.spoilt = True
+            raise LogicError("cuMemcpyAsync failed: operation not permitted when stream is capturing")
+        while isinstance(array.base, np.ndarray):
+            array = array.base
+        return weakref.ref(array)
+
     def copy(self, to: int, source: int, nbytes: int, on_gpu: int) -> None:
         self.check_address(on_gpu, "copy")
         ctypes.memmove(to, source, nbytes)
+
+
+def must_be_int(*values: Any) -> None:
+    """Boost.Python, which pycuda's calls go through, takes no numpy scalars for numbers."""
+    for value in values:
+        if type(value) is not int:
+            raise TypeError(f"Python argument types did not match C++ signature: {type(value)}")
 
 
 class Stream:
@@ -235,7 +306,7 @@ class Stream:
         self.spoilt = False  # the recording
         self.thread = 0
         with gpu.lock:
-            self.handle = 0x100 + 8 * len(gpu.streams)
+            self.handle = 0x7F00_0000_0100 + 8 * len(gpu.streams)  # too long for a C int
             gpu.streams[self.handle] = self
 
     def put(self, name: str, work: Work) -> None:
@@ -259,6 +330,19 @@ class Stream:
         self.finish()
 
 
+class Module:
+    """Loaded kernels; a function keeps its module."""
+
+    def __init__(self, gpu: FakeGpu) -> None:
+        self.gpu = gpu
+
+    def get_function(self, name: str) -> Function:
+        return Function(self.gpu, name, self)
+
+    def __del__(self) -> None:
+        self.gpu.destroy("a module")
+
+
 class Event:
     """A point in a stream's work."""
 
@@ -266,6 +350,9 @@ class Event:
         gpu.check("cuEventCreate")
         self.gpu, self.stream = gpu, None
         self.at: float | None = None
+
+    def __del__(self) -> None:
+        self.gpu.destroy("an event")
 
     def record(self, stream: Stream) -> None:
         self.gpu.check("cuEventRecord")
@@ -298,8 +385,8 @@ class Function:
 
     TYPES = {"P": ctypes.c_void_p, "i": ctypes.c_int, "f": ctypes.c_float}  # noqa: RUF012
 
-    def __init__(self, gpu: FakeGpu, name: str) -> None:
-        self.gpu, self.name = gpu, name
+    def __init__(self, gpu: FakeGpu, name: str, module: Module) -> None:
+        self.gpu, self.name, self.module = gpu, name, module
         self.run = getattr(compiled_for_the_cpu(), f"run_{name}")
 
     def prepare(self, arguments: str) -> None:
@@ -309,6 +396,9 @@ class Function:
         self, grid: tuple[int, ...], block: tuple[int, ...], stream: Stream, *values: Any, shared_size: int = 0
     ) -> None:
         self.gpu.check("cuLaunchKernel")
+        must_be_int(*grid, *block, shared_size)
+        assert isinstance(grid, tuple)
+        assert isinstance(block, tuple)
         assert len(values) == len(self.arguments)
         struct.pack(self.arguments, *values)  # refuses what pycuda's refuses
         given = [
@@ -332,7 +422,7 @@ _ONE_KERNEL_AT_A_TIME = threading.Lock()  # on the CPU the grid is in global var
 class LibCuda:
     """The six calls of graphs.py. Handles are numbers; a graph is the work that was recorded."""
 
-    CAPTURING, INVALIDATED = 900, 901
+    CAPTURING, INVALIDATED, NO_CONTEXT = 900, 901, 201
 
     def __init__(self, gpu: FakeGpu) -> None:
         self.gpu = gpu
@@ -341,6 +431,8 @@ class LibCuda:
     def cuStreamBeginCapture_v2(self, handle: Any, mode: int) -> int:
         stream = self.gpu.streams[handle.value]
         assert mode == 1
+        if not self.gpu.stack():
+            return self.NO_CONTEXT
         if stream.recorded is not None:
             return self.CAPTURING
         stream.recorded, stream.spoilt, stream.thread = [], False, threading.get_ident()
@@ -355,6 +447,7 @@ class LibCuda:
         return 0
 
     def cuGraphInstantiateWithFlags(self, executable: Any, graph: Any, flags: Any) -> int:
+        assert isinstance(flags, ctypes.c_ulonglong)
         if self.refuse:
             return self.refuse
         executable._obj.value = self._keep(list(self.gpu.graphs[graph.value]))
@@ -363,6 +456,8 @@ class LibCuda:
     def cuGraphLaunch(self, executable: Any, handle: Any) -> int:
         if self.gpu.lost:
             return 719
+        if not self.gpu.stack():
+            return self.NO_CONTEXT
         stream = self.gpu.streams[handle.value]
         stream.queue.append(lambda: self.gpu.launched.append("graph"))
         stream.queue.extend(self.gpu.graphs[executable.value])

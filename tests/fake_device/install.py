@@ -46,6 +46,7 @@ def fake_device(**changes: Any) -> Iterator[FakeGpu]:
         finally:
             for name in DOORS:
                 sys.modules.pop(name, None)
+            gpu.graveyard.clear()
 
 
 def write_toy_plan(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import weakref
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 
-from tests.fake_device.gpu import FakeGpu
+from tests.fake_device.gpu import FakeGpu, LogicError
 
 MAGIC = b"plan of the stand-in TensorRT\n"
 TYPES = {"FLOAT": np.float32, "HALF": np.float16, "INT32": np.int32}
@@ -35,10 +36,15 @@ def make_tensorrt(gpu: FakeGpu, name: str = "tensorrt", version: str = "10.3.0")
 
     class Runtime:
         def __init__(self, logger: Any) -> None:
-            gpu.check("cudaGetDevice")
             self.logger = logger
 
         def deserialize_cuda_engine(self, plan: bytes) -> Engine | None:
+            gpu.wait_for_all("an engine was loaded")
+            try:
+                gpu.check("cudaMalloc")
+            except LogicError as error:
+                self.logger.log(ILogger.ERROR, f"[defaultAllocator.cpp::allocate] Error Code 1: Cuda Runtime ({error})")
+                return None
             if not plan.startswith(MAGIC):
                 self.logger.log(ILogger.ERROR, "Serialization assertion magicTagRead == kMAGIC_TAG failed.")
                 return None
@@ -107,8 +113,13 @@ class Engine:
             assert settings.dynamic_shapes_kernel_specialization_strategy == "eager"
             settings = settings.strategy
         assert settings == "user managed"
+        self.gpu.wait_for_all("an execution context was made")
         self.gpu.check("cudaMalloc")
         return ExecutionContext(self)
+
+    def __del__(self) -> None:
+        self.gpu.wait_for_all("an engine was freed")
+        self.gpu.destroy("an engine")
 
 
 class RuntimeConfig:
@@ -129,6 +140,10 @@ class ExecutionContext:
         self.scratch = 0
         self.shape: tuple[int, ...] = engine.shapes["crops"]
         self.run_with: tuple[int, ...] | None = None
+
+    def __del__(self) -> None:
+        self.engine.gpu.wait_for_all("an execution context was freed")
+        self.engine.gpu.destroy("an execution context")
 
     def set_device_memory(self, memory: int, size: int) -> None:
         assert memory % 256 == 0
@@ -152,6 +167,8 @@ class ExecutionContext:
 
     def execute_async_v3(self, handle: int) -> bool:
         engine = self.engine
+        if engine.gpu.lost:
+            return self._refuse(f"Error Code 1: Cuda Runtime ({engine.gpu.lost})")
         if missing := [name for name in engine.shapes if name not in self.addresses] + ["scratch"] * (not self.scratch):
             return self._refuse(f"no address for {', '.join(missing)}")
         stream = engine.gpu.streams[handle]
@@ -159,13 +176,18 @@ class ExecutionContext:
         if stream.recorded is not None and (self.run_with != shape or not engine.settings.get("capturable", True)):
             stream.spoilt = True
             return self._refuse("operation would make the legacy stream depend on a capturing blocking stream")
+        if self.run_with != shape:
+            engine.gpu.wait_for_all("a first run of a shape")
         self.run_with = shape
+        scratch, weakly = self.scratch, weakref.ref(self)
 
         def work() -> None:
-            gpu = engine.gpu
-            for address in (*addresses.values(), self.scratch):
+            gpu, context = engine.gpu, weakly()
+            for address in (*addresses.values(), scratch):
                 gpu.check_address(address, "network")
-            if self.shape != shape:
+            if context is None:
+                gpu.problems.append("ran a context that is gone")
+            elif context.shape != shape:
                 gpu.problems.append("replayed a graph of a context whose shape has changed")
             crops = _array(addresses["crops"], shape, TYPES[engine.get_tensor_dtype("crops")])
             if engine.settings.get("nan"):

@@ -28,7 +28,7 @@ from edgepose.io.video import video_file
 from edgepose.passport import Refine, passport_path, read_passport, write_passport
 from edgepose.skeletons import Skeleton
 from tests.fake_device.install import DOORS, fake_device, write_toy_plan
-from tests.fake_device.trt import make_tensorrt
+from tests.fake_device.trt import ExecutionContext, make_tensorrt
 from tests.makers import dots_image, dots_spec, make_spec, write_toy_model
 from tests.nvcc import needs_nvcc
 
@@ -261,6 +261,26 @@ def test_what_cannot_be_recorded_is_launched_and_said_once(gpu, tmp_path, caplog
     assert "graph" not in gpu.launched
 
 
+def test_ctrl_c_while_a_graph_is_recorded_leaves_the_stream_usable(gpu, plan, monkeypatch):
+    backend = load_backend(plan)
+    run = "tests.fake_device.trt.ExecutionContext.execute_async_v3"
+    real = ExecutionContext.execute_async_v3
+
+    def interrupted(self, handle):
+        if gpu.streams[handle].recorded is not None:
+            raise KeyboardInterrupt
+        return real(self, handle)
+
+    monkeypatch.setattr(run, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        backend.keypoints(PICTURE, ONE)
+    monkeypatch.setattr(run, real)
+
+    np.testing.assert_allclose(backend.keypoints(PICTURE, ONE), [FOUND], atol=1e-3)
+    backend.close()
+    assert gpu.live == {}
+
+
 def test_stages_are_measured_and_a_graph_is_not_taken_apart(gpu, plan):
     backend = load_backend(plan)
     backend.keypoints(PICTURE, ONE)
@@ -281,6 +301,7 @@ def test_stages_are_measured_and_a_graph_is_not_taken_apart(gpu, plan):
 
 def test_two_frames_are_under_way_and_come_back_in_order(gpu, plan):
     backend = load_backend(plan)
+    gpu.launched.clear()
     image = PICTURE.copy()
     backend.submit(image, ONE)
     image[:] = 0  # the frame was taken
@@ -370,6 +391,7 @@ def test_infer_on_a_video_says_what_was_measured(gpu, plan, tmp_path):
 
 def test_nobody_costs_nothing(gpu, plan):
     backend = load_backend(plan)
+    gpu.launched.clear()
     before = set(gpu.live)
 
     assert backend.keypoints(PICTURE, NOBODY).shape == (0, 2, 3)
@@ -471,12 +493,15 @@ def test_a_lost_device_is_one_line_and_the_instances_last_call(gpu, plan):
         backend.result()
     with pytest.raises(BackendError, match="failed before"):
         backend.keypoints(PICTURE, ONE)
-    with pytest.raises(BackendError, match="unspecified launch failure"):
+    with pytest.raises(BackendError, match=r"the GPU failed on .*unspecified launch failure"):
         load_backend(plan)
     backend.close()
     backend.close()
+    del backend
+    gc.collect()
 
     assert "\n" not in str(error.value)
+    assert gpu.problems == []  # nothing is freed there: pycuda would complain about each of its things
 
 
 @pytest.mark.parametrize("left", [100, 30_000])  # for the engine, for the buffers
@@ -490,15 +515,19 @@ def test_too_little_memory_at_load_is_one_line_and_leaves_nothing(gpu, plan, lef
     assert gpu.live == {}
 
 
-def test_a_frame_that_memory_does_not_hold_costs_that_frame_only(gpu, plan):
-    backend = load_backend(plan)
-    backend.keypoints(PICTURE, ONE)
-    gpu.memory_left = 50_000
+@pytest.mark.parametrize("integrated", [False, True])
+def test_a_frame_that_memory_does_not_hold_costs_that_frame_only(plan, integrated):
+    with fake_device(integrated=integrated) as gpu:
+        backend = load_backend(plan)
+        backend.keypoints(PICTURE, ONE)
+        gpu.memory_left = 50_000
 
-    with pytest.raises(BackendError, match="memory does not hold"):
-        backend.keypoints(np.zeros((2000, 2000, 3), np.uint8), ONE)
+        for _ in range(2):
+            with pytest.raises(BackendError, match="memory does not hold"):
+                backend.keypoints(np.zeros((2000, 2000, 3), np.uint8), ONE)
 
-    np.testing.assert_allclose(backend.keypoints(PICTURE, ONE), [FOUND], atol=1e-3)
+        np.testing.assert_allclose(backend.keypoints(PICTURE, ONE), [FOUND], atol=1e-3)
+        assert gpu.problems == []
 
 
 def test_tensorrt_refusing_a_run_is_one_line(gpu, plan, monkeypatch):
@@ -650,6 +679,15 @@ def test_no_gpu_and_an_old_driver_are_one_line(gpu, plan):
     gpu.gpu = None
     with pytest.raises(BackendError, match=r"m.plan runs on .*no NVIDIA GPU or driver.*run the ONNX"):
         load_backend(plan)
+
+
+def test_pycuda_never_destroys_the_primary_context(gpu, plan):
+    load_backend(plan).close()
+
+    sys.modules["edgepose.cuda.memory"]._open_device.cache_clear()  # as the interpreter's end does
+    gc.collect()
+
+    assert gpu.problems == []
 
 
 def test_without_pycuda_the_extra_is_named(gpu, plan, monkeypatch):
