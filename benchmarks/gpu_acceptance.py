@@ -106,14 +106,18 @@ def do_group(group: str, models: Path, work: Path, golden: Path | None, patience
 
 
 def install(packages: Path | None, target: Path) -> list[str]:
-    """Install what is missing from a folder of wheels, without a network; a line for each that stays missing."""
+    """Install what is missing from a folder of wheels, without a network; a line for each that stays missing.
+
+    A source distribution is compiled here, PyCUDA's in minutes: it finds CUDA by the nvcc on PATH.
+    """
     lines = []
+    environment = {**os.environ, "PATH": os.pathsep.join([os.getenv("PATH", os.defpath), "/usr/local/cuda/bin"])}
     for module, name in PACKAGES.items():
         if find_spec(module) is not None or packages is None:
             continue
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-build-isolation"]
         command += ["--find-links", str(packages), "--target", str(target), "--upgrade", name]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, env=environment)
         if done.returncode != 0:
             reason = one_line(RuntimeError(done.stderr.strip().rsplit("\n", 1)[-1]))
             lines.append(f"{name} was not installed from {packages}: {reason}")
@@ -195,6 +199,7 @@ def _run(
 
     site = work / "site"
     missing = install(packages, site)
+    sys.path.append(str(site))  # for the versions' line; the groups' processes have it first
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), *filter(None, [os.getenv("PYTHONPATH")])])}
     before = [*condition_lines(), *missing]
     say("\n".join(f"- {line}" for line in before))

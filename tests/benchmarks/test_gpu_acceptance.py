@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from dataclasses import asdict
+from zipfile import ZipFile
 
 import pytest
 from click.testing import CliRunner
@@ -196,6 +197,27 @@ def test_a_package_that_the_folder_lacks_is_named(monkeypatch, tmp_path):
 
     assert line.startswith(f"absent-package was not installed from {tmp_path}: ")
     assert install(None, tmp_path / "site") == []
+
+
+def test_what_a_folder_holds_is_installed_without_a_network_and_its_version_is_said(monkeypatch, tmp_path):
+    wheel = tmp_path / "carried_package-1.2.3-py3-none-any.whl"
+    info = "carried_package-1.2.3.dist-info"
+    with ZipFile(wheel, "w") as archive:
+        archive.writestr("carried_module.py", "")
+        archive.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: carried-package\nVersion: 1.2.3\n")
+        archive.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        archive.writestr(f"{info}/RECORD", "")
+    monkeypatch.setattr(gpu_acceptance, "PACKAGES", {"carried_module": "carried-package"})
+    monkeypatch.setattr(gpu_acceptance, "find_gpu", lambda: GPU)
+    monkeypatch.setattr(gpu_acceptance, "run_group", lambda *_: [])
+    monkeypatch.setattr(sys, "path", [*sys.path])
+
+    result = CliRunner().invoke(main, ["--packages", str(tmp_path), "--only", "kernels"])
+
+    assert result.exit_code == 0, result.output
+    assert "carried-package 1.2.3" in result.stdout
 
 
 def test_preparing_an_unknown_model_is_a_usage_error(tmp_path):
