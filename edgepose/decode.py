@@ -4,7 +4,8 @@ Positions are in heat-map px, integers at pixel centres. Published ways to read 
 
 * "argmax": the highest pixel.
 * "quarter": a quarter of a pixel from it towards the higher neighbour, in x and in y (microsoft/human-pose-estimation
-  .pytorch `get_final_preds`; mmpose v1 `refine_keypoints`: they differ on the border, see ModelSpec.quarter_guard).
+  .pytorch `get_final_preds`; mmpose v1 `refine_keypoints`; bearpaw/pytorch-pose `final_preds`: they differ on the
+  border, see ModelSpec.quarter_guard).
 * "dark": one Newton step on the log of the blurred map, with differences over two pixels
   (Zhang et al., "Distribution-Aware Coordinate Representation", CVPR 2020; mmpose `refine_keypoints_dark`).
 * "udp": the same with differences over one pixel and the border repeated
@@ -126,9 +127,10 @@ def _quarter_step(maps: np.ndarray, best: np.ndarray, at: np.ndarray, guard: str
 def _quarter_lengths(height: int, width: int, guard: str) -> np.ndarray:
     """(2, h w) float32: how long the step in x and in y is at each pixel, 0 where the border rule forbids it."""
     x, y = np.arange(width), np.arange(height)[:, None]
-    inside_x, inside_y = (x > 1) & (x < width - 1), (y > 1) & (y < height - 1)
+    first = 0 if guard == "interior" else 1
+    inside_x, inside_y = (x > first) & (x < width - 1), (y > first) & (y < height - 1)
     joint = inside_x & inside_y
-    allowed = (joint, joint) if guard == "joint" else (inside_x & (y > 0), inside_y & (x > 0))
+    allowed = (inside_x & (y > 0), inside_y & (x > 0)) if guard == "independent" else (joint, joint)
     return np.where(np.stack(allowed), 0.25, 0).astype(np.float32).reshape(2, height * width)
 
 

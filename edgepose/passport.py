@@ -16,11 +16,11 @@ from edgepose.skeletons import COCO17, Skeleton
 FORMAT = 1  # of the passport's JSON
 
 ALIGNMENTS = ("corner", "udp", "darkpose", "half-pixel")
-DECODERS = (  # decode.cu knows them by their index
+DECODERS = (  # decode.cu knows them and the guards by their index
     "argmax", "quarter", "dark", "udp", "udp-combined", "udp-v0", "udp-original", "udp-combined-v0",
 )  # fmt: skip
 COMBINED = ("udp-combined", "udp-combined-v0")  # each key point's map brings two of offsets
-QUARTER_GUARDS = ("joint", "independent")
+QUARTER_GUARDS = ("joint", "independent", "interior")
 PRECISIONS = ("fp32", "fp16", "int8")
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)  # 255 * (0.485, 0.456, 0.406)
@@ -62,8 +62,8 @@ class ModelSpec:
         alignment: what geometry.Regions does between pixel grids: one of ALIGNMENTS.
         decoder: how decode.decode_heatmaps reads a peak: one of DECODERS.
         blur_kernel: side of the Gaussian of "dark" and all kinds of "udp", heat-map px, odd, at most 31.
-        quarter_guard: border rule of "quarter": "joint" (SimpleBaseline, HRNet, mmpose v0) or
-            "independent" (mmpose v1).
+        quarter_guard: border rule of "quarter": "joint" (SimpleBaseline, HRNet, mmpose v0), "independent" (mmpose v1)
+            or "interior" (pytorch-pose's Stacked Hourglass).
         offset_radius: COMBINED decoders: offsets are in units of this share of max(heatmap_hw).
         flip_shift: columns the mirrored heat map is moved right before averaging, in the flip test.
         skeleton: names and pairs of the key points.

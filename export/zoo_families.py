@@ -70,7 +70,8 @@ _STACKED: dict[int, tuple[float, int]] = {  # stacks -> GFLOPs, parameters, both
     2: (17.98, 6_730_912),
     8: (56.19, 25_594_624),
 }
-_STACKED_RECIPES: dict[str, dict[str, Any]] = {  # grey levels; neither divides by a standard deviation
+# Grey levels; neither divides by a standard deviation. Princeton's code also moves peaks on the border, outwards.
+_STACKED_RECIPES: dict[str, dict[str, Any]] = {
     "bearpaw": {"mean": (112.302, 113.22, 110.3385), "std": (255.0, 255.0, 255.0)},  # 255 * (.4404, .4440, .4327)
     "princeton": {"mean": (0.0, 0.0, 0.0), "std": (255.0, 255.0, 255.0)},
 }
@@ -187,7 +188,13 @@ def stacked_hourglass() -> list[Model]:
 
 
 def _stacked_hourglass_entry(stacks: int, gflops: float, params: int) -> Model:
-    spec = _spec(f"stacked_hourglass_{stacks}", ("mpii", 256, 256), alignment="half-pixel", flip_shift=0)
+    spec = _spec(
+        f"stacked_hourglass_{stacks}",
+        ("mpii", 256, 256),
+        alignment="half-pixel",
+        flip_shift=0,
+        quarter_guard="interior",
+    )
 
     def build(style: str) -> nn.Module:
         from edgepose.export.networks import stacked_hourglass  # torch: not for a mere list of names

@@ -13,8 +13,10 @@ enum Decoder {
     ARGMAX = 0, QUARTER = 1, DARK = 2, UDP = 3, UDP_COMBINED = 4, UDP_V0 = 5, UDP_ORIGINAL = 6, UDP_COMBINED_V0 = 7
 };
 
+enum Guard { JOINT = 0, INDEPENDENT = 1, INTERIOR = 2 };
+
 struct Options {
-    int decoder, independent_guard, flip_shift, kernel;
+    int decoder, guard, flip_shift, kernel;
     float offset_px;  // both "udp-combined": heat-map px of an offset of 1
 };
 
@@ -168,8 +170,10 @@ __device__ inline float quarter(float ahead, float behind) {
 }
 
 template <typename T>
-__device__ void quarter_step(const Map<T>& map, int x, int y, bool independent, float& dx, float& dy) {
-    const bool inside_x = x > 1 && x < map.width - 1, inside_y = y > 1 && y < map.height - 1;
+__device__ void quarter_step(const Map<T>& map, int x, int y, int guard, float& dx, float& dy) {
+    const int first = guard == INTERIOR ? 0 : 1;
+    const bool independent = guard == INDEPENDENT;
+    const bool inside_x = x > first && x < map.width - 1, inside_y = y > first && y < map.height - 1;
     // where a guard holds, the neighbours it protects are on the map; the other axis may lie on its border
     const bool step_x = inside_x && (independent ? y > 0 : inside_y);
     const bool step_y = inside_y && (independent ? x > 0 : inside_x);
@@ -328,7 +332,7 @@ __device__ void decode(
         const int column = peak.index % width, row = peak.index / width;
         float dx = 0.0f, dy = 0.0f;
         if (options.decoder == QUARTER) {
-            quarter_step(map, column, row, options.independent_guard, dx, dy);
+            quarter_step(map, column, row, options.guard, dx, dy);
         } else if (combined) {
             const Map<T> offset_x = {plain + size, mirrored ? mirrored + size : nullptr, height, width, options.flip_shift, -1.0f};
             const Map<T> offset_y = {plain + 2 * size, mirrored ? mirrored + 2 * size : nullptr, height, width, options.flip_shift, 1.0f};
@@ -360,9 +364,9 @@ __device__ void decode(
         const float* __restrict__ weights,     /* as blur_weights of kernels.py gives them */                       \
         const float4* __restrict__ to_image,   /* (N): x * .x + .z, y * .y + .w; null leaves heat-map px */         \
         float* __restrict__ keypoints,         /* (N, K, 3): x, y, score */                                         \
-        int num_keypoints, int height, int width, int decoder, int independent_guard, int flip_shift, int kernel,   \
+        int num_keypoints, int height, int width, int decoder, int guard, int flip_shift, int kernel,               \
         float offset_px) {                                                                                          \
-        const Options options = {decoder, independent_guard, flip_shift, kernel, offset_px};                        \
+        const Options options = {decoder, guard, flip_shift, kernel, offset_px};                                    \
         decode<T>(heatmaps, flipped, flip_order, weights, to_image, keypoints, num_keypoints, height, width, options); \
     }
 

@@ -17,7 +17,7 @@ import numpy as np
 from edgepose.errors import BuildError, EngineMismatchError
 from edgepose.geometry import Regions
 from edgepose.machine import run
-from edgepose.passport import COMBINED, DECODERS, ModelSpec, Passport, passport_path
+from edgepose.passport import COMBINED, DECODERS, QUARTER_GUARDS, ModelSpec, Passport, passport_path
 
 FOLDER = Path(__file__).parent
 TARGETS = ("sm_75", "sm_80", "sm_86", "sm_87", "sm_89", "sm_90", "sm_110", "sm_120")
@@ -180,9 +180,9 @@ def blur_weights(spec: ModelSpec) -> np.ndarray:
 
 
 def decode_arguments(spec: ModelSpec) -> tuple[int, int, int, int, np.float32]:
-    """What decode.cu takes after the sizes: decoder, independent guard, flip shift, blur kernel, offset px."""
+    """What decode.cu takes after the sizes: decoder, border guard, flip shift, blur kernel, offset px."""
     offset_px = np.float32(spec.offset_radius * max(spec.heatmap_hw))
-    guard = int(spec.quarter_guard == "independent")
+    guard = QUARTER_GUARDS.index(spec.quarter_guard)
     return DECODERS.index(spec.decoder), guard, spec.flip_shift, spec.blur_kernel, offset_px
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from edgepose.decode import decode_heatmaps, merge_flipped
 from edgepose.geometry import Regions
-from edgepose.passport import COMBINED, DECODERS, ModelSpec
+from edgepose.passport import COMBINED, DECODERS, QUARTER_GUARDS, ModelSpec
 from edgepose.skeletons import COCO17
 from tests.cuda.on_cpu import before_a_guard_page, drawn_maps, run_decode
 from tests.makers import make_spec
@@ -38,7 +38,7 @@ def test_decode_agrees_with_numpy(kernels, decoder, flip, dtype):
     compare(found, decode_heatmaps(merged, spec), exact=decoder in ("argmax", "quarter"))
 
 
-@pytest.mark.parametrize("guard", ["joint", "independent"])
+@pytest.mark.parametrize("guard", QUARTER_GUARDS)
 @pytest.mark.parametrize("shift", [0, 1])
 def test_quarter_guards_and_shifts_agree_to_the_bit(kernels, guard, shift):
     spec = make_spec(heatmap_hw=(5, 5), quarter_guard=guard, flip_shift=shift)  # nearly all of it is border

@@ -167,7 +167,7 @@ def test_the_recipes_are_all_that_are_published():
         ("half-pixel", 0),
     }
     assert {spec.color_order for spec in specs} == {"rgb", "bgr"}
-    assert {spec.quarter_guard for spec in specs} == {"joint", "independent"}
+    assert {spec.quarter_guard for spec in specs} == {"joint", "independent", "interior"}
     assert {spec.blur_kernel for spec in specs} == {7, 11, 17}
     assert {spec.offset_radius * max(spec.heatmap_hw) for spec in specs if spec.has_offsets} == {3.5, 4, 5.25}
 

@@ -48,7 +48,7 @@ def test_the_checkpoint_decides_whose_hourglass_it_is(one_stack, tmp_path):
     assert exported.fp32.name == "stacked_hourglass_1_mpii_64x64_princeton.onnx"
     spec = read_passport(exported.fp32).spec
     assert (spec.mean, spec.std) == ((0.0, 0.0, 0.0), (255.0, 255.0, 255.0))
-    assert (spec.alignment, spec.flip_shift) == ("half-pixel", 0)
+    assert (spec.alignment, spec.flip_shift, spec.quarter_guard) == ("half-pixel", 0, "interior")
 
 
 def test_bearpaws_pixels_lose_their_mean_and_are_not_divided_by_the_deviation(one_stack):

@@ -265,27 +265,28 @@ def test_quarter_steps_towards_the_higher_neighbour():
 
 
 @pytest.mark.parametrize(
-    ("x", "y", "joint", "independent"),
+    ("x", "y", "joint", "independent", "interior"),
     [
-        (5, 7, (1, 1), (1, 1)),
-        (1, 7, (0, 0), (0, 1)),
-        (0, 7, (0, 0), (0, 0)),
-        (10, 7, (1, 1), (1, 1)),
-        (11, 7, (0, 0), (0, 1)),
-        (5, 1, (0, 0), (1, 0)),
-        (5, 0, (0, 0), (0, 0)),
-        (5, 14, (1, 1), (1, 1)),
-        (5, 15, (0, 0), (1, 0)),
-        (0, 0, (0, 0), (0, 0)),
-        (11, 15, (0, 0), (0, 0)),
+        (5, 7, (1, 1), (1, 1), (1, 1)),
+        (1, 7, (0, 0), (0, 1), (1, 1)),
+        (0, 7, (0, 0), (0, 0), (0, 0)),
+        (10, 7, (1, 1), (1, 1), (1, 1)),
+        (11, 7, (0, 0), (0, 1), (0, 0)),
+        (5, 1, (0, 0), (1, 0), (1, 1)),
+        (5, 0, (0, 0), (0, 0), (0, 0)),
+        (5, 14, (1, 1), (1, 1), (1, 1)),
+        (5, 15, (0, 0), (1, 0), (0, 0)),
+        (1, 1, (0, 0), (0, 0), (1, 1)),
+        (0, 0, (0, 0), (0, 0), (0, 0)),
+        (11, 15, (0, 0), (0, 0), (0, 0)),
     ],
 )
-def test_quarter_guards_differ_on_the_border_only(x, y, joint, independent):
+def test_quarter_guards_differ_on_the_border_only(x, y, joint, independent, interior):
     # falling to the lower right, so that each step there is goes to the lower right
     heatmap = 1e-3 * (np.arange(12) + np.arange(16)[:, None]).astype(np.float32)
     heatmap[y, x] = 1
 
-    for guard, steps in (("joint", joint), ("independent", independent)):
+    for guard, steps in (("joint", joint), ("independent", independent), ("interior", interior)):
         found = one_map(heatmap, decoder="quarter", quarter_guard=guard)[:2]
         assert found.tolist() == [x + 0.25 * steps[0], y + 0.25 * steps[1]], guard
 
