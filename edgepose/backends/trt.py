@@ -1,6 +1,7 @@
 """TensorRT on an NVIDIA GPU: image to key points on the device, N*K*3 floats come back.
 
-This file guards: what is called in which context, by whom, after which failure. The work is in pipeline.py.
+This file guards: what is called in which context, by whom, after which failure. The work is in pipeline.py
+and stages.py.
 """
 
 from __future__ import annotations
@@ -70,11 +71,11 @@ class TensorRtBackend:
     @property
     def cuda_graphs(self) -> bool:
         """Whether runs are replayed as CUDA graphs: as asked for, and False where the network could not be recorded."""
-        return self._opened().use_graphs
+        return self._opened().stages.use_graphs
 
     @cuda_graphs.setter
     def cuda_graphs(self, use: bool) -> None:
-        self._opened().use_graphs = use
+        self._opened().stages.use_graphs = use
 
     def heatmaps(self, crops: np.ndarray) -> np.ndarray:
         """(N, 3, H, W) float32 crops -> (N, C, h, w) float32 heat maps. N may be 0.
@@ -87,7 +88,7 @@ class TensorRtBackend:
         if crops.ndim != 4 or crops.shape[1:] != (3, height, width) or crops.dtype != np.float32:
             raise ValueError(f"crops must be (N, 3, {height}, {width}) float32, got {crops.shape} {crops.dtype}")
         with self._guarded(), self.times.stage("network"):
-            return pipeline.heatmaps(crops)
+            return pipeline.stages.heatmaps(crops)
 
     def keypoints(
         self, image: np.ndarray | Frame, regions: Regions, *, flip_test: bool = False, decoder: str | None = None

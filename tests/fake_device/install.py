@@ -23,6 +23,7 @@ DOORS = (  # what holds pycuda, or TensorRT, or the GPU that was found
     "edgepose.cuda.memory",
     "edgepose.backends.network",
     "edgepose.backends.pipeline",
+    "edgepose.backends.stages",
     "edgepose.backends.trt",
 )
 
