@@ -23,6 +23,7 @@ _WRAPPERS = ("module.", "model.")  # DataParallel, Lightning and the like; may b
 COUNTER = ".num_batches_tracked"  # training's business; files before PyTorch 0.4.1 lack it
 _OTHER_KINDS = {  # suffix -> what such a file is, and what to do with it
     ".onnx": "an ONNX graph, not a checkpoint: edgepose import takes it",
+    ".keras": "an archive of Keras: save its weights, model.save_weights('NAME.weights.h5'), and give those",
     ".safetensors": "of safetensors: save it anew with torch.save(safetensors.torch.load_file(FILE), OTHER_FILE)",
 }
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.bool)

@@ -14,7 +14,7 @@ def command() -> None:
     """
     from edgepose.export.zoo import ALIASES, models
 
-    head = ("name", "data set", "input", "key points", "decoder", "GFLOPs", "params", "accuracy", "--weights auto")
+    head = ("name", "data set", "input", "key points", "decoder", "GFLOPs", "params", "published", "--weights auto")
     rows = [head]
     for model in models():
         published = model.published
@@ -27,7 +27,7 @@ def command() -> None:
                 model.spec.decoder,
                 f"{model.gflops:.2f}",
                 f"{model.params / 1e6:.1f} M",
-                f"{published.accuracy:.3f}" if published else "-",
+                f"{'PCKh' if model.dataset == 'mpii' else 'AP'} {published.accuracy:.3f}" if published else "-",
                 published.url.rsplit("/", 1)[1] if published else "in the package" if model.embedded else "-",
             )
         )

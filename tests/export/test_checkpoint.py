@@ -198,7 +198,11 @@ def test_a_folder_is_told_from_a_missing_file(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "advice"),
-    [("pose.onnx", "an ONNX graph.*: edgepose import"), ("pose.safetensors", r"safetensors\.torch\.load_file")],
+    [
+        ("pose.onnx", "an ONNX graph.*: edgepose import"),
+        ("pose.safetensors", r"safetensors\.torch\.load_file"),
+        ("pose.keras", r"model\.save_weights"),
+    ],
 )
 def test_a_file_of_another_kind_is_told_what_to_do_with_it(name, advice, tmp_path):
     (tmp_path / name).write_bytes(b"any")

@@ -74,10 +74,16 @@ def test_the_keys_the_name_and_the_options_together_identify_a_checkpoint(
 ):
     path = write_checkpoint(tmp_path / file, name, channels=channels)
 
-    model = identify(path, **options).model
+    identified = identify(path, **options)
 
+    model = identified.model
     assert model.name == name
     assert (model.dataset, model.spec.input_hw, model.spec.decoder) == found
+    size = "{}x{}".format(*found[1])
+    assert identified.evidence.startswith("by its keys")
+    assert ("the input by its name" in identified.evidence) == (size in file)
+    assert ("the recipe by its name" in identified.evidence) == any(word in file for word in ("dark", "_udp"))
+    assert ("the rest as given" in identified.evidence) == bool(options)
 
 
 def test_mmposes_names_are_recognised_as_well(tmp_path):

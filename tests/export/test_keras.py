@@ -163,6 +163,7 @@ def write_counted(path: Path, layers: Layers, *, holder: str = "layers", names: 
     counts: dict[str, int] = {}
     with h5py.File(path, "w") as file:
         file["optimizer/vars/0"] = np.zeros((3, 3, 3, 3))
+        file["metrics/mean_metric_wrapper/vars/0"] = 1.0
         for name, layer in layers.items():
             own = {"conv": "conv2d", "bn": "batch_normalization"}
             kind = re.sub(r"_\d$", "", name) if name in HEAD else own[name.rsplit("_", 1)[1]]
@@ -172,6 +173,29 @@ def write_counted(path: Path, layers: Layers, *, holder: str = "layers", names: 
             group = file.create_group(f"{model}/{kind}_{count}" if count else f"{model}/{kind}").create_group("vars")
             if names:
                 group.attrs["name"] = name
+            for index, value in enumerate(layer.values()):
+                group[str(index)] = value
+
+
+def write_subclass(path: Path, layers: Layers) -> None:
+    """Keras 3's layout of a model of one's own class: groups named after its attributes, lists among them."""
+    counts: dict[str, int] = {}
+    with h5py.File(path, "w") as file:
+        for name, layer in layers.items():
+            kind = (
+                re.sub(r"_\d$", "", name)
+                if name in HEAD
+                else {"conv": "conv2d", "bn": "batch_normalization"}[name.rsplit("_", 1)[1]]
+            )
+            holder = (
+                {"conv2d_transpose": "deconvs", "batch_normalization": "layers"}[kind]
+                if name in HEAD[:-1]
+                else "backbone/layers"
+            )
+            count = counts[holder + kind] = counts.get(holder + kind, -1) + 1
+            place = "final" if name == HEAD[-1] else f"{holder}/{kind}_{count}" if count else f"{holder}/{kind}"
+            group = file.create_group(place).create_group("vars")
+            group.attrs["name"] = name
             for index, value in enumerate(layer.values()):
                 group[str(index)] = value
 
@@ -192,6 +216,7 @@ WRITERS = {
     "keras3_nested.weights.h5": lambda path, layers: write_counted(path, layers, names=True, nested=True),
     "unnamed.weights.h5": lambda path, layers: write_counted(path, layers, names=False),
     "unnamed_nested.weights.h5": lambda path, layers: write_counted(path, layers, names=False, nested=True),
+    "keras3_subclass.weights.h5": write_subclass,
     "tf2_13.weights.h5": lambda path, layers: write_counted(
         path, layers, names=False, holder="_layer_checkpoint_dependencies"
     ),

@@ -331,8 +331,16 @@ def test_models_are_listed_with_what_they_cost_and_reach():
     lines = CliRunner().invoke(main, ["models"]).output.splitlines()
 
     line = next(line for line in lines if line.startswith("simplebaseline_resnet50 ") and "256x192" in line)
-    for cell in ("coco", "17", "10.85", "34.0 M", "0.718", "td-hm_res50_8xb64-210e_coco-256x192-04af38ce_20220923.pth"):
+    for cell in (
+        "coco",
+        "17",
+        "10.85",
+        "34.0 M",
+        "AP 0.718",
+        "td-hm_res50_8xb64-210e_coco-256x192-04af38ce_20220923.pth",
+    ):
         assert cell in line
+    assert next(line for line in lines if "cpm_mpii" in line).split()[-3:-1] == ["PCKh", "0.876"]
     assert "simplebaseline is simplebaseline_resnet50." in lines
 
 
