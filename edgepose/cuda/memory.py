@@ -172,4 +172,7 @@ class Kernel:
 
 def load_module(code: bytes) -> Any:
     """A module of kernels, from what nvcc made."""
-    return cuda.module_from_buffer(code)
+    try:
+        return cuda.module_from_buffer(code)
+    except UnicodeDecodeError as error:  # pycuda's message ends with a log, into which the driver may not have written
+        raise CudaError(error.object[: error.start].decode().rstrip(" -")) from error
