@@ -105,9 +105,11 @@ def test_unreadable_images_are_listed_and_the_others_used(tmp_path):
 
 def test_an_image_that_is_there_twice_counts_once(tmp_path):
     folder = write_images(tmp_path, 2)
-    (folder / "copy.png").write_bytes((folder / "001.png").read_bytes())
+    for copy in range(8):
+        (folder / f"copy{copy}.png").write_bytes((folder / "001.png").read_bytes())
 
-    assert count_of(read_calibration_set([folder], None, limit=10, seed=0)) == 2
+    for limit in (10, 2):
+        assert count_of(read_calibration_set([folder], None, limit=limit, seed=0)) == 2
 
 
 def test_no_usable_person_is_an_error_that_says_what_was_found(tmp_path):
@@ -156,6 +158,27 @@ def test_a_network_that_is_run_twice_is_calibrated_with_what_its_second_pass_get
         np.testing.assert_array_equal(crops[1:], cut_out(read_image(image.path), image.close, spec))
     assert count_crops(closer.fitting) == 3 * len(closer.fitting)
     assert [image.path for image in closer.held_out] == [image.path for image in people.held_out]
+
+
+def test_nothing_is_looked_at_closely_where_no_key_point_was_located(tmp_path):
+    spec = dots_spec(refine=Refine(share=0.5, decoder="argmax"))
+    backend = load_backend(write_toy_model(tmp_path / "m.onnx", spec), backend="onnxruntime")
+    images = tmp_path / "images"
+    images.mkdir()
+    black = np.zeros((64, 48, 3), np.uint8)
+    red = black.copy()
+    red[20:24, 10:14, 2] = 255  # BGR: of the two points the first
+    cv2.imwrite(str(images / "black.png"), black)
+    cv2.imwrite(str(images / "red.png"), red)
+    people = read_calibration_set([images], None, limit=10, seed=0)
+
+    closer = with_close_crops(people, backend, seed=0)
+
+    assert {image.path.stem: len(image.close) for image in (*closer.fitting, *closer.held_out)} == {
+        "black": 0,
+        "red": 1,
+    }
+    assert count_crops([*closer.fitting, *closer.held_out]) == 3
 
 
 def test_close_crops_are_few_and_the_same_every_time(tmp_path, monkeypatch):

@@ -89,6 +89,20 @@ def test_weights_are_int8_and_the_remainder_is_fp16(model, images):
     assert all(item.type.tensor_type.elem_type == TensorProto.FLOAT for item in (*graph.input, *graph.output))
 
 
+def test_what_lies_beyond_fp16_stays_in_fp32(model, images, monkeypatch):
+    def heads(graph, crops):
+        return [node.name for node in graph.graph.node if node.output[0].startswith("heatmaps")]
+
+    monkeypatch.setattr(pipeline, "beyond_fp16", heads)
+
+    result = calibrate(model, [images], method="mse")
+
+    graph = onnx.load(result.int8).graph
+    types = {item.name: item.data_type for item in graph.initializer}
+    (head,) = (node for node in graph.node if node.op_type == "Conv" and node.output[0].startswith("heatmaps"))
+    assert types[head.input[1]] == TensorProto.FLOAT
+
+
 def test_the_same_inputs_give_the_same_bytes(model, images, tmp_path):
     first = calibrate(model, [images], method="mse", output_dir=tmp_path / "a")
     second = calibrate(model, [images], method="mse", output_dir=tmp_path / "b")
