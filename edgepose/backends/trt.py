@@ -184,7 +184,8 @@ class TensorRtBackend:
                 f"build it for fewer people at a time: {build_line(self.path, self.passport)}"
             ) from error
         except (CudaError, GraphError) as error:
-            self._failure = " ".join(str(error).split())  # a module's error brings the compiler's log along
+            # a module's error brings the compiler's log along, or its dash
+            self._failure = " ".join(str(error).split()).rstrip(" -")
             raise BackendError(
                 f"the GPU failed on {self.path}: {self._failure}; open the model again, and if that fails, start anew"
             ) from error

@@ -175,4 +175,4 @@ def load_module(code: bytes) -> Any:
     try:
         return cuda.module_from_buffer(code)
     except UnicodeDecodeError as error:  # pycuda's message ends with a log, into which the driver may not have written
-        raise CudaError(error.object[: error.start].decode().rstrip(" -")) from error
+        raise CudaError(error.object[: error.start].decode()) from error

@@ -222,7 +222,7 @@ class FakeGpu:
             if not code.isascii():  # the driver has left pycuda's buffer for its log as it was
                 b"cuModuleLoadDataEx failed: device kernel image is invalid - \xda".decode()
             if code != FATBIN:
-                raise LogicError("cuModuleLoadDataEx failed: device kernel image is invalid - \nfatal: no code\n")
+                raise LogicError("cuModuleLoadDataEx failed: device kernel image is invalid - ")
             return Module(gpu)
 
         def memcpy_htod_async(dest: int, src: np.ndarray, stream: Stream) -> None:

@@ -606,9 +606,7 @@ def test_kernels_of_another_gpu_are_one_line(gpu, plan, code):
     entry = {**passport.engine, "kernels": {"file": "", "sha256": sha256_of(kernels_path(plan))}}
     write_passport(plan, replace(passport, engine=entry))
 
-    with pytest.raises(
-        BackendError, match=r"cuModuleLoadDataEx failed: device kernel image is invalid\b.*open"
-    ) as error:
+    with pytest.raises(BackendError, match=r"device kernel image is invalid; open") as error:
         load_backend(plan)
 
     assert "\n" not in str(error.value)
