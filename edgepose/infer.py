@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import os
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -16,17 +14,15 @@ import numpy as np
 from edgepose.backends import Backend, StageTimes
 from edgepose.errors import EdgeposeError, InputError
 from edgepose.estimator import Poses, estimate_frames, estimate_poses
-from edgepose.files import whole_file
 from edgepose.geometry import boxes_in_view
-from edgepose.io.boxes import PERSON, ImageBoxes, boxes_for_images, boxes_of_frames
-from edgepose.io.images import read_image, write_image
+from edgepose.io.boxes import ImageBoxes, boxes_for_images, boxes_of_frames
+from edgepose.io.images import decode_image, read_bytes, turned_by_exif, write_image
+from edgepose.io.keypoints import PARTIAL, WriteRecord, people_of, to_file, to_stream
 from edgepose.io.overlay import draw_poses
 from edgepose.io.video import VIDEO_SUFFIXES, VideoReader, VideoWriter, video_file
-from edgepose.metrics import rescore
 
 # on a GPU crop to download are its own times, while the CPU reads and draws other frames
 STAGES = ("read", "upload", "crop", "network", "decode", "network+decode", "download", "draw", "write")
-PARTIAL = "keypoints.partial.json"  # what was found before an interrupt
 SHOWN = 10  # unreadable files that are named one by one
 
 Watch = Callable[[str, Iterable[Any], int], Iterable[Any]]
@@ -41,6 +37,7 @@ class InferReport:
         people: boxes in them that key points were found for.
         unreadable: a line for each file that could not be read to its end, or whose overlay could not be written.
         unusable_boxes: boxes left out: not finite, without area, or wholly outside their image.
+        turned: images whose EXIF notes a rotation, which was ignored.
         seconds: time of each of STAGES that was measured.
         results: the JSON file written, if any.
         overlays: pictures and videos written.
@@ -50,6 +47,7 @@ class InferReport:
     people: int = 0
     unreadable: list[str] = field(default_factory=list)
     unusable_boxes: int = 0
+    turned: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     results: Path | None = None
     overlays: list[Path] = field(default_factory=list)
@@ -68,6 +66,11 @@ class InferReport:
             lines.append(f"{name:<{width}} {1e3 * seconds / max(1, self.images):9.2f} {per_person}")
         return "\n".join(lines)
 
+    def reached(self) -> str:
+        """How far a run came that did not end, and where its key points are."""
+        kept = f" (their key points: {self.results.with_name(PARTIAL)})" if self.results and self.people else ""
+        return f"after {self.images} images or frames{kept}"
+
     def warnings(self) -> list[str]:
         """What the user should know besides the results."""
         lines = self.unreadable[:SHOWN]
@@ -75,6 +78,11 @@ class InferReport:
             lines.append(f"… and {len(self.unreadable) - SHOWN} more files that could not be read")
         if self.unusable_boxes:
             lines.append(f"{self.unusable_boxes} boxes left out: not finite, without area, or outside their image")
+        if self.turned:
+            lines.append(
+                f"{self.turned} images note a rotation in EXIF, which was ignored: people may lie on their side, and "
+                f"boxes must be of the stored pixels; turn them upright first (mogrify -auto-orient, say)"
+            )
         return lines
 
 
@@ -106,36 +114,44 @@ def infer(
         InputError: the boxes file cannot be read or fits other images; an overlay would replace an input; or none
             of the inputs can be read. Single unreadable files are reported instead.
         OSError: the folder or stream cannot be written. No half-written file is left.
-        KeyboardInterrupt: interrupted; its text says how far it came. What was found lies in keypoints.partial.json.
+        KeyboardInterrupt: interrupted.
+
+    What ends the run after its first image says how far it came; what was found lies in keypoints.partial.json.
     """
     videos = [path for path in inputs if path.suffix.lower() in VIDEO_SUFFIXES]
     images = [path for path in inputs if path.suffix.lower() not in VIDEO_SUFFIXES]
     if boxes_file is not None and len(videos) > 1:
         raise InputError(f"{boxes_file}: boxes fit one video, {len(videos)} were given: infer them one by one")
     entries = boxes_for_images(images, boxes_file)
+    ids = _image_ids(entries, boxes_file)
     targets = _overlay_targets(inputs, folder / "overlays") if folder and save_overlays else {}
     backend.heatmaps(np.zeros((1, 3, *backend.spec.input_hw), np.float32))  # the first run is slow, and is not timed
     backend.times = StageTimes()
     report = InferReport()
     with ExitStack() as stack:
         if stream is not None:
-            write = _to_stream(stream)
+            write = to_stream(stream)
         elif folder is not None:
             report.results = folder / "keypoints.json"
-            write = stack.enter_context(_to_file(report.results))
+            write = stack.enter_context(to_file(report.results))
         else:
             raise ValueError("infer needs a folder or a stream to write to")
         run = _Run(backend, write, flip_test, report)
         try:
             for entry in watch("images", entries, len(entries)):
-                run.image(entry, targets.get(entry.path))
+                run.image(entry, ids[entry.path], targets.get(entry.path))
             for path in videos:
                 run.video(path, boxes_file, targets.get(path), watch)
         except KeyboardInterrupt:
-            reached = f"after {report.images} images or frames"
-            if report.results and report.people:
-                reached += f" (their key points: {report.results.with_name(PARTIAL)})"
-            raise KeyboardInterrupt(reached) from None
+            raise KeyboardInterrupt(report.reached()) from None
+        except OSError as error:
+            if report.images and error.strerror:
+                error.strerror += f" {report.reached()}"
+            raise
+        except EdgeposeError as error:
+            if report.images:
+                error.args = (f"{error}; stopped {report.reached()}",)
+            raise
         if inputs and not report.images:
             more = f", nor {len(inputs) - 1} others" if len(inputs) > 1 else ""
             raise InputError(f"nothing could be read: {report.unreadable[0]}{more}")
@@ -143,31 +159,29 @@ def infer(
     return report
 
 
-Write = Callable[[dict[str, Any]], None]
-
-
 @dataclass
 class _Run:
     """One run over all inputs: the loop's body, with what it counts."""
 
     backend: Backend
-    write: Write
+    write: WriteRecord
     flip_test: bool
     report: InferReport
 
-    def image(self, entry: ImageBoxes, target: Path | None) -> None:
+    def image(self, entry: ImageBoxes, image_id: int | str, target: Path | None) -> None:
         """Read one image, find its people, write them and their overlay."""
         times = self.backend.times
         try:
             with times.stage("read"):
-                image = read_image(entry.path)
+                data = read_bytes(entry.path)
+                image = decode_image(entry.path, data)
         except InputError as error:
             self._unreadable(entry.path, error)
             return
         boxes, inside = self._boxes(image, entry)
         poses = estimate_poses(self.backend, image, boxes, flip_test=self.flip_test)
-        identity = {"image_id": entry.path.name if entry.image_id is None else entry.image_id}
-        self._keep(poses, image, entry, inside, identity)
+        self._keep(poses, image, entry, inside, {"image_id": image_id})
+        self.report.turned += turned_by_exif(data)
         if target is not None:
             with times.stage("draw"):
                 overlay = draw_poses(image, poses, self.backend.spec.skeleton)
@@ -231,7 +245,7 @@ class _Run:
         """Write and count an image's people."""
         height, width = image.shape[:2]
         with self.backend.times.stage("write"):
-            people = _people(poses, entry.box_scores[inside])
+            people = people_of(poses, entry.box_scores[inside])
             self.write({**identity, "file_name": str(entry.path), "width": width, "height": height, "people": people})
         self.report.images += 1
         self.report.people += len(poses)
@@ -256,56 +270,11 @@ class _Run:
         self.write({"file_name": str(path), "error": str(error)})
 
 
-def _people(poses: Poses, box_scores: np.ndarray) -> list[dict[str, Any]]:
-    """COCO's fields for each person; a pose's score is its box's times the mean of its key points' above 0.2."""
-    keypoints = np.concatenate([poses.xy, poses.scores[..., None]], axis=2).astype(np.float64).round(3)
-    boxes = poses.boxes_xyxy.astype(np.float64)
-    boxes_xywh = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1).round(2)
-    return [
-        {"category_id": PERSON, "bbox": box.tolist(), "score": round(float(score), 5), "keypoints": points.tolist()}
-        for box, score, points in zip(
-            boxes_xywh,
-            rescore(poses.scores, box_scores),
-            keypoints.reshape(len(poses), 3 * poses.xy.shape[1]),
-            strict=True,
-        )
-    ]
-
-
-def _to_stream(stream: TextIO) -> Write:
-    def write(record: dict[str, Any]) -> None:
-        stream.write(json.dumps(record, allow_nan=False) + "\n")
-        stream.flush()
-
-    return write
-
-
-@contextmanager
-def _to_file(path: Path) -> Iterator[Write]:
-    """COCO results, written person by person so that memory does not grow; the file appears when all is done.
-
-    After an interrupt, what was written until then becomes PARTIAL beside it.
-    """
-    with whole_file(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
-        separator = "[\n"
-
-        def write(record: dict[str, Any]) -> None:
-            nonlocal separator
-            about = {key: record[key] for key in ("image_id", "file_name", "frame") if key in record}
-            for person in record.get("people", ()):
-                file.write(separator + json.dumps({**about, **person}, allow_nan=False))
-                separator = ",\n"
-
-        try:
-            yield write
-        except KeyboardInterrupt:
-            if separator == ",\n":
-                file.write("\n]\n")
-                file.close()
-                os.replace(temporary, path.with_name(PARTIAL))
-            raise
-        file.write("\n]\n" if separator == ",\n" else "[]\n")
-    path.with_name(PARTIAL).unlink(missing_ok=True)  # of an earlier run
+def _image_ids(entries: Sequence[ImageBoxes], boxes_file: Path | None) -> dict[Path, int | str]:
+    """Each image's image_id: the boxes file's or the number that its name is, else its name; its path if shared."""
+    ids = {entry.path: entry.path.name if entry.image_id is None else entry.image_id for entry in entries}
+    shared = {one for one, count in Counter(ids.values()).items() if count > 1}
+    return {path: str(path) if one in shared and boxes_file is None else one for path, one in ids.items()}
 
 
 def _overlay_targets(inputs: Sequence[Path], folder: Path) -> dict[Path, Path]:

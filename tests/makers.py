@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -41,6 +41,18 @@ def smooth_image(height: int = 120, width: int = 160, seed: int = 0) -> np.ndarr
 
     coarse = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
     return np.asarray(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC))
+
+
+def with_orientation(jpeg: bytes, orientation: int, order: Literal["little", "big"] = "big") -> bytes:
+    """A JPEG file with EXIF that holds its orientation alone."""
+
+    def number(value: int, size: int) -> bytes:
+        return value.to_bytes(size, order)
+
+    tag = number(0x0112, 2) + number(3, 2) + number(1, 4) + number(orientation, 2) + bytes(2)  # one 16-bit number
+    tiff = {"little": b"II", "big": b"MM"}[order] + number(42, 2) + number(8, 4) + number(1, 2) + tag + bytes(4)
+    segment = b"Exif\0\0" + tiff
+    return jpeg[:2] + b"\xff\xe1" + (len(segment) + 2).to_bytes(2, "big") + segment + jpeg[2:]
 
 
 TOY_WEIGHTS = np.array([[1, 0, 0], [0, 0, 1]], np.float32)  # a red dot is a left hand, a blue one a right hand

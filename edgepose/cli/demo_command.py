@@ -8,7 +8,7 @@ import click
 
 
 @click.command("demo")
-@click.option("--out", "output", type=click.Path(path_type=Path), default="demo_output", show_default=True)
+@click.option("-o", "--out", "output", type=click.Path(path_type=Path), default="demo_output", show_default=True)
 @click.option("--images", type=click.Path(path_type=Path), help="Your own pictures, with --annotations.")
 @click.option("--annotations", type=click.Path(path_type=Path), help="COCO key-point annotations of --images.")
 def command(output: Path, images: Path | None, annotations: Path | None) -> None:

@@ -22,7 +22,10 @@ import click
     "--boxes", type=click.Path(path_type=Path), help="COCO annotations or detections; else an image is a person."
 )
 @click.option(
-    "--out", default=None, help="Folder for keypoints.json and overlays/; - for JSON lines on stdout.  [default: poses]"
+    "-o",
+    "--out",
+    metavar="FOLDER",
+    help="Folder for keypoints.json and overlays/; - for JSON lines on stdout.  [default: poses]",
 )
 @click.option("--flip-test", is_flag=True, help="Average with the mirrored crop: better, and twice the work.")
 @click.option("--save-overlay/--no-save-overlay", default=True, show_default=True, help="Write annotated copies.")

@@ -126,8 +126,10 @@ def _read_boxes(boxes_file: Path) -> tuple[Names, dict[int, list[list[float]]]]:
     try:
         return _parse(data)
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
+        reason = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise InputError(
-            f"{boxes_file}: not COCO annotations or detection results ({type(error).__name__}: {error})"
+            f"{boxes_file}: not COCO annotations or detection results ({reason}); wanted: a list of objects with "
+            f"image_id, bbox (left, top, width, height) and score, or an object with images and annotations"
         ) from error
 
 
@@ -142,9 +144,13 @@ def _parse(data: Any) -> tuple[Names, dict[int, list[list[float]]]]:
     if not isinstance(data, list):
         raise TypeError(f"a list of boxes was wanted, found {type(data).__name__}")
     boxes: dict[int, list[list[float]]] = {}
-    for entry in data:
+    for index, entry in enumerate(data):
+        if not isinstance(entry, dict):
+            raise TypeError(f"entry {index} is {type(entry).__name__}, an object was wanted")
         if entry.get("iscrowd", 0) or entry.get("category_id", PERSON) != PERSON:
             continue
+        if not isinstance(entry["bbox"], list) or len(entry["bbox"]) != 4:
+            raise ValueError(f"bbox of entry {index} must be 4 numbers")
         left, top, width, height = map(float, entry["bbox"])
         boxes.setdefault(int(entry["image_id"]), []).append([left, top, width, height, float(entry.get("score", 1))])
     return names, boxes

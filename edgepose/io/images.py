@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from glob import glob
 from pathlib import Path
+from typing import Literal
 from zlib import crc32
 
 import cv2
@@ -42,7 +43,10 @@ def find_images(inputs: Iterable[str | Path], suffixes: Sequence[str] = IMAGE_SU
             files = sorted(file for file in path.iterdir() if file.suffix.lower() in suffixes and file.is_file())
             files = [file for file in files if not file.name.startswith(".")]
             if not files:
-                raise InputError(f"{path}: no images in this folder (wanted: {', '.join(suffixes)})")
+                raise InputError(
+                    f"{path}: no images in this folder (wanted: {', '.join(suffixes)}); its sub-folders are not "
+                    f"searched: name them, or give a glob, '{path}/**/*.jpg' say"
+                )
         elif path.exists():
             files = [path]
         else:
@@ -63,6 +67,11 @@ def read_image(path: Path) -> np.ndarray:
     Raises:
         InputError: the file is missing, empty, truncated, or no image.
     """
+    return decode_image(path, read_bytes(path))
+
+
+def read_bytes(path: Path) -> bytes:
+    """A file's content; InputError if it is missing, empty, or cannot be read."""
     try:
         data = Path(path).read_bytes()
     except OSError as error:
@@ -71,6 +80,11 @@ def read_image(path: Path) -> np.ndarray:
         raise InputError(f"{str(path)!r} cannot be a file's name ({error})") from error
     if not data:
         raise InputError(f"{path}: the file is empty")
+    return data
+
+
+def decode_image(path: Path, data: bytes) -> np.ndarray:
+    """The content of an image file as `read_image` gives it; the path is for the error alone."""
     if data.startswith(PNG) and max(_png_wh(data)) > LARGEST_SIDE:  # libpng would say so itself
         raise InputError(f"{path}: {TOO_LARGE}")
     if (damage := _damage(data)) is not None:
@@ -84,6 +98,31 @@ def read_image(path: Path) -> np.ndarray:
     if pixels is None:
         raise InputError(f"{path}: not a readable image (damaged, or of a kind that OpenCV does not read)")
     return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
+
+
+def turned_by_exif(data: bytes) -> bool:
+    """True for a JPEG whose EXIF notes that its pixels are to be turned or mirrored; `read_image` does not."""
+    position = 2
+    while data[:2] == b"\xff\xd8" and data[position : position + 1] == b"\xff":
+        end = position + 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+        if data[position + 1 : position + 2] == b"\xe1" and data[position + 4 : position + 10] == b"Exif\0\0":
+            return 2 <= _orientation(data[position + 10 : end]) <= 8
+        if data[position + 1 : position + 2] == b"\xda":
+            break  # the pixels
+        position = end
+    return False
+
+
+def _orientation(tiff: bytes) -> int:
+    """The value of TIFF's tag 0x0112 in the first directory; 0 where there is none (TIFF 6.0, section 2)."""
+    order: Literal["little", "big"] = "little" if tiff[:2] == b"II" else "big"
+
+    def number(start: int, size: int) -> int:
+        return int.from_bytes(tiff[start : start + size], order)
+
+    first = number(4, 4)
+    entries = (first + 2 + 12 * index for index in range(number(first, 2)))
+    return next((number(entry + 8, 2) for entry in entries if number(entry, 2) == 0x0112), 0)
 
 
 def _png_wh(data: bytes) -> tuple[int, int]:

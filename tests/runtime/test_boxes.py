@@ -118,6 +118,22 @@ def test_a_file_of_another_form_is_one_line(tmp_path, data):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ({"annotations": []}, "no 'images'"),
+        ([7], "entry 0 is int"),
+        ([annotation(7, 1, 2, 3, 4), {"image_id": 7, "bbox": [1, 2, 3]}], "bbox of entry 1 must be 4 numbers"),
+    ],
+)
+def test_what_is_wrong_in_a_file_and_what_was_wanted_are_told(tmp_path, data, words):
+    with pytest.raises(InputError) as error:
+        boxes_for_images(PATHS, boxes_file(tmp_path, data))
+
+    assert words in str(error.value)
+    assert "wanted: a list of objects with image_id, bbox" in str(error.value)
+
+
 def test_a_file_about_other_images_is_refused(tmp_path):
     path = boxes_file(tmp_path, [annotation(99, 1, 2, 3, 4)])
 

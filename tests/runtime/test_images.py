@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from edgepose.errors import EdgeposeError, InputError
-from edgepose.io.images import find_images, read_image, write_image
-from tests.makers import smooth_image
+from edgepose.io.images import find_images, read_image, turned_by_exif, write_image
+from tests.makers import smooth_image, with_orientation
 
 # 8x8 pixels of no cyan, full magenta, full yellow, no black: red
 RED_CMYK_JPEG = base64.b85decode(
@@ -102,11 +102,10 @@ def test_cmyk_becomes_rgb(tmp_path):
     assert np.abs(image.astype(int) - (255, 0, 0)).max() <= 8
 
 
-def test_a_rotation_in_exif_is_ignored(tmp_path):
+@pytest.mark.parametrize("order", ["big", "little"])
+def test_a_rotation_in_exif_is_ignored_and_told(tmp_path, order):
     jpeg = encoded(smooth_image(40, 60), ".jpg")
-    tiff = b"MM\0*\0\0\0\x08\0\x01" + b"\x01\x12\0\x03\0\0\0\x01\0\x06\0\0" + b"\0\0\0\0"  # Orientation: 6
-    exif = b"Exif\0\0" + tiff
-    rotated = jpeg[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + jpeg[2:]
+    rotated = with_orientation(jpeg, 6, order)
     (tmp_path / "plain.jpg").write_bytes(jpeg)
     (tmp_path / "rotated.jpg").write_bytes(rotated)
     assert cv2.imread(str(tmp_path / "rotated.jpg")).shape == (60, 40, 3)  # OpenCV sees it
@@ -114,6 +113,14 @@ def test_a_rotation_in_exif_is_ignored(tmp_path):
     image = read_image(tmp_path / "rotated.jpg")
 
     np.testing.assert_array_equal(image, read_image(tmp_path / "plain.jpg"))
+    assert turned_by_exif(rotated)
+
+
+def test_no_rotation_is_seen_where_there_is_none():
+    jpeg = encoded(smooth_image(40, 60), ".jpg")
+    upright = with_orientation(jpeg, 1)
+
+    assert not any(map(turned_by_exif, (jpeg, upright, upright[:30], jpeg[:2], b"", encoded(smooth_image(), ".png"))))
 
 
 def test_bytes_after_the_end_mark_do_no_harm(tmp_path):

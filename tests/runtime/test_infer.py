@@ -14,11 +14,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from edgepose.cli import SOME_UNREADABLE, main
-from edgepose.errors import EdgeposeError
-from edgepose.io import images
+from edgepose.errors import BackendError, EdgeposeError
 from edgepose.io.images import read_image
 from edgepose.io.video import VideoReader, VideoWriter, video_file
-from tests.makers import dots_image, smooth_image, write_toy_model
+from tests.makers import dots_image, smooth_image, with_orientation, write_toy_model
 
 pytest.importorskip("openvino")
 
@@ -118,13 +117,25 @@ def test_images_without_people_give_an_empty_list(model, pictures, tmp_path):
     assert "images: 1, people: 0" in result.stdout
 
 
-def test_images_of_the_same_name_keep_their_overlays_apart(model, pictures, tmp_path):
+def test_images_of_the_same_name_are_kept_apart(model, pictures, tmp_path):
     (tmp_path / "more").mkdir()
     (tmp_path / "more" / "b.jpg").write_bytes((pictures / "b.jpg").read_bytes())
 
     infer("--engine", model, "--input", pictures / "b.jpg", tmp_path / "more", "--out", tmp_path / "out")
 
     assert sorted(path.name for path in (tmp_path / "out" / "overlays").iterdir()) == ["b-2.jpg", "b.jpg"]
+    ids = [person["image_id"] for person in people_in(tmp_path / "out")]
+    assert ids == [str(pictures / "b.jpg"), str(tmp_path / "more" / "b.jpg")]
+
+
+def test_pictures_that_exif_would_turn_are_told(model, pictures, tmp_path):
+    for name in ("b.jpg", "c.jpg"):
+        (pictures / name).write_bytes(with_orientation((pictures / name).read_bytes(), 6))
+
+    result = infer("--engine", model, "--input", pictures, "--out", tmp_path / "out")
+
+    assert result.exit_code == 0
+    assert result.stderr.startswith("2 images note a rotation in EXIF, which was ignored")
 
 
 def test_an_overlay_never_replaces_an_input(model, tmp_path):
@@ -240,18 +251,30 @@ def test_a_folder_that_cannot_be_written_is_said_before_any_work(model, pictures
     assert out.split("/")[-1] in result.stderr or "taken" in result.stderr
 
 
-def test_a_full_disk_is_one_line_and_no_keypoints_are_left(model, pictures, tmp_path, monkeypatch):
-    def full(path: Path, data: bytes) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+@pytest.mark.parametrize(
+    ("failure", "words"),
+    [(OSError(errno.ENOSPC, "No space left on device"), "No space left on device"), (BackendError("no GPU"), "no GPU")],
+)
+def test_what_ends_a_run_early_is_one_line_and_keeps_what_was_found(
+    model, pictures, tmp_path, monkeypatch, failure, words
+):
+    def fail(image: np.ndarray, *others: object) -> np.ndarray:
+        if image.shape == (120, 160, 3):  # not the first picture
+            raise failure
+        return image
 
-    monkeypatch.setattr(images, "write_bytes", full)
+    monkeypatch.setattr("edgepose.infer.draw_poses", fail)
 
     result = infer("--engine", model, "--input", pictures, "--out", tmp_path / "out")
 
     assert result.exit_code == 1
-    assert "No space left on device" in result.stderr
+    assert words in result.stderr
+    assert "after 2 images or frames" in result.stderr
+    assert str(tmp_path / "out" / "keypoints.partial.json") in result.stderr
     assert len(result.stderr.splitlines()) == 1
-    assert [path for path in (tmp_path / "out").rglob("*") if path.is_file()] == []
+    people = json.loads((tmp_path / "out" / "keypoints.partial.json").read_text())
+    assert [person["image_id"] for person in people] == [7, "b.jpg"]
+    assert not (tmp_path / "out" / "keypoints.json").exists()
 
 
 def run(*arguments: object, **options: object) -> subprocess.Popen[str]:

@@ -1,0 +1,75 @@
+"""Key points out: COCO results in a file, or one JSON object a line on a stream."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+from edgepose.estimator import Poses
+from edgepose.files import whole_file
+from edgepose.io.boxes import PERSON
+from edgepose.metrics import rescore
+
+PARTIAL = "keypoints.partial.json"  # what was found before an interrupt or an error
+
+WriteRecord = Callable[[dict[str, Any]], None]
+
+
+def people_of(poses: Poses, box_scores: np.ndarray) -> list[dict[str, Any]]:
+    """COCO's fields for each person; a pose's score is its box's times the mean of its key points' above 0.2."""
+    keypoints = np.concatenate([poses.xy, poses.scores[..., None]], axis=2).astype(np.float64).round(3)
+    boxes = poses.boxes_xyxy.astype(np.float64)
+    boxes_xywh = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1).round(2)
+    return [
+        {"category_id": PERSON, "bbox": box.tolist(), "score": round(float(score), 5), "keypoints": points.tolist()}
+        for box, score, points in zip(
+            boxes_xywh,
+            rescore(poses.scores, box_scores),
+            keypoints.reshape(len(poses), 3 * poses.xy.shape[1]),
+            strict=True,
+        )
+    ]
+
+
+def to_stream(stream: TextIO) -> WriteRecord:
+    """Write each image's record as a line, at once."""
+
+    def write(record: dict[str, Any]) -> None:
+        stream.write(json.dumps(record, allow_nan=False) + "\n")
+        stream.flush()
+
+    return write
+
+
+@contextmanager
+def to_file(path: Path) -> Iterator[WriteRecord]:
+    """COCO results, written person by person so that memory does not grow; the file appears when all is done.
+
+    After an interrupt or an error, what was written until then becomes PARTIAL beside it.
+    """
+    with whole_file(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        separator = "[\n"
+
+        def write(record: dict[str, Any]) -> None:
+            nonlocal separator
+            about = {key: record[key] for key in ("image_id", "file_name", "frame") if key in record}
+            for person in record.get("people", ()):
+                file.write(separator + json.dumps({**about, **person}, allow_nan=False))
+                separator = ",\n"
+
+        try:
+            yield write
+        except BaseException:
+            if separator == ",\n":
+                file.write("\n]\n")
+                file.close()
+                os.replace(temporary, path.with_name(PARTIAL))
+            raise
+        file.write("\n]\n" if separator == ",\n" else "[]\n")
+    path.with_name(PARTIAL).unlink(missing_ok=True)  # of an earlier run
