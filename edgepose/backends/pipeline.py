@@ -154,10 +154,11 @@ class Pipeline:
         """Into the slot's pinned memory, which grows when a larger frame than any before comes."""
         nbytes = frame.pixels.nbytes
         if slot.frame is None or slot.frame.array.nbytes < nbytes:
-            if slot.frame is not None:
-                self.stages.stream.wait()  # what an interrupted call left on the stream may read it
-                slot.free_frame()
-            slot.take(nbytes, self._mapped)
+            with recording:  # freeing may wait for the whole context
+                if slot.frame is not None:
+                    self.stages.stream.wait()  # what an interrupted call left on the stream may read it
+                    slot.free_frame()
+                slot.take(nbytes, self._mapped)
         assert slot.frame is not None
         np.copyto(slot.frame.array[:nbytes].reshape(frame.pixels.shape), frame.pixels)
 
