@@ -33,8 +33,9 @@ def write_checkpoint(
     with torch.device("meta"):
         state = model.build(model.styles[0]).state_dict()
     heads = ("final_layer", "deconv_layers", "multi_final_layers")
+    zero = torch.zeros(())
     stored = {
-        f"{wrap and (head if key.startswith(heads) else wrap)}{key}": torch.zeros(()).expand(tensor.shape[:2])
+        f"{wrap and (head if key.startswith(heads) else wrap)}{key}": zero.expand(tensor.shape[:2])
         for key, tensor in state.items()
     }
     torch.save({"meta": {f"{meta}_version": "1"}, "state_dict": stored} if meta else stored, path)
