@@ -91,11 +91,11 @@ def load_runtime(plan: Path, passport: Passport) -> Any:
     )
 
 
-def build_line(plan: Path, passport: Passport) -> str:
-    """The command that builds a plan as it was built before."""
+def build_line(plan: Path, passport: Passport, max_batch: int | None = None) -> str:
+    """The command that builds a plan as it was built before, or for another number of people at a time."""
     engine = passport.engine or {}
     onnx = next(iter(passport.made_from), "MODEL.onnx")
-    options = [f"-o {plan}", f"--max-batch {engine['max_batch']}"]
+    options = [f"-o {plan}", f"--max-batch {max_batch or engine['max_batch']}"]
     options += ["--version-compatible"] * engine["version_compatible"]
     options += [] if engine["dla"] is None else [f"--dla {engine['dla']}"]
     options += ["--runtime tensorrt_rtx"] * (engine["runtime"] == "tensorrt_rtx")

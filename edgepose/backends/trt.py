@@ -179,9 +179,11 @@ class TensorRtBackend:
                     clear_frames(error.__traceback__)  # what only they still hold is freed in this context, not later
                     raise
         except OutOfMemory as error:
+            half = (self.passport.engine or {})["max_batch"] // 2
+            smaller = build_line(self.path, self.passport, half)
             raise BackendError(
-                f"the GPU's memory does not hold {self.path} beside what else is there: close other programs, or "
-                f"build it for fewer people at a time: {build_line(self.path, self.passport)}"
+                f"the GPU's memory does not hold {self.path} beside what else is there: close other programs"
+                + (f", or build it for fewer people at a time: {smaller}" if half else "")
             ) from error
         except (CudaError, GraphError) as error:
             # a module's error brings the compiler's log along, or its dash

@@ -515,6 +515,15 @@ def test_too_little_memory_at_load_is_one_line_and_leaves_nothing(gpu, plan, lef
     assert gpu.live == {}
 
 
+@pytest.mark.parametrize(("max_batch", "cure"), [(8, "fewer people at a time: .* --max-batch 4$"), (1, "programs$")])
+def test_too_little_memory_is_cured_by_a_smaller_batch_if_there_is_one(gpu, tmp_path, max_batch, cure):
+    plan = write_toy_plan(tmp_path / "m.plan", SPEC, max_batch=max_batch)
+    gpu.memory_left = 30_000
+
+    with pytest.raises(BackendError, match=cure):
+        load_backend(plan)
+
+
 @pytest.mark.parametrize("integrated", [False, True])
 def test_a_frame_that_memory_does_not_hold_costs_that_frame_only(plan, integrated):
     with fake_device(integrated=integrated) as gpu:
