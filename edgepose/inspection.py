@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from edgepose.cuda.kernels import read_kernels
 from edgepose.engine_layers import read_layers
@@ -34,9 +35,7 @@ def describe(path: Path, passport: Passport) -> list[str]:
     if passport.versions:
         rows.append(("versions", ", ".join(f"{name} {number}" for name, number in passport.versions.items())))
     rows += [("verified", f"{name} {value:.3g}") for name, value in passport.verified.items()]
-    rows += [
-        ("accuracy", ", ".join(f"{key} {_text(value)}" for key, value in entry.items())) for entry in passport.accuracy
-    ]
+    rows += [("accuracy", _accuracy(entry)) for entry in passport.accuracy]
     return [f"{name:<10} {text}" for name, text in rows]
 
 
@@ -75,6 +74,12 @@ def _second_pass(passport: Passport) -> list[tuple[str, str]]:
     if refine is None:
         return []
     return [("2nd pass", f"crops of {refine.share:g} of the side around each key point, {refine.decoder} decoder")]
+
+
+def _accuracy(entry: dict[str, Any]) -> str:
+    """What was measured on what; versions, hashes and what could not be measured are in the passport alone."""
+    told = {key: value for key, value in entry.items() if value is not None and not isinstance(value, dict)}
+    return ", ".join(f"{key} {_text(value)}" for key, value in told.items() if not key.endswith("sha256"))
 
 
 def _numbers(values: tuple[float, ...]) -> str:

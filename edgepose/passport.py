@@ -288,6 +288,9 @@ def read_passport(model: Path) -> Passport:
     path = passport_path(model)
     if not model.is_file():
         raise ModelFileError(f"{model}: no such file")
+    its_model = model.with_suffix("")
+    if not path.is_file() and its_model.is_file() and passport_path(its_model) == model:
+        raise ModelFileError(f"{model} is a passport: give the model file that it is of, {its_model}")
     if not path.is_file():
         raise ModelFileError(
             f"{model} has no passport ({path.name}): copy the .json along with the model, export it again, "

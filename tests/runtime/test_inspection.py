@@ -45,6 +45,30 @@ def test_inspect_says_how_a_model_is_fed_and_read(tmp_path):
         assert part in result.stdout
 
 
+def test_inspect_tells_accuracy_in_short(tmp_path):
+    measured = {
+        "annotations": "a.json",
+        "annotations_sha256": "ab" * 32,
+        "versions": {"numpy": "2"},
+        "AP": 0.5,
+        "ARM": None,
+    }
+    path = passported_file(tmp_path, accuracy=[measured])
+
+    lines = CliRunner().invoke(main, ["inspect", str(path)]).stdout.splitlines()
+
+    assert [line for line in lines if line.startswith("accuracy")] == ["accuracy   annotations a.json, AP 0.5"]
+
+
+def test_inspect_of_a_passport_names_the_model(tmp_path):
+    path = passported_file(tmp_path)
+
+    result = CliRunner().invoke(main, ["inspect", f"{path}.json"])
+
+    assert result.exit_code == 1
+    assert result.stderr == f"edgepose: {path}.json is a passport: give the model file that it is of, {path}\n"
+
+
 def test_inspect_tells_of_a_second_pass(tmp_path):
     one_pass = passported_file(tmp_path)
     assert "2nd pass" not in CliRunner().invoke(main, ["inspect", str(one_pass)]).stdout
