@@ -90,15 +90,20 @@ class Reader(HostBackend):
         spec = self.spec
         pixels = crop * np.reshape(spec.std, (3, 1, 1)) + np.reshape(spec.mean, (3, 1, 1))
         red, green, blue = pixels if spec.color_order == "rgb" else pixels[::-1]
-        rows, columns = np.nonzero(blue > 254.9)
-        (step_x, first_x), (step_y, first_y) = (
-            np.polyfit(grid, value[rows, columns], 1) for grid, value in ((columns, red), (rows, green))
-        )
+        seen = blue > 254.9
+        (step_x, first_x), (step_y, first_y) = _line(red, seen, axis=0), _line(green, seen, axis=1)
         assert step_y > 0
         if step_x < 0:  # a mirror image, in which a network takes the left hand for the right one
             points = points[list(spec.skeleton.flip_order)]
         crop_px = np.stack([(points[:, 0] - first_x) / step_x, (points[:, 1] - first_y) / step_y], axis=1)
         return drawn(spec, trained_position(spec, crop_px))
+
+
+def _line(values: np.ndarray, seen: np.ndarray, axis: int) -> np.ndarray:
+    """Slope and first value of the straight line that the means across an axis lie on, of what is seen."""
+    count = seen.sum(axis=axis)
+    at = np.flatnonzero(count)
+    return np.polyfit(at, (values * seen).sum(axis=axis)[at] / count[at], 1)
 
 
 def trained_position(spec: ModelSpec, crop_px: np.ndarray) -> np.ndarray:
