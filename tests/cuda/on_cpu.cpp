@@ -24,11 +24,11 @@ CROP_ON_CPU(crop_f16, __half)
 #define DECODE_ON_CPU(name, T)                                                                                        \
     extern "C" void run_##name(const T* heatmaps, const T* flipped, const int* flip_order, const float* weights,      \
                                const float4* to_image, float* keypoints, int num_keypoints, int height, int width,    \
-                               int decoder, int independent_guard, int flip_shift, int kernel, float offset_px,       \
+                               int decoder, int guard, int flip_shift, int kernel, float offset_px,                   \
                                const int* shape) {                                                                    \
         launch(shape, [=] {                                                                                           \
             name(heatmaps, flipped, flip_order, weights, to_image, keypoints, num_keypoints, height, width, decoder,  \
-                 independent_guard, flip_shift, kernel, offset_px);                                                   \
+                 guard, flip_shift, kernel, offset_px);                                                               \
         });                                                                                                           \
     }
 DECODE_ON_CPU(decode_f32, float)
