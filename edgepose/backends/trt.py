@@ -18,7 +18,7 @@ from edgepose.backends import StageTimes
 from edgepose.backends.engine import build_line, check_engine, load_runtime
 from edgepose.backends.frames import Frame
 from edgepose.backends.pipeline import FRAMES_IN_FLIGHT, Pipeline, StageSeconds
-from edgepose.cuda.graphs import GraphError
+from edgepose.cuda.graphs import GraphError, recording
 from edgepose.cuda.kernels import read_kernels
 from edgepose.cuda.memory import CudaError, OutOfMemory, keep, open_device
 from edgepose.errors import BackendError
@@ -176,7 +176,8 @@ class TensorRtBackend:
                 try:
                     yield
                 except BaseException as error:
-                    clear_frames(error.__traceback__)  # what only they still hold is freed in this context, not later
+                    with recording:  # what only its frames still hold, an engine say, is freed here and in this context
+                        clear_frames(error.__traceback__)
                     raise
         except OutOfMemory as error:
             half = (self.passport.engine or {})["max_batch"] // 2
