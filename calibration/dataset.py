@@ -13,7 +13,7 @@ from edgepose.errors import CalibrationError, InputError
 from edgepose.files import sha256_of
 from edgepose.geometry import Regions, boxes_in_view
 from edgepose.io.boxes import ImageBoxes, boxes_for_images
-from edgepose.io.images import find_images, read_image
+from edgepose.io.images import decode_image, find_images, read_bytes, read_image, turned_by_exif
 from edgepose.passport import ModelSpec
 from edgepose.preprocess import cut_out
 from edgepose.two_pass import closer_regions
@@ -58,12 +58,14 @@ class CalibrationSet:
         held_out: images whose crops show what INT8 does; `fitting` itself if there is only one image.
         unreadable: one line for each image that could not be read.
         unusable_boxes: boxes left out: not finite, without area, or wholly outside their image.
+        turned: images among those used whose EXIF notes a rotation, which was ignored.
     """
 
     fitting: tuple[CalibrationImage, ...]
     held_out: tuple[CalibrationImage, ...]
     unreadable: tuple[str, ...]
     unusable_boxes: int = 0
+    turned: int = 0
 
 
 def read_calibration_set(
@@ -84,7 +86,7 @@ def read_calibration_set(
     order = np.random.default_rng(seed).permutation(len(people))
     chosen: dict[str, CalibrationImage] = {}
     unreadable: list[str] = []
-    unusable = 0
+    unusable = turned = 0
     missing = limit
     for entry in watch([people[index] for index in order]):
         if missing == 0:
@@ -92,7 +94,8 @@ def read_calibration_set(
         if entry.boxes_xyxy is not None and len(entry.boxes_xyxy) == 0:
             continue
         try:
-            pixels = read_image(entry.path)
+            data = read_bytes(entry.path)
+            pixels = decode_image(entry.path, data)
         except InputError as error:
             unreadable.append(str(error))
             continue
@@ -104,6 +107,7 @@ def read_calibration_set(
         if len(found) and digest not in chosen:  # a copy of an image says nothing new
             chosen[digest] = CalibrationImage(entry.path, digest, found)
             missing -= len(found)
+            turned += turned_by_exif(data)
     if not chosen:
         raise CalibrationError(
             f"no usable person in {len(people)} images ({len(unreadable)} unreadable"
@@ -114,7 +118,7 @@ def read_calibration_set(
     count = min(max(1, len(by_hash) // HELD_OUT_SHARE), len(by_hash) - 1)
     held_out = {image.sha256 for image in by_hash[:count]}
     fitting = tuple(image for image in chosen.values() if image.sha256 not in held_out)
-    return CalibrationSet(fitting, tuple(by_hash[:count]) or fitting, tuple(unreadable), unusable)
+    return CalibrationSet(fitting, tuple(by_hash[:count]) or fitting, tuple(unreadable), unusable, turned)
 
 
 def with_close_crops(

@@ -38,6 +38,7 @@ from edgepose.export.place import check_targets, put_in_place
 from edgepose.export.precision import to_fp16
 from edgepose.export.verify import beyond_fp16
 from edgepose.files import sha256_of
+from edgepose.io.images import turned_warning
 from edgepose.metrics import shift_summary
 from edgepose.passport import Passport, keep_accuracy, passport_path, read_passport, write_passport
 
@@ -63,6 +64,7 @@ class Calibrated:
             None if there was none.
         moved_far: share of those key points that moved by more than 1/64 of their heat map's longer side.
         random_weights: True: the figures mean nothing.
+        turned: images whose EXIF notes a rotation, which was ignored.
     """
 
     int8: Path
@@ -76,6 +78,7 @@ class Calibrated:
     shift: dict[str, float | int] | None
     moved_far: float
     random_weights: bool
+    turned: int = 0
 
     def summary(self) -> str:
         """What was written and what INT8 costs, for people."""
@@ -100,6 +103,8 @@ class Calibrated:
             found += [f"{len(self.unreadable)} images could not be read and were left out:", *self.unreadable]
         if self.unusable_boxes:
             found.append(f"{self.unusable_boxes} boxes left out: not finite, without area, or outside their image")
+        if self.turned:
+            found.append(turned_warning(self.turned))
         if self.crops < FEW_CROPS:
             found.append(f"only {self.crops} people to take ranges from; a few hundred (100 at least) are safer")
         if self.moved_far > UNUSABLE_SHARE and not self.random_weights:
@@ -203,6 +208,7 @@ def calibrate(
         shift,
         float((distances > FAR * max(passport.spec.heatmap_hw)).mean()) if len(distances) else 0.0,
         passport.random_weights,
+        people.turned,
     )
 
 

@@ -16,7 +16,7 @@ from edgepose.errors import EdgeposeError, InputError
 from edgepose.estimator import Poses, estimate_frames, estimate_poses
 from edgepose.geometry import boxes_in_view
 from edgepose.io.boxes import ImageBoxes, boxes_for_images, boxes_of_frames
-from edgepose.io.images import decode_image, read_bytes, turned_by_exif, write_image
+from edgepose.io.images import decode_image, read_bytes, turned_by_exif, turned_warning, write_image
 from edgepose.io.keypoints import PARTIAL, WriteRecord, people_of, to_file, to_stream
 from edgepose.io.overlay import draw_poses
 from edgepose.io.video import VIDEO_SUFFIXES, VideoReader, VideoWriter, video_file
@@ -79,10 +79,7 @@ class InferReport:
         if self.unusable_boxes:
             lines.append(f"{self.unusable_boxes} boxes left out: not finite, without area, or outside their image")
         if self.turned:
-            lines.append(
-                f"{self.turned} images note a rotation in EXIF, which was ignored: people may lie on their side, and "
-                f"boxes must be of the stored pixels; turn them upright first (mogrify -auto-orient, say)"
-            )
+            lines.append(turned_warning(self.turned))
         return lines
 
 

@@ -113,6 +113,14 @@ def turned_by_exif(data: bytes) -> bool:
     return False
 
 
+def turned_warning(count: int) -> str:
+    """What to tell of images whose rotation was ignored."""
+    return (
+        f"{count} images note a rotation in EXIF, which was ignored: people may lie on their side, and boxes must be "
+        f"of the stored pixels; turn them upright first (mogrify -auto-orient, say)"
+    )
+
+
 def _orientation(tiff: bytes) -> int:
     """The value of TIFF's tag 0x0112 in the first directory; 0 where there is none (TIFF 6.0, section 2)."""
     order: Literal["little", "big"] = "little" if tiff[:2] == b"II" else "big"

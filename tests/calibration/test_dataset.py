@@ -21,7 +21,7 @@ from edgepose.geometry import Regions
 from edgepose.io.images import read_image
 from edgepose.passport import Refine
 from edgepose.preprocess import cut_out
-from tests.makers import dots_spec, make_spec, smooth_image, write_toy_model
+from tests.makers import dots_spec, make_spec, smooth_image, with_orientation, write_toy_model
 
 
 def write_images(folder: Path, count: int) -> Path:
@@ -139,6 +139,16 @@ def test_boxes_that_show_nobody_are_left_out_and_counted(tmp_path):
 
     assert [image.boxes_xyxy.tolist() for image in people.fitting] == [[[10, 5, 50, 85]]]
     assert people.unusable_boxes == 2
+
+
+def test_pictures_that_exif_would_turn_are_counted(tmp_path):
+    for seed, orientation in enumerate((1, 3, 6)):
+        jpeg = cv2.imencode(".jpg", smooth_image(seed=seed))[1].tobytes()
+        (tmp_path / f"{seed}.jpg").write_bytes(with_orientation(jpeg, orientation))
+
+    people = read_calibration_set([tmp_path], None, limit=10, seed=0)
+
+    assert people.turned == 2
 
 
 def test_a_network_that_is_run_twice_is_calibrated_with_what_its_second_pass_gets(tmp_path):

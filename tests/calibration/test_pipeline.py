@@ -21,7 +21,7 @@ from edgepose.geometry import Regions
 from edgepose.passport import Passport, Refine, read_passport, write_passport
 from edgepose.preprocess import cut_out
 from tests.calibration.graphs import GraphMaker, mobile_network, pose_network, toy_spec, write_model
-from tests.makers import smooth_image
+from tests.makers import smooth_image, with_orientation
 
 pytest.importorskip("openvino")
 
@@ -255,6 +255,16 @@ def test_the_command_finds_the_model_of_its_folder(model, images, monkeypatch):
         "toy.onnx",
         "toy.onnx.json",
     ]
+
+
+def test_the_command_tells_of_pictures_that_exif_would_turn(model, images):
+    jpeg = cv2.imencode(".jpg", smooth_image(seed=99))[1].tobytes()
+    (images / "phone.jpg").write_bytes(with_orientation(jpeg, 6))
+
+    result = run_command("--model", model, "--images", images)
+
+    assert result.exit_code == 0
+    assert "1 images note a rotation in EXIF" in result.stderr
 
 
 def test_the_command_does_its_work_and_exits_3_if_an_image_was_unreadable(model, images):
