@@ -20,7 +20,13 @@ import click
 )
 @click.option("--images", type=click.Path(path_type=Path), required=True, help="The folder of images.")
 @click.option("--annotations", type=click.Path(path_type=Path), required=True, help="COCO key-point annotations.")
-@click.option("--boxes", default="gt", show_default=True, help="gt: the annotated boxes; or a COCO detections FILE.")
+@click.option(
+    "--boxes",
+    metavar="gt|FILE",
+    default="gt",
+    show_default=True,
+    help="gt: the annotated boxes; or a COCO detections FILE.",
+)
 @click.option("--flip-test", is_flag=True, help="Average with the mirrored crop, as published figures do.")
 @click.option("--limit", type=click.IntRange(1), help="Only the first so many images with annotated people.")
 @click.option("--backend", type=click.Choice(("openvino", "onnxruntime")), help="Default: the best installed.")

@@ -54,6 +54,11 @@ def test_every_listed_command_is_there_under_its_name(name):
     assert command.name == name
 
 
+@pytest.mark.parametrize("name", ["export", "import", "calibrate", "build", "infer", "demo"])
+def test_every_command_that_writes_files_takes_o_for_their_place(name):
+    assert " -o, --out" in CliRunner().invoke(main, [name, "--help"]).stdout
+
+
 def test_an_unknown_command_is_wrong_usage():
     assert CliRunner().invoke(main, ["fly"]).exit_code == 2
 
