@@ -6,8 +6,10 @@ Driver calls and constants: CUDA Driver API reference, "Stream Management" and "
 from __future__ import annotations
 
 import ctypes
+import gc
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 _THREAD_LOCAL = 1  # CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: other threads may allocate while this one records
@@ -38,7 +40,7 @@ class Graph:
         self._cuda = load_driver()
         self._executable = ctypes.c_void_p()
         graph = ctypes.c_void_p()
-        with recording:
+        with recording, _no_collection():
             self._call("cuStreamBeginCapture_v2", ctypes.c_void_p(stream), _THREAD_LOCAL)
             try:
                 record()
@@ -68,6 +70,18 @@ class Graph:
     def _call(self, function: str, *arguments: Any) -> None:
         if (status := getattr(self._cuda, function)(*arguments)) != 0:
             raise GraphError(f"{function} gave CUDA error {status}")
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """No garbage is collected: a module or memory of the GPU in it, freed by this thread, would end a recording."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def load_driver() -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 
 import pytest
@@ -105,3 +106,21 @@ def test_no_two_threads_record_at_once(driver):
         thread.join()
 
     assert most == 1
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_no_garbage_is_collected_while_a_stream_is_recorded(driver, enabled):
+    seen = []
+    if not enabled:
+        gc.disable()
+
+    try:
+        Graph(STREAM, lambda: seen.append(gc.isenabled()))
+        seen.append(gc.isenabled())
+        with pytest.raises(GraphError):
+            Graph(STREAM, lambda: 1 / 0)
+        seen.append(gc.isenabled())
+    finally:
+        gc.enable()
+
+    assert seen == [False, enabled, enabled]
