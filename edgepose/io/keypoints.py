@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -53,23 +53,28 @@ def to_file(path: Path) -> Iterator[WriteRecord]:
 
     After an interrupt or an error, what was written until then becomes PARTIAL beside it.
     """
-    with whole_file(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
-        separator = "[\n"
+    with whole_file(path) as temporary, open(temporary, "wb") as file:
+        count = end = 0  # people, and bytes, that have safely been written
 
         def write(record: dict[str, Any]) -> None:
-            nonlocal separator
+            nonlocal count, end
             about = {key: record[key] for key in ("image_id", "file_name", "frame") if key in record}
-            for person in record.get("people", ()):
-                file.write(separator + json.dumps({**about, **person}, allow_nan=False))
-                separator = ",\n"
+            people = [json.dumps({**about, **person}, allow_nan=False) for person in record.get("people", ())]
+            if people:
+                file.write(((",\n" if count else "[\n") + ",\n".join(people)).encode())
+                file.flush()
+                count, end = count + len(people), file.tell()
 
         try:
             yield write
         except BaseException:
-            if separator == ",\n":
-                file.write("\n]\n")
-                file.close()
+            if count:
+                with suppress(OSError):  # a full disk: the last record is in part
+                    file.close()
+                os.truncate(temporary, end)
+                with open(temporary, "ab") as kept:
+                    kept.write(b"\n]\n")
                 os.replace(temporary, path.with_name(PARTIAL))
             raise
-        file.write("\n]\n" if separator == ",\n" else "[]\n")
+        file.write(b"\n]\n" if count else b"[]\n")
     path.with_name(PARTIAL).unlink(missing_ok=True)  # of an earlier run
