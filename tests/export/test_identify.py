@@ -87,6 +87,11 @@ def test_the_keys_the_name_and_the_options_together_identify_a_checkpoint(
     assert ("the rest as given" in identified.evidence) == bool(options)
 
 
+@pytest.mark.parametrize("model", [model for model in models() if model.embedded], ids=lambda model: model.name)
+def test_the_packages_own_weights_are_recognised(model):
+    assert identify(model.embedded).model == model
+
+
 def test_mmposes_names_are_recognised_as_well(tmp_path):
     for wrap, head, meta in (("backbone.", "head.", "mmengine"), ("backbone.", "keypoint_head.", "mmcv")):
         path = write_checkpoint(tmp_path / "udp_384x288.pth", "hrnet_w48", wrap=wrap, head=head, meta=meta)
@@ -135,6 +140,7 @@ def test_another_publication_is_known_by_its_hash(tmp_path, monkeypatch):
         model = identify(path).model
 
         assert (model.spec.input_hw, model.spec.decoder) == place
+        assert identify(path, decoder="dark").model.spec.decoder == "dark"
 
 
 @pytest.mark.parametrize(

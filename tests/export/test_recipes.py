@@ -164,9 +164,10 @@ def test_a_reading_that_is_asked_for_is_that_of_every_origin(decoder, trained, c
     assert {replace(model.spec, **recipe).decoder for recipe in model.recipes.values()} == {decoder}
 
 
-def test_a_reading_of_udps_maps_is_for_networks_trained_for_them():
-    with pytest.raises(ChoiceError, match="was not trained for the udp-v0 decoder"):
-        find_model("cpm", decoder="udp-v0")
+@pytest.mark.parametrize("decoder", ["udp", "udp-v0", "udp-combined"])
+def test_a_reading_of_udps_maps_is_for_networks_trained_for_them(decoder):
+    with pytest.raises(ChoiceError, match=f"was not trained for the {decoder} decoder"):
+        find_model("cpm", decoder=decoder)
 
 
 @pytest.mark.parametrize("name", ["simplebaseline_resnet50", "hrnet_w48"])

@@ -1,7 +1,9 @@
+import json
+
 import pytest
 import torch
 
-from edgepose.export.zoo import Model, models
+from edgepose.export.zoo import WEIGHTS, Model, models
 from tests.export.test_simple_baseline import run_on_meta
 
 FAMILIES = ("hrnet_w32", "hrnet_w48", "cpm", "hourglass52", "stacked_hourglass_1", "stacked_hourglass_2")
@@ -35,6 +37,16 @@ def test_every_published_file_is_named_with_the_start_of_its_hash():
         assert len(file.sha256_prefix) == 8
         assert int(file.sha256_prefix, 16) >= 0
         assert f"-{file.sha256_prefix}_" in file.url
+
+
+@pytest.mark.parametrize("model", [model for model in models() if model.embedded], ids=lambda model: model.name)
+def test_embedded_weights_are_read_as_they_were_trained(model):
+    trained = json.loads((WEIGHTS / f"{model.name}.json").read_text(encoding="utf-8"))
+
+    spec = model.spec.to_json()
+
+    for key in {"decoder", "blur_kernel", "refine", "input_hw", "heatmap_hw"} & trained.keys():
+        assert spec[key] == trained[key], key
 
 
 def test_udp_entries_align_as_udp_and_do_not_shift_the_mirrored_map():
