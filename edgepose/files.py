@@ -6,10 +6,11 @@ import errno
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +41,10 @@ def whole_file(path: Path) -> Iterator[Path]:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        folder = None if special else path.parent
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=folder)
-        os.close(handle)
-        temporary = Path(name)
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)  # mkstemp's 0600 would hide the file from the user's other accounts
+        folder = Path(tempfile.gettempdir()) if special else path.parent
+        # named before it is made, so that an interrupt leaves none; mkstemp's 0600 would hide it from other accounts
+        temporary = folder / f".{path.stem}.{secrets.token_hex(4)}{path.suffix}"
+        temporary.touch(exist_ok=False)
         yield temporary
         if special:
             with open(temporary, "rb") as source, open(path, "wb") as target:
@@ -59,7 +57,8 @@ def whole_file(path: Path) -> Iterator[Path]:
         raise
     finally:
         if temporary is not None:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):  # it may not have been made
+                temporary.unlink()
 
 
 def _is_special(path: Path) -> bool:

@@ -73,3 +73,18 @@ def test_a_folder_that_cannot_be_written_names_the_wanted_file():
         write_bytes(Path("/proc/a.json"), b"new")
 
     assert error.value.filename == "/proc/a.json"
+
+
+def test_an_interrupt_while_the_temporary_file_is_made_leaves_none(tmp_path, monkeypatch):
+    touch = Path.touch
+
+    def made_and_interrupted(path: Path, **options: bool) -> None:
+        touch(path, **options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "touch", made_and_interrupted)
+
+    with pytest.raises(KeyboardInterrupt):
+        write_json(tmp_path / "a.json", {})
+
+    assert list(tmp_path.iterdir()) == []
