@@ -85,6 +85,6 @@ def test_an_interrupt_while_the_temporary_file_is_made_leaves_none(tmp_path, mon
     monkeypatch.setattr(Path, "touch", made_and_interrupted)
 
     with pytest.raises(KeyboardInterrupt):
-        write_json(tmp_path / "a.json", {})
+        write_bytes(tmp_path / "a.json", b"")
 
     assert list(tmp_path.iterdir()) == []
