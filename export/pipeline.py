@@ -254,9 +254,10 @@ def _weights_path(model: Model, weights: str) -> Path | None:
     if model.embedded:
         return model.embedded
     if model.published is None:
+        found = f" ({model.by_hand.file}, for one)" if model.by_hand else ""
         raise CheckpointError(
-            f"there is no address to fetch weights for {model.label} from: give a checkpoint with --weights FILE, "
-            f"or use --weights random, which is for timing only"
+            f"there is no address to fetch weights for {model.label} from: give a checkpoint with --weights FILE"
+            f"{found}, or use --weights random, which is for timing only"
         )
     return fetch(model.published.url, model.published.sha256_prefix, cache_folder())
 

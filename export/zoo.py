@@ -49,6 +49,19 @@ class Published:
 
 
 @dataclass(frozen=True)
+class ByHand:
+    """A published checkpoint without a stable address; whoever has it gives it with `--weights`.
+
+    Attributes:
+        file: its name, and whose it is.
+        accuracy: published result, as in `Published`.
+    """
+
+    file: str
+    accuracy: float
+
+
+@dataclass(frozen=True)
 class Model:
     """One network at one input size with one recipe.
 
@@ -59,7 +72,8 @@ class Model:
         build: makes the network, given the stride style (one of `styles`).
         gflops: of one crop, convolutions only; a multiply-add is two operations. In the first style.
         params: number of trainable values. In the first style.
-        published: what `--weights auto` loads; None if nobody published one.
+        published: what `--weights auto` loads; None if nobody published one at a stable address.
+        by_hand: what was published without one.
         embedded: a checkpoint inside the package, which `--weights auto` loads instead.
         styles: ways to build it; the first is the default. A checkpoint tells some apart and some not.
         recipes: what a style, or a checkpoint's origin (checkpoint.ORIGINS), changes in the spec.
@@ -72,6 +86,7 @@ class Model:
     gflops: float
     params: int
     published: Published | None = None
+    by_hand: ByHand | None = None
     embedded: Path | None = None
     styles: tuple[str, ...] = ("pytorch",)
     recipes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -80,6 +95,12 @@ class Model:
     def label(self) -> str:
         """Name, dataset and input size, for messages."""
         return f"{self.name} {self.dataset} {self.spec.input_hw[0]}x{self.spec.input_hw[1]}".replace("  ", " ")
+
+    @property
+    def accuracy(self) -> str:
+        """The published result as `AP 0.718` or `PCKh 0.876`; "-" if there is none."""
+        file = self.published or self.by_hand
+        return f"{'PCKh' if self.dataset == 'mpii' else 'AP'} {file.accuracy:.3f}" if file else "-"
 
 
 @cache

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from edgepose.export.zoo import DATASETS, Model, embedded, mmpose_file, with_v0_blur
+from edgepose.export.zoo import DATASETS, ByHand, Model, embedded, mmpose_file, with_v0_blur
 from edgepose.passport import ModelSpec
 from edgepose.skeletons import COCO17
 
@@ -65,10 +65,10 @@ _HOURGLASS52: dict[Shape, tuple[float, int, str, float]] = {
     ("mpii", 384, 384): (128.79, 94_847_632, "hourglass52_mpii_384x384-04090bc3_20200812.pth", 0.894),
 }
 
-_STACKED: dict[int, tuple[float, int]] = {  # stacks -> GFLOPs, parameters, both of the first style
-    1: (11.61, 3_586_960),
-    2: (17.98, 6_730_912),
-    8: (56.19, 25_594_624),
+_STACKED: dict[int, tuple[float, int, ByHand | None]] = {  # stacks -> GFLOPs, parameters, both of the first style; file
+    1: (11.61, 3_586_960, None),
+    2: (17.98, 6_730_912, ByHand("princeton-vl's 2HG checkpoint.pt", 0.883)),
+    8: (56.19, 25_594_624, ByHand("princeton-vl's 8HG checkpoint.pt", 0.902)),
 }
 # Grey levels; neither divides by a standard deviation. Princeton's code also moves peaks on the border, outwards.
 _STACKED_RECIPES: dict[str, dict[str, Any]] = {
@@ -184,10 +184,10 @@ def hourglass52() -> list[Model]:
 
 def stacked_hourglass() -> list[Model]:
     """1, 2 and 8 stacks in the two published forms; both are on drives without a stable address."""
-    return [_stacked_hourglass_entry(stacks, gflops, params) for stacks, (gflops, params) in _STACKED.items()]
+    return [_stacked_hourglass_entry(stacks, *entry) for stacks, entry in _STACKED.items()]
 
 
-def _stacked_hourglass_entry(stacks: int, gflops: float, params: int) -> Model:
+def _stacked_hourglass_entry(stacks: int, gflops: float, params: int, by_hand: ByHand | None) -> Model:
     spec = _spec(
         f"stacked_hourglass_{stacks}",
         ("mpii", 256, 256),
@@ -209,6 +209,7 @@ def _stacked_hourglass_entry(stacks: int, gflops: float, params: int) -> Model:
         build=build,
         gflops=gflops,
         params=params,
+        by_hand=by_hand,
         styles=tuple(_STACKED_RECIPES),
         recipes=_STACKED_RECIPES,
     )

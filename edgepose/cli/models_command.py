@@ -27,7 +27,7 @@ def command() -> None:
                 model.spec.decoder,
                 f"{model.gflops:.2f}",
                 f"{model.params / 1e6:.1f} M",
-                f"{'PCKh' if model.dataset == 'mpii' else 'AP'} {published.accuracy:.3f}" if published else "-",
+                model.accuracy,
                 published.url.rsplit("/", 1)[1] if published else "in the package" if model.embedded else "-",
             )
         )

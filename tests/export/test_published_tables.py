@@ -38,6 +38,21 @@ def test_a_published_file_has_its_tables_accuracy(model):
     assert f"{model.published.accuracy:.3f}"[1:] in found[0]
 
 
+def test_files_without_an_address_have_their_tables_accuracy():
+    text = (SHARED / "reference" / "checkpoints.md").read_text(encoding="utf-8")
+    stacks, accuracies = re.search(r"^\| HGP \| `checkpoint.pt` (.+?) \| (.+?) val \|", text, re.MULTILINE).groups()
+
+    found = {
+        f"princeton-vl's {model.name[-1]}HG checkpoint.pt": model.by_hand.accuracy
+        for model in models()
+        if model.by_hand
+    }
+
+    names = [f"princeton-vl's {each} checkpoint.pt" for each in stacks.split(" / ")]
+    assert found == dict(zip(names, map(float, accuracies.split(" / ")), strict=True))
+    assert all(model.by_hand.file in found for model in models() if model.by_hand)
+
+
 def test_earlier_files_have_the_place_of_their_row_and_column():
     expected = {"b05435b9": ("hrnet_w32", 256, "quarter")}  # v1's, trained on more than COCO
     for label, small, _, large, *_ in (cells for cells in rows() if len(cells) == 5 and "td-hm" not in cells[1]):

@@ -60,11 +60,13 @@ def table_of_models() -> str:
             str(model.spec.num_keypoints),
             f"{model.gflops:.1f}",
             f"{model.params / 1e6:.1f} M",
-            f"{'PCKh' if model.dataset == 'mpii' else 'AP'} {published.accuracy:.3f}" if published else "-",
+            model.accuracy,
             f"[{published.sha256_prefix}]({published.url})"
             if published
             else "in the package"
             if model.embedded
+            else model.by_hand.file
+            if model.by_hand
             else "-",
         )
         rows.append(f"| {' | '.join(cells)} |\n")
