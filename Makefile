@@ -21,11 +21,13 @@ demo: .venv-demo/installed
 # Reinstalled when what is to be installed has changed; `demo` installs a copy, so it depends on the sources too.
 .venv/installed: setup.py pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
+	@echo "installing into .venv: some minutes"
 	.venv/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
 .venv-demo/installed: setup.py pyproject.toml constraints.txt $(shell find edgepose export calibration benchmarks -type f ! -name '*.pyc')
 	$(PYTHON) -m venv .venv-demo
+	@echo "installing into .venv-demo: some minutes"
 	.venv-demo/bin/python -m pip install --quiet --constraint constraints.txt '.[workstation]'
 	touch $@
 

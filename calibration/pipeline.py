@@ -44,6 +44,7 @@ from edgepose.passport import Passport, keep_accuracy, passport_path, read_passp
 
 CONFIDENT = 0.3  # score of the key points that are compared
 FEW_CROPS = 100
+SHOWN = 10  # unreadable images that are named one by one
 FAR = 1 / 64  # of the longer side of a heat map: 1 px of the usual ones
 UNUSABLE_SHARE = 0.2  # of confident key points moved far: INT8 has failed
 Watch = Callable[[str, Iterable[Any], int], Iterable[Any]]  # step, items, how many -> the items
@@ -100,7 +101,9 @@ class Calibrated:
         """What the user should know besides."""
         found = []
         if self.unreadable:
-            found += [f"{len(self.unreadable)} images could not be read and were left out:", *self.unreadable]
+            found += [f"{len(self.unreadable)} images could not be read and were left out:", *self.unreadable[:SHOWN]]
+            if len(self.unreadable) > SHOWN:
+                found.append(f"… and {len(self.unreadable) - SHOWN} more")
         if self.unusable_boxes:
             found.append(f"{self.unusable_boxes} boxes left out: not finite, without area, or outside their image")
         if self.turned:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
@@ -88,6 +89,7 @@ def infer(
     inputs: Sequence[Path],
     *,
     boxes_file: Path | None = None,
+    min_box_score: float = -math.inf,
     folder: Path | None = None,
     stream: TextIO | None = None,
     flip_test: bool = False,
@@ -101,6 +103,7 @@ def infer(
         inputs: image files, and videos (by their suffix).
         boxes_file: see `boxes_for_images`; for a video its image_id is the frame's number, from 0.
             None: each image or frame is one person.
+        min_box_score: boxes of a lower score are left out.
         folder: where keypoints.json (COCO results; only without a stream) and overlays/ go; None: no files.
         stream: gets one JSON object a line for each image or frame, as it is done, unreadable files included.
         flip_test: average with the mirrored crop.
@@ -119,7 +122,7 @@ def infer(
     images = [path for path in inputs if path.suffix.lower() not in VIDEO_SUFFIXES]
     if boxes_file is not None and len(videos) > 1:
         raise InputError(f"{boxes_file}: boxes fit one video, {len(videos)} were given: infer them one by one")
-    entries = boxes_for_images(images, boxes_file)
+    entries = boxes_for_images(images, boxes_file, min_score=min_box_score)
     ids = _image_ids(entries, boxes_file)
     targets = _overlay_targets(inputs, folder / "overlays") if folder and save_overlays else {}
     backend.heatmaps(np.zeros((1, 3, *backend.spec.input_hw), np.float32))  # the first run is slow, and is not timed
@@ -133,7 +136,7 @@ def infer(
             write = stack.enter_context(to_file(report.results))
         else:
             raise ValueError("infer needs a folder or a stream to write to")
-        run = _Run(backend, write, flip_test, report)
+        run = _Run(backend, write, flip_test, min_box_score, report)
         try:
             for entry in watch("images", entries, len(entries)):
                 run.image(entry, ids[entry.path], targets.get(entry.path))
@@ -163,6 +166,7 @@ class _Run:
     backend: Backend
     write: WriteRecord
     flip_test: bool
+    min_box_score: float
     report: InferReport
 
     def image(self, entry: ImageBoxes, image_id: int | str, target: Path | None) -> None:
@@ -199,7 +203,7 @@ class _Run:
             self._unreadable(path, error)
             return
         with closing(reader), ExitStack() as stack:
-            entries = _boxes_of_frames(reader, boxes_file)
+            entries = _boxes_of_frames(reader, boxes_file, self.min_box_score)
             others = _no_boxes(path, boxes_file)
             overlay: VideoWriter | None = None
             ahead: deque[tuple[np.ndarray, ImageBoxes, np.ndarray]] = deque()  # frames whose poses are under way
@@ -293,9 +297,9 @@ def _overlay_targets(inputs: Sequence[Path], folder: Path) -> dict[Path, Path]:
     return targets
 
 
-def _boxes_of_frames(reader: VideoReader, boxes_file: Path | None) -> dict[int, ImageBoxes]:
-    """The boxes of each frame that has some, by its number; empty without a boxes file."""
-    frames = boxes_of_frames(reader.path, boxes_file) if boxes_file is not None else {}
+def _boxes_of_frames(reader: VideoReader, boxes_file: Path | None, min_score: float) -> dict[int, ImageBoxes]:
+    """The boxes of each frame that the file speaks of, by its number; empty without a boxes file."""
+    frames = {} if boxes_file is None else boxes_of_frames(reader.path, boxes_file, min_score=min_score)
     if frames and reader.length and not any(0 <= frame < reader.length for frame in frames):
         raise InputError(
             f"{boxes_file} knows none of the {reader.length} frames of {reader.path}: its image_id must be their "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 
@@ -21,6 +22,7 @@ import click
 @click.option(
     "--boxes", type=click.Path(path_type=Path), help="COCO annotations or detections; else an image is a person."
 )
+@click.option("--min-box-score", type=float, help="Leave out boxes of a lower score.  [default: none]")
 @click.option(
     "-o",
     "--out",
@@ -48,6 +50,7 @@ def command(
     inputs: tuple[str, ...],
     more: tuple[str, ...],
     boxes: Path | None,
+    min_box_score: float | None,
     out: str | None,
     flip_test: bool,
     save_overlay: bool,
@@ -88,6 +91,7 @@ def command(
             loaded,
             paths,
             boxes_file=boxes,
+            min_box_score=-math.inf if min_box_score is None else min_box_score,
             folder=folder,
             stream=sys.stdout if streaming else None,
             flip_test=flip_test,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +44,11 @@ class ImageBoxes:
 
 
 def boxes_for_images(
-    paths: Sequence[Path], boxes_file: Path | None, image_ids: Sequence[int] | None = None
+    paths: Sequence[Path],
+    boxes_file: Path | None,
+    image_ids: Sequence[int] | None = None,
+    *,
+    min_score: float = -math.inf,
 ) -> list[ImageBoxes]:
     """The person boxes of each image, in the order of `paths`.
 
@@ -55,6 +60,7 @@ def boxes_for_images(
             ([{"image_id", "bbox", "score"}, ...]); other categories than person (1) are left out.
             None: each image is one person.
         image_ids: the images' ids where they are known; else their names are taken for them.
+        min_score: boxes of a lower score are left out.
 
     Raises:
         InputError: the file is missing, damaged or of another form, is about other images, or several of its images
@@ -64,7 +70,7 @@ def boxes_for_images(
     if boxes_file is None:
         one = np.ones(1, np.float32)
         return [ImageBoxes(path, known, None, one) for path, known in zip(paths, known_ids, strict=True)]
-    names, boxes = _read_boxes(boxes_file)
+    names, boxes = _read_boxes(boxes_file, min_score)
     found = [_id_of(path, names, known, boxes_file) for path, known in zip(paths, known_ids, strict=True)]
     known = {image_id for named in names.values() for _, image_id in named} | set(boxes)
     if paths and known and not known.intersection(found):  # a file without anybody is about any image
@@ -78,13 +84,15 @@ def boxes_for_images(
     ]
 
 
-def boxes_of_frames(video: Path, boxes_file: Path) -> dict[int, ImageBoxes]:
-    """The person boxes of each frame of a video that has some, by the frame's number: its image_id, from 0.
+def boxes_of_frames(video: Path, boxes_file: Path, *, min_score: float = -math.inf) -> dict[int, ImageBoxes]:
+    """The person boxes of each frame that the file speaks of, by the frame's number: its image_id, from 0.
+
+    Boxes of a score below `min_score` are left out.
 
     Raises:
         InputError: the file is missing, damaged or of another form.
     """
-    _, boxes = _read_boxes(boxes_file)
+    _, boxes = _read_boxes(boxes_file, min_score)
     return {frame: _image_boxes(video, frame, rows) for frame, rows in boxes.items()}
 
 
@@ -121,10 +129,10 @@ def _id_of(path: Path, names: Names, known: int | None, boxes_file: Path) -> int
     return furthest[0] if furthest else known
 
 
-def _read_boxes(boxes_file: Path) -> tuple[Names, dict[int, list[list[float]]]]:
+def _read_boxes(boxes_file: Path, min_score: float) -> tuple[Names, dict[int, list[list[float]]]]:
     data = read_json(boxes_file)
     try:
-        return _parse(data)
+        return _parse(data, min_score)
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise InputError(
@@ -133,7 +141,7 @@ def _read_boxes(boxes_file: Path) -> tuple[Names, dict[int, list[list[float]]]]:
         ) from error
 
 
-def _parse(data: Any) -> tuple[Names, dict[int, list[list[float]]]]:
+def _parse(data: Any, min_score: float) -> tuple[Names, dict[int, list[list[float]]]]:
     """The images' names, and image id -> rows of left, top, width, height, score."""
     names: Names = {}
     if isinstance(data, dict):
@@ -147,12 +155,15 @@ def _parse(data: Any) -> tuple[Names, dict[int, list[list[float]]]]:
     for index, entry in enumerate(data):
         if not isinstance(entry, dict):
             raise TypeError(f"entry {index} is {type(entry).__name__}, an object was wanted")
+        of_image = boxes.setdefault(int(entry["image_id"]), [])  # the file knows the image, whoever is in it
         if entry.get("iscrowd", 0) or entry.get("category_id", PERSON) != PERSON:
             continue
         if not isinstance(entry["bbox"], list) or len(entry["bbox"]) != 4:
             raise ValueError(f"bbox of entry {index} must be 4 numbers")
         left, top, width, height = map(float, entry["bbox"])
-        boxes.setdefault(int(entry["image_id"]), []).append([left, top, width, height, float(entry.get("score", 1))])
+        score = float(entry.get("score", 1))
+        if not score < min_score:  # NaN is left to be counted as unusable
+            of_image.append([left, top, width, height, score])
     return names, boxes
 
 

@@ -278,6 +278,17 @@ def test_the_command_does_its_work_and_exits_3_if_an_image_was_unreadable(model,
     assert read_passport(model.parent / "toy.int8.onnx").precision == "int8"
 
 
+def test_of_many_unreadable_images_ten_are_named(model, images):
+    for number in range(12):
+        (images / f"broken{number:02}.jpg").write_bytes(b"nothing")
+
+    result = run_command("--model", model, "--images", images)
+
+    assert "12 images could not be read" in result.output
+    assert sum("broken" in line for line in result.output.splitlines()) == 10
+    assert "… and 2 more" in result.output
+
+
 def test_without_a_usable_crop_nothing_is_written(model, tmp_path):
     folder = tmp_path / "bad"
     folder.mkdir()

@@ -75,6 +75,19 @@ def test_crowds_and_other_categories_are_left_out(tmp_path):
     assert seven.unusable == 0
 
 
+def test_boxes_of_a_low_score_are_left_out_and_their_image_stays_known(tmp_path):
+    low = annotation(7, 1, 1, 5, 5, score=0.29)
+    path = boxes_file(tmp_path, [low, annotation(7, 2, 2, 5, 5, score=0.3), annotation(8, 0, 0, 5, 5, score=0.2)])
+
+    seven, eight = boxes_for_images([PATHS[0], Path("8.png")], path, min_score=0.3)
+    (alone,) = boxes_for_images([Path("8.png")], path, min_score=0.3)
+
+    np.testing.assert_array_equal(seven.boxes_xyxy, [[2, 2, 7, 7]])
+    assert (len(eight.boxes_xyxy), len(alone.boxes_xyxy)) == (0, 0)
+    assert (seven.unusable, eight.unusable) == (0, 0)
+    assert list(boxes_of_frames(Path("clip.mp4"), path, min_score=0.3)) == [7, 8]
+
+
 def test_unusable_boxes_are_counted_and_left_out(tmp_path):
     bad = [(1, 1, 0, 5), (1, 1, 5, -3), (float("nan"), 1, 5, 5), (1, 1, float("inf"), 5), (1, 1, 1e9, 5)]
     path = boxes_file(tmp_path, [annotation(7, *bbox) for bbox in [*bad, (0, 0, 4, 4)]])

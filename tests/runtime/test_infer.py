@@ -106,6 +106,26 @@ def test_boxes_are_used_scored_and_the_unusable_ones_counted(model, pictures, tm
     assert result.exit_code == 0
 
 
+def test_boxes_below_the_least_score_are_left_out_of_images_and_videos(model, pictures, tmp_path):
+    with video_file(tmp_path / "7.mp4", fps=10) as writer:
+        for _ in range(8):
+            writer.write(smooth_image())
+    boxes = tmp_path / "boxes.json"
+    boxes.write_text(
+        json.dumps(
+            [
+                {"image_id": 7, "bbox": [0, 0, 40, high], "score": score}
+                for high, score in zip((30, 40, 50), (0.9, 0.5, 0.49), strict=True)
+            ]
+        )
+    )
+
+    for source in (pictures / "000007.png", tmp_path / "7.mp4"):
+        infer("--engine", model, "--input", source, "--boxes", boxes, "--min-box-score", 0.5, "--out", tmp_path / "out")
+
+        assert [person["bbox"][3] for person in people_in(tmp_path / "out")] == [30, 40]
+
+
 def test_images_without_people_give_an_empty_list(model, pictures, tmp_path):
     boxes = tmp_path / "boxes.json"
     boxes.write_text(json.dumps({"images": [{"id": 7, "file_name": "000007.png"}], "annotations": []}))
