@@ -69,8 +69,8 @@ TRAINEES = {
             ModelSpec("simplebaseline_tiny", (128, 96), (32, 24), COCO17, decoder="dark", blur_kernel=7),
             _TINY,
             _make_tiny,
-            epochs=52,
-            bfloat16=False,
+            epochs=220,
+            bfloat16=True,
         ),
         Trainee(
             ModelSpec(
