@@ -257,7 +257,7 @@ def _opencv(root: Path, on_jetson: bool) -> Finding:
     if theirs and _has(theirs[1], "GStreamer"):
         cure = f"JetPack's {theirs[0]} has it: pip uninstall opencv-python-headless, pip install 'numpy<2'"
     else:
-        cure = "sudo apt install nvidia-opencv"
+        cure = "sudo apt install nvidia-opencv-dev"  # nvidia-opencv brings no Python module on Jetson Linux 39
     return Finding("opencv", found, f"edgepose needs no GStreamer, but if you do: {cure}")
 
 

@@ -297,7 +297,7 @@ def test_opencv_without_gstreamer_is_told_where_jetpacks_is(tmp_path, answers):
     here["cv2"] = ["4.12.0", BUILD_INFORMATION.format("NO"), "/venv/cv2/__init__.py"]
     root = jetson_root(tmp_path)
 
-    assert "sudo apt install nvidia-opencv" in found(root, "opencv").mend
+    assert "sudo apt install nvidia-opencv-dev" in found(root, "opencv").mend
     system["cv2"] = HEALTHY["cv2"]
     assert "pip uninstall opencv-python-headless" in found(root, "opencv").mend
 
