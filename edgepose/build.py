@@ -19,15 +19,16 @@ from pathlib import Path
 from typing import Any
 
 from edgepose.cuda.driver import Gpu, find_gpu
-from edgepose.cuda.kernels import Compiled, compile_kernels, find_nvcc, kernels_path, nvcc_cuda
+from edgepose.cuda.kernels import LARGEST_COUNT, Compiled, compile_kernels, find_nvcc, kernels_path, nvcc_cuda
 from edgepose.engine_log import Messages, logger_of, messages_of
 from edgepose.errors import BuildError, ModelFileError
-from edgepose.files import whole_file, write_bytes, write_json
+from edgepose.files import whole_file, write_json
 from edgepose.packages import is_absent, load_failure
 from edgepose.passport import Passport, passport_path, read_passport
 
 RUNTIMES = ("tensorrt", "tensorrt_rtx")
 OLDEST = (10, 3)  # JetPack 6.1
+LARGEST_WORKSPACE_MIB = 1 << 20  # more than any GPU has; TensorRT counts bytes in 64 bits
 
 _HIDDEN_GPU = (
     "if this is the Jetson: a container without --runtime nvidia, or a user outside the group video: edgepose doctor"
@@ -62,10 +63,12 @@ class BuildOptions:
     kernels: bool = True
 
     def __post_init__(self) -> None:
-        if self.max_batch < 1:
-            raise ValueError(f"max_batch must be at least 1, got {self.max_batch}")
+        if not 1 <= self.max_batch <= LARGEST_COUNT:
+            raise ValueError(f"max_batch must be 1 to {LARGEST_COUNT}, got {self.max_batch}")
         if self.optimal_batch is not None and not 1 <= self.optimal_batch <= self.max_batch:
             raise ValueError(f"optimal_batch must be 1 to {self.max_batch} (max_batch), got {self.optimal_batch}")
+        if self.workspace_mib is not None and not 1 <= self.workspace_mib <= LARGEST_WORKSPACE_MIB:
+            raise ValueError(f"workspace_mib must be 1 to {LARGEST_WORKSPACE_MIB}, got {self.workspace_mib}")
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ class BuildReport:
         plan: the engine file.
         passport: its passport, already written beside it.
         warnings: of TensorRT and nvcc, in order, each once.
-        peak_mib: most memory this process has held, MiB.
+        peak_mib: most host memory this process has held, MiB; what the driver holds for the GPU is not in it.
     """
 
     plan: Path
@@ -138,10 +141,11 @@ def build_engine(
     """
     options = options or BuildOptions()
     onnx_path = Path(onnx_path)
-    plan_path = Path(plan_path) if plan_path else onnx_path.with_suffix(".plan")
-    if plan_path.suffix == ".onnx":
-        raise BuildError(f"{plan_path} is the name of an ONNX, not of a plan: name another, m.plan say")
     source = read_passport(onnx_path)
+    plan_path = Path(plan_path) if plan_path else onnx_path.with_suffix(".plan")
+    for suffix, kind in ((".onnx", "an ONNX"), (".json", "a passport")):
+        if plan_path.suffix == suffix:
+            raise BuildError(f"{plan_path} is the name of {kind}, not of a plan: name another, m.plan say")
     if source.engine is not None:
         raise ModelFileError(f"{onnx_path} is an engine already: build from the ONNX it was made from")
     trt = load_tensorrt(runtime)
@@ -151,6 +155,7 @@ def build_engine(
     with ExitStack() as files:  # opened first: a full or read-only disk is said before the minutes of a build
         passport_file = files.enter_context(whole_file(passport_path(plan_path)))
         plan_file = files.enter_context(whole_file(plan_path))
+        cache_file = files.enter_context(whole_file(options.timing_cache)) if options.timing_cache else None
         kernels = None
         if options.kernels:  # before the plan, whose build takes minutes
             if gpu is not None:
@@ -158,7 +163,7 @@ def build_engine(
             kernels = compile_kernels(targets)
             files.enter_context(whole_file(kernels_path(plan_path))).write_bytes(kernels.fatbin)
         log = files.enter_context(messages_of(trt))
-        plan = _build_plan(trt, log, onnx_path, options, progress)
+        plan = _build_plan(trt, log, onnx_path, options, cache_file, progress)
         plan_file.write_bytes(plan)
         passport = Passport(
             spec=source.spec,
@@ -193,7 +198,9 @@ def _kernels_entry(kernels: Compiled | None, plan_path: Path) -> dict[str, str] 
     return {"file": kernels_path(plan_path).name, "sha256": sha256(kernels.fatbin).hexdigest()}
 
 
-def _build_plan(trt: Any, log: Messages, onnx_path: Path, options: BuildOptions, progress: Progress | None) -> bytes:
+def _build_plan(
+    trt: Any, log: Messages, onnx_path: Path, options: BuildOptions, cache_file: Path | None, progress: Progress | None
+) -> bytes:
     with _explained(log, onnx_path):
         builder = trt.Builder(logger_of(trt))
         network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
@@ -206,7 +213,8 @@ def _build_plan(trt: Any, log: Messages, onnx_path: Path, options: BuildOptions,
             raise interruption.reason
         if plan is None:
             raise BuildError(f"TensorRT could not build {onnx_path}: {log.last_errors()}")
-    _keep_timing_cache(config, options)
+    if cache_file is not None:
+        cache_file.write_bytes(bytes(config.get_timing_cache().serialize()))
     return bytes(plan)
 
 
@@ -219,6 +227,8 @@ def _check_target(trt: Any, options: BuildOptions, gpu: Gpu | None, precision: s
                 "no NVIDIA GPU or driver was found, and TensorRT builds on the device that runs the engine: "
                 f"run edgepose build on the Jetson, or name a --target with --runtime tensorrt_rtx; {_HIDDEN_GPU}"
             )
+        if options.dla is not None and options.optimal_batch not in (None, options.max_batch):
+            raise BuildError("a DLA runs max-batch crops each time: leave out --optimal-batch")
         if options.dla is not None and precision == "fp32":
             raise BuildError("a DLA computes in FP16 and INT8 only: build it from the .fp16.onnx or the .int8.onnx")
         return
@@ -278,8 +288,10 @@ def _configure(trt: Any, builder: Any, network: Any, config: Any, options: Build
             least = optimal = options.max_batch
         profile.set_shape(crops.name, *((batch, *shape[1:]) for batch in (least, optimal, options.max_batch)))
         config.add_optimization_profile(profile)
-    elif options.max_batch != shape[0]:
-        raise BuildError(f"this ONNX has a fixed batch of {shape[0]}: build it with --max-batch {shape[0]}")
+    elif (options.max_batch, options.optimal_batch or shape[0]) != (shape[0], shape[0]):
+        raise BuildError(
+            f"this ONNX has a fixed batch of {shape[0]}: build it with --max-batch {shape[0]}, without --optimal-batch"
+        )
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     if options.workspace_mib is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mib << 20)
@@ -309,12 +321,6 @@ def _read_timing_cache(config: Any, path: Path) -> None:
     unread = known and bytes(cache.serialize()) == bytes(empty.serialize()) != known
     if unread or not config.set_timing_cache(cache, False):
         raise BuildError(f"{path} is no timing cache, or that of another TensorRT or GPU: delete it, or name another")
-
-
-def _keep_timing_cache(config: Any, options: BuildOptions) -> None:
-    cache = config.get_timing_cache() if options.timing_cache else None
-    if cache is not None and options.timing_cache is not None:
-        write_bytes(options.timing_cache, bytes(cache.serialize()))
 
 
 @contextmanager
@@ -376,4 +382,4 @@ def _interruptible(trt: Any, config: Any, progress: Progress | None) -> Iterator
 
 def parse_targets(targets: Sequence[str]) -> tuple[str, ...]:
     """('sm_86', '89') -> ('sm_86', 'sm_89'), each once."""
-    return tuple(dict.fromkeys(t if t.startswith("sm_") else f"sm_{t.removeprefix('sm')}" for t in targets))
+    return tuple(dict.fromkeys("sm_" + target.lower().removeprefix("sm").removeprefix("_") for target in targets))

@@ -10,9 +10,11 @@ import click
 @click.command("build")
 @click.argument("onnx", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The plan to write; default: ONNX's name, .plan.")
-@click.option("--max-batch", type=click.IntRange(1), default=8, show_default=True, help="Most people in one run.")
+@click.option(
+    "--max-batch", type=click.IntRange(1, 65535), default=8, show_default=True, help="Most people in one run."
+)
 @click.option("--optimal-batch", type=click.IntRange(1), help="Batch to tune for.  [default: --max-batch]")
-@click.option("--workspace", type=click.IntRange(1), metavar="MiB", help="Scratch memory TensorRT may use.")
+@click.option("--workspace", type=click.IntRange(1, 1 << 20), metavar="MiB", help="Scratch memory TensorRT may use.")
 @click.option("--timing-cache", type=click.Path(path_type=Path), help="Kernel timings to reuse and to keep.")
 @click.option("--version-compatible", is_flag=True, help="A plan that later TensorRT of the same major version runs.")
 @click.option("--dla", type=click.IntRange(0), metavar="N", help="Use deep learning accelerator N of the Jetson.")
@@ -62,7 +64,7 @@ def command(
         f"wrote {report.plan} ({size_mib:.1f} MiB, {passport.precision}, batch 1 to {engine['max_batch']}) "
         f"{'with' if engine['kernels'] else 'without'} its CUDA kernels for "
         f"{engine['gpu'] or ', '.join(engine['targets'])} with {engine['runtime']} {engine['tensorrt']}; "
-        f"peak memory {report.peak_mib} MiB"
+        f"peak host memory {report.peak_mib} MiB"
     )
     if passport.random_weights:
         click.echo("its weights are random: for timing only", err=True)

@@ -16,6 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 from edgepose.build import (
+    LARGEST_WORKSPACE_MIB,
     BuildOptions,
     _configure,
     _read_timing_cache,
@@ -25,8 +26,9 @@ from edgepose.build import (
     version_of,
 )
 from edgepose.cli import main
+from edgepose.cli.build_command import command as build_command
 from edgepose.cuda.driver import Gpu
-from edgepose.cuda.kernels import Compiled, kernels_path, read_kernels
+from edgepose.cuda.kernels import LARGEST_COUNT, Compiled, kernels_path, read_kernels
 from edgepose.engine_log import logger_of
 from edgepose.errors import BuildError, EngineMismatchError, ModelFileError
 from edgepose.files import sha256_of
@@ -99,6 +101,13 @@ def test_a_fixed_batch_needs_that_max_batch(tmp_path):
     assert build_engine(model, options=replace(PLAIN, max_batch=1), runtime="tensorrt_rtx").plan.is_file()
 
 
+def test_a_fixed_batch_is_not_tuned_for_another(tmp_path):
+    model = write_network(tmp_path / "m.onnx", batch=4)
+
+    with pytest.raises(BuildError, match="--max-batch 4, without --optimal-batch"):
+        build_engine(model, options=replace(PLAIN, max_batch=4, optimal_batch=2), runtime="tensorrt_rtx")
+
+
 def test_a_layer_tensorrt_cannot_take_is_named_and_nothing_is_left(tmp_path):
     model = write_network(tmp_path / "m.onnx", operator="NoSuchOperator")
 
@@ -133,6 +142,7 @@ def test_an_engine_is_not_built_from_an_engine(tmp_path):
         (["--target", "sm_86", "--timing-cache", "t.cache"], "leave out --timing-cache"),
         (["--target", "sm_86", "--version-compatible"], "leave out --version-compatible"),
         (["--target", "sm_86", "--no-kernels", "--workspace", "1"], "more with --workspace"),
+        (["--target", "sm_86", "--no-kernels", "-o", "m.onnx.json"], "m.onnx.json is the name of a passport"),
         (["--runtime", "tensorrt", "--target", "sm_86"], "tensorrt is not installed"),
     ],
 )
@@ -159,6 +169,7 @@ ORIN = Gpu("Orin", (8, 7), 8, integrated=True, driver_cuda=(12, 6))
         ),
         (ORIN, BuildOptions(targets=("sm_86",)), "--target needs --runtime tensorrt_rtx"),
         (ORIN, BuildOptions(dla=0), r"FP16 and INT8 only: build it from the \.fp16\.onnx"),
+        (ORIN, BuildOptions(dla=0, optimal_batch=4), "a DLA runs max-batch crops each time: leave out --optimal-batch"),
     ],
 )
 def test_what_tensorrt_itself_cannot_build_is_said_first(tmp_path, monkeypatch, gpu, options, message):
@@ -341,6 +352,32 @@ def test_a_timing_cache_is_read_if_it_is_one_of_this_machine(tmp_path):
             _read_timing_cache(config, cache)
 
 
+def test_a_timing_cache_that_cannot_be_written_is_said_before_the_build(tmp_path, monkeypatch):
+    model = write_network(tmp_path / "m.onnx")
+    monkeypatch.setattr("edgepose.build.load_tensorrt", lambda _: SimpleNamespace(__name__="tensorrt"))
+    monkeypatch.setattr("edgepose.build.find_gpu", lambda: ORIN)
+    monkeypatch.setattr("edgepose.build._build_plan", lambda *_: pytest.fail("the build has begun"))
+
+    with pytest.raises(IsADirectoryError, match=str(tmp_path)):
+        build_engine(model, options=BuildOptions(kernels=False, timing_cache=tmp_path))
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.onnx", "m.onnx.json"]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # TensorRT for RTX keeps the calls, which do nothing there
+def test_a_timing_cache_is_written_back_and_read_again(tmp_path, monkeypatch):
+    model, cache = write_network(tmp_path / "m.onnx"), tmp_path / "t.cache"
+    monkeypatch.setattr("edgepose.build._check_target", lambda *_: None)  # which refuses it for TensorRT for RTX
+    options = replace(PLAIN, timing_cache=cache)
+
+    build_engine(model, options=options, runtime="tensorrt_rtx")
+    first = cache.read_bytes()
+    build_engine(model, options=options, runtime="tensorrt_rtx")
+
+    assert first
+    assert cache.read_bytes() == first
+
+
 def test_an_empty_timing_cache_is_one_too(tmp_path):
     cache = tmp_path / "t.cache"
     cache.write_bytes(b"empty")
@@ -418,7 +455,36 @@ def test_a_dla_that_is_not_there_is_to_be_left_out():
 
 
 def test_targets_may_be_written_short():
-    assert parse_targets(["86", "sm89", "sm_86"]) == ("sm_86", "sm_89")
+    assert parse_targets(["86", "sm89", "sm_86", "SM_86"]) == ("sm_86", "sm_89")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"max_batch": 0},
+        {"max_batch": LARGEST_COUNT + 1},
+        {"optimal_batch": 9},
+        {"workspace_mib": 0},
+        {"workspace_mib": LARGEST_WORKSPACE_MIB + 1},
+    ],
+)
+def test_numbers_out_of_range_are_refused(wrong):
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be"):
+        BuildOptions(**wrong)
+
+
+def test_the_command_refuses_the_same_numbers():
+    ranges = {option.name: option.type for option in build_command.params}
+
+    assert (ranges["max_batch"].min, ranges["max_batch"].max) == (1, LARGEST_COUNT)
+    assert (ranges["workspace"].min, ranges["workspace"].max) == (1, LARGEST_WORKSPACE_MIB)
+
+
+def test_a_folder_is_no_model(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(ModelFileError, match="no such file"):
+        build_engine(Path("."))
 
 
 def test_the_passport_is_json_a_person_can_read(tmp_path):
