@@ -29,16 +29,26 @@ def read_layers(plan_path: Path, passport: Passport) -> list[Layer]:
     Raises:
         BuildError: there is no GPU or no TensorRT here, or it cannot read the plan.
     """
-    trt = load_tensorrt((passport.engine or {}).get("runtime"))
+    entry = passport.engine or {}
+    trt = load_tensorrt(entry.get("runtime"))
     if find_gpu() is None:
         raise BuildError("TensorRT reads a plan on a GPU only, and no NVIDIA GPU or driver was found")
     with messages_of(trt) as log:
-        runtime = trt.Runtime(logger_of(trt))  # must outlive the engine
-        engine = runtime.deserialize_cuda_engine(plan_path.read_bytes())
-    if engine is None:
-        raise BuildError(f"TensorRT could not read {plan_path}: {log.last_errors()}")
-    inspector = engine.create_engine_inspector()
-    return parse_layers(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
+        try:
+            runtime = trt.Runtime(logger_of(trt))  # must outlive the engine
+            if entry.get("version_compatible"):
+                runtime.engine_host_code_allowed = True  # such a plan brings its own small runtime along
+            if entry.get("dla") is not None:
+                runtime.DLA_core = entry["dla"]
+            engine = runtime.deserialize_cuda_engine(plan_path.read_bytes())
+        except (TypeError, RuntimeError):  # how the bindings say null
+            engine = None
+        if engine is None:
+            raise BuildError(f"TensorRT could not read {plan_path}: {log.last_errors()}")
+        information = engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
+        if not information:
+            raise BuildError(f"TensorRT tells nothing of {plan_path}: {log.last_errors()}")
+    return parse_layers(information)
 
 
 _PRECISIONS = {"float": "FP32", "half": "FP16"}
