@@ -230,7 +230,7 @@ def _check_target(trt: Any, options: BuildOptions, gpu: Gpu | None, precision: s
         if options.dla is not None and options.optimal_batch not in (None, options.max_batch):
             raise BuildError("a DLA runs max-batch crops each time: leave out --optimal-batch")
         if options.dla is not None and precision == "fp32":
-            raise BuildError("a DLA computes in FP16 and INT8 only: build it from the .fp16.onnx or the .int8.onnx")
+            raise BuildError("a DLA computes in FP16 and INT8 only: build it from the .fp16.onnx")
         return
     for given, option, why in (
         (options.dla is not None, "--dla", "has no DLA"),
