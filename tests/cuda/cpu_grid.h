@@ -31,7 +31,8 @@ using std::min;
 inline thread_local uint3 threadIdx, blockIdx;
 inline dim3 blockDim, gridDim;
 inline std::unique_ptr<std::barrier<>> block_barrier;
-inline std::vector<unsigned> exchanged;
+inline std::vector<std::unique_ptr<std::barrier<>>> warp_barriers;
+inline std::vector<unsigned> exchanged, shuffled;
 
 inline void __syncthreads() { block_barrier->arrive_and_wait(); }
 
@@ -57,10 +58,11 @@ template <typename T>
 T __shfl_xor_sync(unsigned, T value, unsigned lanes) {
     static_assert(sizeof(T) == sizeof(unsigned));
     const unsigned me = flat_thread();
-    std::memcpy(&exchanged[me], &value, sizeof(T));
-    __syncthreads();
-    std::memcpy(&value, &exchanged[me ^ lanes], sizeof(T));
-    __syncthreads();
+    std::barrier<>& warp = *warp_barriers[me / 32];  // only the warp's: the block's would hide a missing __syncthreads
+    std::memcpy(&shuffled[me], &value, sizeof(T));
+    warp.arrive_and_wait();
+    std::memcpy(&value, &shuffled[me ^ lanes], sizeof(T));
+    warp.arrive_and_wait();
     return value;
 }
 
@@ -70,6 +72,9 @@ void run_grid(dim3 grid, dim3 block, Kernel kernel) {
     blockDim = block;
     gridDim = grid;
     exchanged.assign(count, 0);
+    shuffled.assign(count, 0);
+    warp_barriers.clear();
+    for (unsigned warp = 0; warp < count / 32; ++warp) warp_barriers.push_back(std::make_unique<std::barrier<>>(32));
     block_barrier = std::make_unique<std::barrier<>>(count);
     std::vector<std::thread> threads;
     for (unsigned flat = 0; flat < count; ++flat)

@@ -26,15 +26,19 @@ from edgepose.passport import ModelSpec
 FORMATS = {"rgb": 0, "bgr": 1, "nv12": 2}
 
 
+def cuda_headers() -> Path:
+    """The folder of the toolkit's headers, which hold the FP16 type."""
+    include = Path(find_nvcc()).resolve().parent.parent / "include"
+    return include if (include / "cuda_fp16.h").is_file() else Path("/usr/local/cuda/include")
+
+
 def compile_for_cpu(library: Path) -> ctypes.CDLL:
     """Compile on_cpu.cpp, which holds the kernels, to a library."""
-    include = Path(find_nvcc()).resolve().parent.parent / "include"
-    if not (include / "cuda_fp16.h").is_file():
-        include = Path("/usr/local/cuda/include")
     here = Path(__file__).parent
     command = ["g++", "-std=c++20", "-O2", "-shared", "-fPIC", "-DEDGEPOSE_ON_CPU", "-pthread"]
     subprocess.run(
-        [*command, "-isystem", include, f"-I{FOLDER}", f"-I{here}", here / "on_cpu.cpp", "-o", library], check=True
+        [*command, "-isystem", cuda_headers(), f"-I{FOLDER}", f"-I{here}", here / "on_cpu.cpp", "-o", library],
+        check=True,
     )
     return ctypes.CDLL(str(library))
 
