@@ -24,6 +24,9 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
+_WRITING_FAILS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # Python names no file for what ends a write
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Give a temporary path in `path`'s folder; rename it to `path` if the body succeeds, else remove it.
@@ -52,7 +55,8 @@ def whole_file(path: Path) -> Iterator[Path]:
         else:
             os.replace(temporary, path)
     except OSError as error:
-        if temporary is None or error.filename == str(temporary):
+        unnamed = error.filename is None and error.errno in _WRITING_FAILS
+        if temporary is None or unnamed or error.filename == str(temporary):
             error.filename, error.filename2 = str(path), None
         raise
     finally:
@@ -69,11 +73,7 @@ def _is_special(path: Path) -> bool:
 def write_bytes(path: Path, data: bytes) -> None:
     """Write `data` to `path`, whole or not at all."""
     with whole_file(path) as temporary:
-        try:
-            temporary.write_bytes(data)
-        except OSError as error:
-            error.filename = str(temporary)  # a full disk names none
-            raise
+        temporary.write_bytes(data)
 
 
 def write_json(path: Path, data: Any) -> None:

@@ -287,7 +287,7 @@ def read_passport(model: Path) -> Passport:
     model = Path(model)
     path = passport_path(model)
     if not model.is_file():
-        raise ModelFileError(f"{model}: no such file")
+        raise ModelFileError(f"{model}: {'a folder, a model file was wanted' if model.is_dir() else 'no such file'}")
     its_model = model.with_suffix("")
     if not path.is_file() and its_model.is_file() and passport_path(its_model) == model:
         raise ModelFileError(f"{model} is a passport: give the model file that it is of, {its_model}")

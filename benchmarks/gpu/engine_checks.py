@@ -74,7 +74,7 @@ def check_build(onnx: Path, plan: Path) -> Finding:
     size = plan.stat().st_size / 2**20
     found = (
         f"{engine['runtime']} {engine['tensorrt']}, {perf_counter() - start:.0f} s, {size:.1f} MiB, "
-        f"peak memory {report.peak_mib} MiB, {len(report.warnings)} warnings"
+        f"peak host memory {report.peak_mib} MiB, {len(report.warnings)} warnings"
     )
     return Finding(True, found)
 

@@ -483,7 +483,7 @@ def test_the_command_refuses_the_same_numbers():
 def test_a_folder_is_no_model(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
-    with pytest.raises(ModelFileError, match="no such file"):
+    with pytest.raises(ModelFileError, match="a folder, a model file was wanted"):
         build_engine(Path("."))
 
 

@@ -68,6 +68,14 @@ def test_a_failure_names_the_wanted_file_and_leaves_the_old_one(tmp_path, monkey
     assert (tmp_path / "a.json").read_bytes() == b"old"
 
 
+@pytest.mark.parametrize(("number", "named"), [(errno.EDQUOT, True), (errno.ENOTCONN, False)])
+def test_only_a_failed_write_without_a_name_is_the_wanted_files(tmp_path, number, named):
+    with pytest.raises(OSError, match="while") as error, whole_file(tmp_path / "a.bin"):
+        raise OSError(number, "while the body ran")
+
+    assert error.value.filename == (str(tmp_path / "a.bin") if named else None)
+
+
 def test_a_folder_that_cannot_be_written_names_the_wanted_file():
     with pytest.raises(OSError, match=r"/proc/a\.json") as error:
         write_bytes(Path("/proc/a.json"), b"new")
