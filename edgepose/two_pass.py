@@ -13,13 +13,15 @@ from edgepose.backends import Backend
 from edgepose.geometry import Regions
 
 SURE = 0.8  # of the first pass's score: below it the closer look may have found something else, or nothing
+FAR = 0.15  # of the closer crop: what is found so far from its centre is taken for another key point
 
 
 def find_keypoints(backend: Backend, image: np.ndarray, regions: Regions, *, flip_test: bool = False) -> np.ndarray:
     """Image (H, W, 3) uint8 RGB and N regions -> (N, K, 3) float32: x, y in image px, score. N may be 0.
 
     With a spec that has `refine`, the first pass costs N crops and the second one for each key point it located.
-    Position and score are the second pass's; where it is much less sure than the first, both count by their scores.
+    Position and score are the second pass's; where it is much less sure than the first, both count by their scores,
+    and where it looks far away, the first one's stay.
 
     Raises:
         BackendError: the runtime failed.
@@ -33,8 +35,10 @@ def find_keypoints(backend: Backend, image: np.ndarray, regions: Regions, *, fli
     found = backend.keypoints(image, close, flip_test=flip_test, decoder=refine.decoder)
     found = found[np.arange(len(found)), index]  # each close crop is about one key point
     first, second = keypoints[person, index, 2], np.maximum(found[:, 2], 0)
-    weight = np.where(second >= SURE * first, 1, second / (first + second))[:, None]
-    keypoints[person, index] += weight * (found - keypoints[person, index])
+    weight = np.where(second >= SURE * first, 1, second / (first + second))
+    moved = np.linalg.norm((found[:, :2] - keypoints[person, index, :2]) / close.size_wh, axis=-1)
+    weight[moved > FAR] = 0
+    keypoints[person, index] += weight[:, None] * (found - keypoints[person, index])
     return keypoints
 
 

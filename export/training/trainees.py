@@ -84,7 +84,7 @@ TRAINEES = {
             ),
             _EOL,
             _make_eol,
-            epochs=115,
+            epochs=180,
             bfloat16=True,
         ),
     )

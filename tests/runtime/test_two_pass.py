@@ -84,7 +84,7 @@ def test_one_pass_is_all_that_other_models_take():
 def test_each_located_key_point_gets_a_crop_of_its_own_and_keeps_its_row():
     spec = replace(TWO_PASS, refine=Refine(share=0.25, decoder="dark"))
     first = [[[10, 20, 0.5], [0, 0, -0.1]], [[30, 40, 0.6], [50, 60, 0.5]]]  # one is not located
-    second = [[[11, 21, 0.41], [9, 9, 9]], [[40, 40, 0.2], [9, 9, 9]], [[9, 9, 9], [59, 60, 0.39]]]  # two are unsure
+    second = [[[11, 21, 0.41], [9, 9, 9]], [[36, 40, 0.2], [9, 9, 9]], [[9, 9, 9], [57, 60, 0.39]]]  # two are unsure
     backend = Recorded(spec, [first, second])
     regions = Regions.around(np.repeat(WHOLE, 2, axis=0), spec)
 
@@ -95,8 +95,8 @@ def test_each_located_key_point_gets_a_crop_of_its_own_and_keeps_its_row():
     assert close.size_wh.tolist() == [[48, 64]] * 3
     assert (flip_test, decoder) == (True, "dark")
     share = 0.39 / (0.5 + 0.39)
-    mixed = [50 + 9 * share, 60, 0.5 - 0.11 * share]
-    expected = [[[11, 21, 0.41], [0, 0, -0.1]], [[32.5, 40, 0.5], mixed]]
+    mixed = [50 + 7 * share, 60, 0.5 - 0.11 * share]
+    expected = [[[11, 21, 0.41], [0, 0, -0.1]], [[31.5, 40, 0.5], mixed]]
     np.testing.assert_allclose(found, np.array(expected, np.float32), rtol=1e-6)
 
 
@@ -115,9 +115,25 @@ def test_a_closer_region_is_cut_by_the_same_warp(alignment):
 @pytest.mark.parametrize("score", [0.0, -0.5])
 def test_where_the_second_pass_sees_nothing_the_first_one_stays(score):
     backend = Recorded(
-        TWO_PASS, [[[[10, 20, 0.5], [30, 40, 0.6]]], [[[0, 0, score], [9, 9, 9]], [[9, 9, 9], [0, 0, score]]]]
+        TWO_PASS, [[[[10, 20, 0.5], [30, 40, 0.6]]], [[[11, 21, score], [9, 9, 9]], [[9, 9, 9], [31, 41, score]]]]
     )
 
     found = find_keypoints(backend, np.zeros((9, 9, 3), np.uint8), Regions.around(WHOLE, TWO_PASS))
 
     np.testing.assert_allclose(found, np.array([[[10, 20, 0.5], [30, 40, 0.6]]], np.float32))
+
+
+def test_what_is_found_far_from_a_closer_crops_centre_is_not_believed():
+    spec = replace(TWO_PASS, refine=Refine(share=0.25, decoder="argmax"))  # closer crops are 48 px wide, 64 px high
+    first = [[[50, 60, 0.5], [50, 60, 0.5]], [[50, 60, 0.5], [50, 60, 0.5]]]
+    found = [[57.1, 60, 0.9], [57.3, 60, 0.9], [50, 50.5, 0.9], [50, 50.3, 0.9]]  # 0.15 of 48 is 7.2, of 64 9.6
+    second = [[point, point] for point in found]
+
+    kept = find_keypoints(
+        Recorded(spec, [first, second]),
+        np.zeros((9, 9, 3), np.uint8),
+        Regions.around(np.repeat(WHOLE, 2, axis=0), spec),
+    )
+
+    expected = [[found[0], [50, 60, 0.5]], [found[2], [50, 60, 0.5]]]
+    np.testing.assert_allclose(kept, np.array(expected, np.float32))
