@@ -271,10 +271,11 @@ def _parse(trt: Any, network: Any, log: Messages, onnx_path: Path) -> None:
     if parser.num_errors == 0:
         raise BuildError(f"TensorRT's ONNX parser refused {onnx_path}: {log.last_errors()}")
     error = parser.get_error(0)
-    layer = f"layer {error.node_name()} ({error.node_operator()}): " if error.node_name() else ""
+    named = error.node_name()
+    layer = f"layer {named} ({error.node_operator()}): " if named else ""
     raise BuildError(
         f"TensorRT's ONNX parser refused {onnx_path}: {layer}{error.desc()}; export the model again with this "
-        f"edgepose, and if the layer stays, replace it in the network"
+        f"edgepose{', and if the layer stays, replace it in the network' if named else ''}"
     )
 
 

@@ -23,7 +23,10 @@ def run_under_sanitizer(source: Path, kernels: Path, folder: Path) -> subprocess
         [*command, "-isystem", cuda_headers(), f"-I{kernels}", f"-I{HERE}", source, "-o", program], check=True
     )
     fixed_addresses = ["setarch", "-R"] if shutil.which("setarch") else []  # which older sanitizers need
-    return subprocess.run([*fixed_addresses, program], capture_output=True, text=True, check=False)
+    try:
+        return subprocess.run([*fixed_addresses, program], capture_output=True, text=True, check=False, timeout=120)
+    except subprocess.TimeoutExpired as late:  # a missing barrier may also make the threads wait for ever
+        return subprocess.CompletedProcess(late.cmd, 1, "", f"no end after 120 s; {(late.stderr or b'').decode()}")
 
 
 @pytest.fixture(scope="module", autouse=True)
