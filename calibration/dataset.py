@@ -10,10 +10,10 @@ import numpy as np
 
 from edgepose.backends import Backend
 from edgepose.errors import CalibrationError, InputError
-from edgepose.files import sha256_of
+from edgepose.files import read_input, sha256_of
 from edgepose.geometry import Regions, boxes_in_view
 from edgepose.io.boxes import ImageBoxes, boxes_for_images
-from edgepose.io.images import decode_image, find_images, read_bytes, read_image, turned_by_exif
+from edgepose.io.images import decode_image, find_images, read_image, turned_by_exif
 from edgepose.passport import ModelSpec
 from edgepose.preprocess import cut_out
 from edgepose.two_pass import closer_regions
@@ -94,7 +94,7 @@ def read_calibration_set(
         if entry.boxes_xyxy is not None and len(entry.boxes_xyxy) == 0:
             continue
         try:
-            data = read_bytes(entry.path)
+            data = read_input(entry.path)
             pixels = decode_image(entry.path, data)
         except InputError as error:
             unreadable.append(str(error))

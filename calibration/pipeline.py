@@ -37,7 +37,7 @@ from edgepose.errors import CalibrationError, ModelFileError
 from edgepose.export.place import check_targets, put_in_place
 from edgepose.export.precision import to_fp16
 from edgepose.export.verify import beyond_fp16
-from edgepose.files import sha256_of
+from edgepose.files import locked, sha256_of
 from edgepose.io.images import turned_warning
 from edgepose.metrics import shift_summary
 from edgepose.passport import Passport, keep_accuracy, passport_path, read_passport, write_passport
@@ -197,8 +197,9 @@ def calibrate(
         shift = shift_summary(distances)
         verified = {f"int8_shift_{name}": float(value) for name, value in (shift or {}).items()}
         write_passport(written, replace(int8_passport, verified=verified))
-        keep_accuracy(written, int8)
-        put_in_place(Path(temporary), folder, names)
+        with locked(folder):  # or what another process measures meanwhile would be lost
+            keep_accuracy(written, int8)
+            put_in_place(Path(temporary), folder, names)
     return Calibrated(
         int8,
         path,

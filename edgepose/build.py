@@ -24,9 +24,8 @@ from edgepose.engine_log import Messages, logger_of, messages_of
 from edgepose.errors import BuildError, ModelFileError
 from edgepose.files import whole_file, write_json
 from edgepose.packages import is_absent, load_failure
-from edgepose.passport import Passport, passport_path, read_passport
+from edgepose.passport import RUNTIMES, Passport, passport_path, read_passport
 
-RUNTIMES = ("tensorrt", "tensorrt_rtx")
 OLDEST = (10, 3)  # JetPack 6.1
 LARGEST_WORKSPACE_MIB = 1 << 20  # more than any GPU has; TensorRT counts bytes in 64 bits
 

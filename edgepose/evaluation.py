@@ -15,9 +15,9 @@ import numpy as np
 import edgepose
 from edgepose.accuracy import Found, figures_of, shift_between
 from edgepose.backends import Backend, StageTimes, load_backend
-from edgepose.errors import InputError
+from edgepose.errors import InputError, ModelFileError
 from edgepose.estimator import estimate_poses
-from edgepose.files import sha256_of
+from edgepose.files import locked, sha256_of
 from edgepose.geometry import boxes_in_view
 from edgepose.io.annotations import AnnotatedImage, read_annotations
 from edgepose.io.boxes import ImageBoxes, boxes_for_images
@@ -34,7 +34,7 @@ class EngineAccuracy:
     """One model file's figures.
 
     Attributes:
-        engine: the file.
+        engine, sha256: the file, and its hash when it was loaded.
         precision, backend: what it is and what ran it.
         random_weights: True: the figures mean nothing.
         figures: each of accuracy.FIGURES, 0 to 1; None where it cannot be computed.
@@ -44,6 +44,7 @@ class EngineAccuracy:
     """
 
     engine: Path
+    sha256: str
     precision: str
     backend: str
     random_weights: bool
@@ -141,6 +142,7 @@ def evaluate(
             results.append(
                 EngineAccuracy(
                     engine=Path(engines[i]),
+                    sha256=each.passport.sha256,
                     precision=each.passport.precision,
                     backend=each.name,
                     random_weights=each.passport.random_weights,
@@ -158,13 +160,17 @@ def record_accuracy(evaluation: Evaluation) -> None:
 
     Raises:
         OSError: a passport cannot be written; it is then as it was.
+        ModelFileError: a file or its passport has been damaged or exchanged since it was measured.
     """
     for each in evaluation.engines:
-        passport = read_passport(each.engine)
-        conditions = {**evaluation.conditions, "backend": each.backend}
-        entry = {**conditions, "versions": _versions(), **each.figures}
-        others = [old for old in passport.accuracy if any(old.get(key) != conditions[key] for key in conditions)]
-        write_passport(each.engine, replace(passport, accuracy=[*others, entry]))
+        with locked(each.engine.parent):  # others that evaluate the same file add theirs
+            passport = read_passport(each.engine)
+            if passport.sha256 != each.sha256:
+                raise ModelFileError(f"{each.engine} was exchanged while it was measured")
+            conditions = {**evaluation.conditions, "backend": each.backend}
+            entry = {**conditions, "versions": _versions(), **each.figures}
+            others = [old for old in passport.accuracy if any(old.get(key) != conditions[key] for key in conditions)]
+            write_passport(each.engine, replace(passport, accuracy=[*others, entry]))
 
 
 def annotated_boxes(image: AnnotatedImage, image_hw: tuple[int, int]) -> np.ndarray:

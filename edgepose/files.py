@@ -8,11 +8,15 @@ import json
 import os
 import secrets
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from edgepose.errors import InputError
+from edgepose.limits import LARGEST_INPUT
 
 
 def sha256_of(path: Path) -> str:
@@ -22,6 +26,56 @@ def sha256_of(path: Path) -> str:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def read_input(path: str | Path) -> bytes:
+    """The content of a file that a user named.
+
+    Raises:
+        InputError: it is missing, empty, larger than LARGEST_INPUT, a pipe or a device, or cannot be read.
+    """
+    try:
+        about = os.stat(path)
+        if not (stat.S_ISREG(about.st_mode) or stat.S_ISDIR(about.st_mode)):  # it might never end
+            raise InputError(f"{path}: a pipe or a device, a file was wanted: save it to a file first")
+        with open(path, "rb") as file:
+            data = file.read(LARGEST_INPUT + 1) if about.st_size <= LARGEST_INPUT else None
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from error
+    except ValueError as error:  # a zero byte in the name
+        raise InputError(f"{str(path)!r} cannot be a file's name ({error})") from error
+    if data is None or len(data) > LARGEST_INPUT:
+        raise InputError(
+            f"{path}: larger than {LARGEST_INPUT >> 30} GiB, which is the most that is read: make it smaller"
+        )
+    if not data:
+        raise InputError(f"{path}: the file is empty")
+    return data
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a folder, or a file, while the body runs; other processes that ask for it wait. A file is made if need be.
+
+    The lock goes with the process, however it ends. A file may be renamed or removed by who holds it.
+
+    Raises:
+        OSError: the path cannot be opened.
+    """
+    flags = os.O_RDONLY | (0 if path.is_dir() else os.O_CREAT)
+    while True:
+        descriptor = os.open(path, flags, 0o666)
+        try:
+            with suppress(ImportError, OSError):  # Windows, and file systems without locks
+                import fcntl
+
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if not (path.exists() and os.path.samestat(os.fstat(descriptor), os.stat(path))):
+                continue  # who held it has renamed it
+            yield
+            return
+        finally:
+            os.close(descriptor)
 
 
 _WRITING_FAILS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # Python names no file for what ends a write

@@ -15,9 +15,10 @@ import numpy as np
 from edgepose.backends import Backend, StageTimes
 from edgepose.errors import EdgeposeError, InputError
 from edgepose.estimator import Poses, estimate_frames, estimate_poses
+from edgepose.files import read_input
 from edgepose.geometry import boxes_in_view
 from edgepose.io.boxes import ImageBoxes, boxes_for_images, boxes_of_frames
-from edgepose.io.images import decode_image, read_bytes, turned_by_exif, turned_warning, write_image
+from edgepose.io.images import decode_image, turned_by_exif, turned_warning, write_image
 from edgepose.io.keypoints import PARTIAL, WriteRecord, people_of, to_file, to_stream
 from edgepose.io.overlay import draw_poses
 from edgepose.io.video import VIDEO_SUFFIXES, VideoReader, VideoWriter, video_file
@@ -174,7 +175,7 @@ class _Run:
         times = self.backend.times
         try:
             with times.stage("read"):
-                data = read_bytes(entry.path)
+                data = read_input(entry.path)
                 image = decode_image(entry.path, data)
         except InputError as error:
             self._unreadable(entry.path, error)

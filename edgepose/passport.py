@@ -22,6 +22,7 @@ DECODERS = (  # decode.cu knows them and the guards by their index
 COMBINED = ("udp-combined", "udp-combined-v0")  # each key point's map brings two of offsets
 QUARTER_GUARDS = ("joint", "independent", "interior")
 PRECISIONS = ("fp32", "fp16", "int8")
+RUNTIMES = ("tensorrt", "tensorrt_rtx")  # the modules that a plan's passport may name: they are imported
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)  # 255 * (0.485, 0.456, 0.406)
 IMAGENET_STD = (58.395, 57.12, 57.375)  # 255 * (0.229, 0.224, 0.225)
@@ -263,6 +264,8 @@ def _check_engine(engine: dict[str, Any]) -> None:
     ):
         if not isinstance(engine.get(key), kind):
             raise ModelFileError(f"passport with {key} {engine.get(key)!r} of the engine: not of the right type")
+    if engine["runtime"] not in RUNTIMES:
+        raise ModelFileError(f"passport with runtime {engine['runtime']!r} of the engine; known: {', '.join(RUNTIMES)}")
     kernels = engine.get("kernels") or {"file": "", "sha256": ""}
     if engine["max_batch"] < 1 or not all(isinstance(kernels.get(key), str) for key in ("file", "sha256")):
         raise ModelFileError(f"passport with an engine of max_batch {engine['max_batch']}, kernels {kernels}: damaged")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 
@@ -9,6 +11,7 @@ from edgepose.geometry import Regions
 from edgepose.passport import ModelSpec
 
 CV2_LARGEST_SIDE = 32766  # px; OpenCV 4's warpAffine keeps source coordinates in 16 bits
+CV2_LARGEST_BYTES = (1 << 31) - 1  # a larger source ends its warpAffine in a segmentation fault
 
 
 def cut_out(image: np.ndarray, regions: Regions, spec: ModelSpec) -> np.ndarray:
@@ -53,7 +56,7 @@ def _within_cv2_limits(
     image: np.ndarray, matrix: np.ndarray, grid_hw: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
     """The part of a huge image that the region needs, with the matrix that goes with it; others as they are."""
-    if max(image.shape[:2]) <= CV2_LARGEST_SIDE:
+    if max(image.shape[:2]) <= CV2_LARGEST_SIDE and image.nbytes <= CV2_LARGEST_BYTES:
         return image, matrix
     scale, offset = matrix[[0, 1], [0, 1]], matrix[:, 2]
     image_wh = np.array(image.shape[1::-1])
@@ -61,6 +64,8 @@ def _within_cv2_limits(
     low = np.clip(np.floor(-offset / scale) - 2, 0, image_wh - 1).astype(int)
     high = np.clip(np.ceil((grid_wh - offset) / scale) + 2, low + 1, image_wh).astype(int)
     step = (high - low - 1) // CV2_LARGEST_SIDE + 1  # over 1 only where a crop px is over 100 image px
+    while 3 * math.prod(-(-(high - low) // step)) > CV2_LARGEST_BYTES:
+        step *= 2
     part = image[low[1] : high[1] : step[1], low[0] : high[0] : step[0]]
     part_matrix = np.array([[scale[0] * step[0], 0, offset[0]], [0, scale[1] * step[1], offset[1]]])
     part_matrix[:, 2] += scale * low

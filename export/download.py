@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from email.message import Message
 from http.client import HTTPException, HTTPResponse
@@ -15,7 +16,8 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 import click
 
 from edgepose.errors import CheckpointError
-from edgepose.files import sha256_of
+from edgepose.files import locked, sha256_of
+from edgepose.limits import LARGEST_DOWNLOAD
 
 TIMEOUT_S = 30
 _CHUNK = 1 << 18
@@ -46,11 +48,30 @@ def fetch(url: str, sha256_prefix: str, folder: Path) -> Path:
         CheckpointError: there is no network, or the file's sha256 is another.
     """
     _require_secure(url)
+    if not re.fullmatch("[0-9a-f]{8,64}", sha256_prefix):
+        raise ValueError(f"sha256_prefix must be 8 to 64 hex digits, got {sha256_prefix!r}")
     target = folder / Path(urlsplit(url).path).name
-    if target.is_file() and sha256_of(target).startswith(sha256_prefix):
+    if _is_whole(target, sha256_prefix):
         return target
     folder.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f"{target.name}.part")
+    with locked(part):
+        try:
+            if not _is_whole(target, sha256_prefix):  # else who held the lock before has fetched it
+                _fetch_part(url, part, sha256_prefix)
+                os.replace(part, target)
+        finally:
+            if part.is_file() and part.stat().st_size == 0:  # made for the lock
+                part.unlink()
+    return target
+
+
+def _is_whole(path: Path, sha256_prefix: str) -> bool:
+    return path.is_file() and sha256_of(path).startswith(sha256_prefix)
+
+
+def _fetch_part(url: str, part: Path, sha256_prefix: str) -> None:
+    """Fetch what is missing of the file, and check it."""
     try:
         _download(url, part)
     except (URLError, HTTPException) as error:
@@ -66,8 +87,6 @@ def fetch(url: str, sha256_prefix: str, folder: Path) -> Path:
             f"{url} came with sha256 {found[:16]}…, wanted {sha256_prefix}…: it was damaged on the way or replaced at "
             f"the source, and has been removed; try again, or give a file of your own with --weights FILE"
         )
-    os.replace(part, target)
-    return target
 
 
 def _download(url: str, part: Path) -> None:
@@ -84,18 +103,31 @@ def _download(url: str, part: Path) -> None:
     with response:
         resumed = response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
         have = have if resumed else 0
-        missing = int(response.headers.get("Content-Length") or 0)
+        length = response.headers.get("Content-Length", "")
+        missing = int(length) if length.isdecimal() else 0
+        if have + missing > LARGEST_DOWNLOAD:
+            raise _too_large(url)
         with (
             open(part, "ab" if resumed else "wb") as file,
             click.progressbar(length=have + missing, label=f"fetching {part.stem}", file=sys.stderr) as bar,
         ):
             bar.update(have)
             while chunk := _read(response):
+                if file.tell() + len(chunk) > LARGEST_DOWNLOAD:
+                    os.truncate(part, 0)
+                    raise _too_large(url)
                 file.write(chunk)
                 bar.update(len(chunk))
                 missing -= len(chunk)
         if missing > 0:
             raise HTTPException(f"the connection closed {missing} bytes early")
+
+
+def _too_large(url: str) -> CheckpointError:
+    return CheckpointError(
+        f"{url} is larger than {LARGEST_DOWNLOAD >> 30} GiB, the most that is fetched: fetch it by other means and "
+        f"give it with --weights FILE"
+    )
 
 
 def _read(response: HTTPResponse) -> bytes:

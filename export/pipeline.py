@@ -22,7 +22,7 @@ from edgepose.export.simplify import simplify
 from edgepose.export.to_onnx import to_onnx
 from edgepose.export.verify import Difference, beyond_fp16, check_fp16, check_fp32, run_onnx, sample_crops, smooth_crops
 from edgepose.export.zoo import ChoiceError, Model
-from edgepose.files import sha256_of
+from edgepose.files import locked, sha256_of
 from edgepose.passport import ModelSpec, Passport, keep_accuracy, passport_path, write_passport
 
 Report = Callable[[str], None]
@@ -198,9 +198,10 @@ def write_models(
         )
         entries = {**fp16_difference.entries("fp16"), "fp16_nodes_kept_in_fp32": float(len(large))}
         _write(half, fp16, spec, "fp16", weights, entries, made_from)
-        for path in (fp32, fp16):
-            keep_accuracy(path, output_dir / path.name)
-        put_in_place(Path(folder), output_dir, file_names(spec))
+        with locked(output_dir):  # or what another process measures meanwhile would be lost
+            for path in (fp32, fp16):
+                keep_accuracy(path, output_dir / path.name)
+            put_in_place(Path(folder), output_dir, file_names(spec))
     written = (output_dir / fp32.name, output_dir / fp16.name)
     return Exported(*written, spec, weights.source, difference, fp16_difference)
 

@@ -6,6 +6,7 @@ A sub-command's module imports nothing heavier than numpy and click at its top, 
 from __future__ import annotations
 
 import errno
+import os
 import re
 import sys
 from importlib import import_module
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgepose.errors import EdgeposeError
+from edgepose.limits import LARGEST_PICTURE
 
 if TYPE_CHECKING:
     from edgepose.passport import Passport
@@ -62,6 +64,7 @@ class _LazyGroup(click.Group):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run as click does; help and version, which it prints while it parses, may meet a full disk too."""
+        os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"] = str(LARGEST_PICTURE)  # OpenCV reads it when it is loaded
         try:
             return super().main(*args, **kwargs)
         except OSError as error:

@@ -51,6 +51,7 @@ def command(
 
     from edgepose.cli import SOME_UNREADABLE
     from edgepose.cli.progress import progress
+    from edgepose.errors import ModelFileError
     from edgepose.evaluation import evaluate, record_accuracy
     from edgepose.evaluation_text import notes_on, table_of
     from edgepose.files import whole_file
@@ -71,8 +72,8 @@ def command(
         )
         try:
             record_accuracy(evaluation)
-        except OSError as error:
-            click.echo(f"the passports were not updated ({error.strerror or error})", err=True)
+        except (OSError, ModelFileError) as error:  # the figures are worth more than their note
+            click.echo(f"the passports were not updated ({error})", err=True)
         figures = json.dumps(evaluation.to_json(), indent=2)
         click.echo(figures if json_file == "-" else table_of(evaluation))
         for note in notes_on(evaluation):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from glob import glob
@@ -13,14 +14,16 @@ import cv2
 import numpy as np
 
 from edgepose.errors import EdgeposeError, InputError
-from edgepose.files import write_bytes
-from edgepose.io.quiet import silence_opencv
+from edgepose.files import read_input, write_bytes
+from edgepose.io.quiet import DAMAGED, overheard
+from edgepose.limits import LARGEST_PICTURE
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".jp2", ".ppm", ".pgm")
 
 PNG = b"\x89PNG\r\n\x1a\n"
+JPEG = b"\xff\xd8\xff"
 LARGEST_SIDE = 1_000_000  # px; libpng's limit
-TOO_LARGE = "the image is too large: OpenCV reads up to a million pixels a side and 2^30 in all; make it smaller"
+TOO_LARGE = f"the image is too large, wanted at most {LARGEST_PICTURE} pixels and a million a side: make it smaller"
 
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # stuffed zeros and restarts belong to the scan they are in
 
@@ -67,36 +70,27 @@ def read_image(path: Path) -> np.ndarray:
     Raises:
         InputError: the file is missing, empty, truncated, or no image.
     """
-    return decode_image(path, read_bytes(path))
-
-
-def read_bytes(path: Path) -> bytes:
-    """A file's content; InputError if it is missing, empty, or cannot be read."""
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}") from error
-    except ValueError as error:  # a zero byte in the name
-        raise InputError(f"{str(path)!r} cannot be a file's name ({error})") from error
-    if not data:
-        raise InputError(f"{path}: the file is empty")
-    return data
+    return decode_image(path, read_input(path))
 
 
 def decode_image(path: Path, data: bytes) -> np.ndarray:
     """The content of an image file as `read_image` gives it; the path is for the error alone."""
-    if data.startswith(PNG) and max(_png_wh(data)) > LARGEST_SIDE:  # libpng would say so itself
+    if data.startswith(PNG) and (max(_png_wh(data)) > LARGEST_SIDE or math.prod(_png_wh(data)) > LARGEST_PICTURE):
         raise InputError(f"{path}: {TOO_LARGE}")
     if (damage := _damage(data)) is not None:
         raise InputError(f"{path}: the image is {damage}: copy or download it again")
-    silence_opencv()
-    try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    except cv2.error as error:
-        why = TOO_LARGE if "MAX_IMAGE" in str(error) else "not a readable image (damaged)"
-        raise InputError(f"{path}: {why}") from error
+    with overheard() as words:
+        try:
+            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        except cv2.error as error:
+            why = TOO_LARGE if "MAX_IMAGE" in str(error) else "not a readable image (damaged)"
+            raise InputError(f"{path}: {why}") from error
     if pixels is None:
         raise InputError(f"{path}: not a readable image (damaged, or of a kind that OpenCV does not read)")
+    if pixels.shape[0] * pixels.shape[1] > LARGEST_PICTURE:  # OpenCV's own limit is higher where no command has set it
+        raise InputError(f"{path}: {TOO_LARGE}")
+    if damaged := next(filter(DAMAGED.match, words), None):
+        raise InputError(f"{path}: the image is damaged ({damaged}): copy or download it again")
     return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
 
 
@@ -140,7 +134,7 @@ def _png_wh(data: bytes) -> tuple[int, int]:
 
 def _damage(data: bytes) -> str | None:
     """What is wrong with a JPEG or PNG that some decoders fill up with grey, saying nothing."""
-    if data.startswith(b"\xff\xd8\xff"):
+    if data.startswith(JPEG):
         position = 2
         while (marker := _JPEG_MARKER.search(data, position)) is not None:
             if marker.group() == b"\xff\xd9":

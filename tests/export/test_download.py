@@ -5,6 +5,7 @@ import hashlib
 import ssl
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPResponse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -26,7 +27,7 @@ class Server:
     def __init__(self) -> None:
         self.ranges: list[str | None] = []
         self.break_after: int | None = None
-        self.knows_ranges = True
+        self.knows_ranges = self.says_size = True
         self.redirect_to: str | None = None
         server = self
 
@@ -48,7 +49,8 @@ class Server:
                     self.send_header("Content-Range", f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}")
                 else:
                     self.send_response(200)
-                self.send_header("Content-Length", str(len(CONTENT) - start))
+                if server.says_size:
+                    self.send_header("Content-Length", str(len(CONTENT) - start))
                 self.end_headers()
                 self.wfile.write(CONTENT[start : server.break_after])
 
@@ -208,3 +210,39 @@ def test_the_cache_is_where_the_platform_has_it(platform, variables, expected, m
     monkeypatch.setattr(Path, "home", lambda: Path("/home/me"))
 
     assert cache_folder() == Path(expected)
+
+
+def test_two_downloads_of_one_file_at_once_fetch_it_once(server, tmp_path):
+    with ThreadPoolExecutor(4) as pool:
+        fetched = list(pool.map(lambda _: fetch(server.url, PREFIX, tmp_path), range(4)))
+
+    assert {path.read_bytes() for path in fetched} == {CONTENT}
+    assert server.ranges == [None]
+    assert list(tmp_path.iterdir()) == [fetched[0]]
+
+
+def test_what_is_larger_than_the_limit_is_not_fetched(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "LARGEST_DOWNLOAD", len(CONTENT) - 1)
+
+    with pytest.raises(CheckpointError, match="larger than"):
+        fetch(server.url, PREFIX, tmp_path)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_does_not_say_its_size_is_fetched_up_to_the_limit(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "LARGEST_DOWNLOAD", len(CONTENT) - 1)
+    server.says_size = False
+
+    with pytest.raises(CheckpointError, match="larger than"):
+        fetch(server.url, PREFIX, tmp_path)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("prefix", ["", "abcdef1", "ABCDEF12", "a" * 65])
+def test_a_hash_too_short_to_tell_files_apart_is_refused(server, tmp_path, prefix):
+    with pytest.raises(ValueError, match="8 to 64 hex digits"):
+        fetch(server.url, prefix, tmp_path)
+
+    assert server.ranges == []
