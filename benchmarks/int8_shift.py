@@ -165,7 +165,7 @@ def rows_of(fp32: Path, weights: str, people: Sequence[CalibrationImage], files:
     """One table row for each of `files`, compared with FP32 in ONNX Runtime; they themselves run in OpenVINO."""
     with ExitStack() as stack:
         backends = [
-            stack.enter_context(closing(load_backend(path, backend=runtime, threads=1)))
+            stack.enter_context(closing(load_backend(path, backend=runtime, threads=1, exact=True)))
             for path, runtime in ((fp32, "onnxruntime"), *((path, "openvino") for path in files))
         ]
         spec = backends[0].spec

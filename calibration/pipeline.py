@@ -308,7 +308,7 @@ def _distances(reference: Path, quantised: Path, images: Sequence[CalibrationIma
     distances = [np.empty(0)]
     with (
         closing(load_backend(reference, backend="onnxruntime")) as exact,
-        closing(load_backend(quantised, backend="openvino")) as int8,
+        closing(load_backend(quantised, backend="openvino", exact=True)) as int8,
     ):
         spec = exact.spec
         for image in watch("comparing with FP32", images, len(images)):

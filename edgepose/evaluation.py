@@ -122,7 +122,9 @@ def evaluate(
     chosen = [image for image in truth.images if image.posed.any() or (boxes is not None and limit is None)][:limit]
     source = _BoxSource(boxes, chosen)
     with ExitStack() as stack:
-        backends = [stack.enter_context(closing(load_backend(e, backend=backend, threads=threads))) for e in engines]
+        backends = [
+            stack.enter_context(closing(load_backend(e, backend=backend, threads=threads, exact=True))) for e in engines
+        ]
         run = _find_people(backends, Path(images), watch(chosen), source, flip_test)
         if not run.images:
             raise InputError(f"none of the {len(chosen)} images of {annotations} can be used; {run.unreadable[0]}")

@@ -156,7 +156,9 @@ def _overlays(engines: list[Path], pictures: _Pictures, folder: Path) -> list[Pi
     shown: list[Picture] = []
     posed = [image for image in read_annotations(pictures.annotations).images if image.posed.any()]
     with ExitStack() as stack:
-        backends: list[Backend] = [stack.enter_context(closing(load_backend(e, threads=THREADS))) for e in engines]
+        backends: list[Backend] = [
+            stack.enter_context(closing(load_backend(e, threads=THREADS, exact=True))) for e in engines
+        ]
         for entry in posed:
             if len(shown) == SHOWN * len(backends):
                 break

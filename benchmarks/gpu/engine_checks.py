@@ -82,7 +82,7 @@ def check_build(onnx: Path, plan: Path) -> Finding:
 def check_agreement(onnx: Path, plan: Path, image: np.ndarray, boxes: np.ndarray) -> Finding:
     """Heat maps of the same crops, and key points of the frame, against the CPU backend on the ONNX."""
     _require(plan)
-    with closing(load_backend(onnx)) as cpu, closing(load_backend(plan)) as gpu:
+    with closing(load_backend(onnx, exact=True)) as cpu, closing(load_backend(plan)) as gpu:
         return compare_backends(cpu, gpu, image, boxes)
 
 

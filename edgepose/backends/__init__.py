@@ -30,6 +30,7 @@ class Backend(Protocol):
     path: Path
     passport: Passport
     times: StageTimes
+    arithmetic: str  # what the network is computed in, for people
 
     @property
     def spec(self) -> ModelSpec:
@@ -95,7 +96,12 @@ class StageTimes:
 
 
 def load_backend(
-    path: str | Path, *, backend: str | None = None, threads: int | None = None, cuda_graphs: bool = True
+    path: str | Path,
+    *,
+    backend: str | None = None,
+    threads: int | None = None,
+    exact: bool | None = None,
+    cuda_graphs: bool = True,
 ) -> Backend:
     """Open a model file with the backend that computes it rightly.
 
@@ -104,6 +110,9 @@ def load_backend(
         backend: "tensorrt" for a plan; "openvino" or "onnxruntime" for an ONNX. None takes what fits: of an ONNX
             OpenVINO, and ONNX Runtime where OpenVINO is missing and the file is FP32.
         threads: CPU threads; None leaves it to the runtime. A plan takes none.
+        exact: of an INT8 ONNX: True computes in FP32 on the quantised values, the same on every CPU: for all that
+            judges a file. False takes the INT8 kernels, which are wrong on a CPU without VNNI. None takes the kernels
+            where they are right. `Backend.arithmetic` says what was taken.
         cuda_graphs: of a plan: replay the network as a CUDA graph.
 
     Raises:
@@ -130,7 +139,7 @@ def load_backend(
         try:
             from edgepose.backends.openvino import OpenVinoBackend
 
-            return OpenVinoBackend(path, passport, threads)
+            return OpenVinoBackend(path, passport, threads, exact)
         except MissingPackageError:
             if backend == "openvino" or passport.precision != "fp32" or find_spec("onnxruntime") is None:
                 raise

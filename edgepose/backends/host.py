@@ -29,6 +29,7 @@ class HostBackend(ABC):
     """
 
     name: str
+    arithmetic = "FP32"
 
     def __init__(self, path: Path, passport: Passport, fixed_batch: int | None) -> None:
         self.path = path

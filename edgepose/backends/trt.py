@@ -46,6 +46,7 @@ class TensorRtBackend:
     """
 
     name = "tensorrt"
+    arithmetic = "TensorRT"
     frames_in_flight = FRAMES_IN_FLIGHT
 
     def __init__(self, path: Path, passport: Passport, *, cuda_graphs: bool = True) -> None:

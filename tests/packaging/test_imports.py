@@ -19,7 +19,7 @@ SOURCES = sorted(
 
 # package -> the files and folders that may import it
 DOORS = {
-    "openvino": ("edgepose/backends/openvino.py",),
+    "openvino": ("edgepose/backends/openvino_graph.py",),
     "onnxruntime": ("edgepose/backends/ort.py", "export/", "calibration/"),
     "pycocotools": ("edgepose/coco_ap.py",),
     "tensorrt": ("edgepose/backends/engine.py", "edgepose/build.py"),

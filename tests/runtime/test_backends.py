@@ -237,7 +237,8 @@ def test_unknown_backends_and_no_threads_are_the_callers_mistake(tmp_path, argum
 
 @pytest.fixture
 def without_openvino(monkeypatch):
-    monkeypatch.delitem(sys.modules, "edgepose.backends.openvino", raising=False)
+    for name in ("edgepose.backends.openvino", "edgepose.backends.openvino_graph"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, "openvino", None)
 
 
@@ -257,7 +258,8 @@ def test_without_openvino_what_needs_it_names_the_extra(tmp_path, without_openvi
 def test_a_package_that_does_not_load_is_not_called_absent(tmp_path, monkeypatch, package, backend):
     path = write_toy_model(tmp_path / "m.onnx")
     (tmp_path / f"{package}.py").write_text("raise ImportError('libtbb.so.12: cannot open shared object file')")
-    for name in (package, "edgepose.backends.openvino", "edgepose.backends.ort"):
+    backends = [f"edgepose.backends.{name}" for name in ("openvino", "openvino_graph", "ort")]
+    for name in (package, *backends):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.syspath_prepend(tmp_path)
 

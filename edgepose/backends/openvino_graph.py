@@ -1,0 +1,217 @@
+"""OpenVINO itself, and ONNX files as its models: the door to the package.
+
+QuantizeLinear and DequantizeLinear are translated here and not by OpenVINO's reader, in one of two forms:
+
+* exact: the operators' own definition in FP32: divide, round half to even, clamp, multiply; weights as the numbers
+  that they stand for. Nothing is left for OpenVINO's low-precision passes to find, so no INT8 kernel runs.
+* for kernels: FakeQuantize and INT8 weights, from which the passes make INT8 kernels, with limits in FP32. OpenVINO's
+  reader computes them in the type of the step, FP16 in edgepose's files: the upper limit of 127 steps is off by up to
+  1 in 4096 then, releases before 2025.4 refuse such a step, and behind a Concat 2026.4 rounds to whole numbers
+  instead of to steps.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import lru_cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgepose.errors import BackendError, MissingPackageError
+from edgepose.packages import is_absent, load_failure
+
+PROBE = (1, 64, 8, 8)  # shape of the tensor that shows whether INT8 kernels saturate
+
+
+def _import_openvino() -> Any:
+    """`import openvino` without its telemetry, which reports every import to its vendor over the network."""
+    hide = "openvino_telemetry" not in sys.modules
+    if hide:
+        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # openvino then takes its own stub
+    try:
+        return import_module("openvino")
+    except (ImportError, OSError) as error:
+        if is_absent(error, "openvino"):
+            raise MissingPackageError("OpenVINO", "cpu") from error
+        raise BackendError(
+            f"{load_failure(error, 'openvino')}: pip install --force-reinstall openvino, or run an FP32 file with "
+            f"--backend onnxruntime"
+        ) from error
+    finally:
+        if hide:
+            del sys.modules["openvino_telemetry"]
+
+
+openvino = _import_openvino()
+
+
+def _operators() -> Any:
+    """OpenVINO's operators; releases before 2025 have them in `openvino.runtime`."""
+    try:
+        return import_module("openvino.opset10")
+    except ModuleNotFoundError:
+        return import_module("openvino.runtime.opset10")
+
+
+def settings(threads: int | None) -> dict[str, Any]:
+    """How a model is compiled for the CPU."""
+    found: dict[str, Any] = {
+        "PERFORMANCE_HINT": "LATENCY",
+        # What is not quantised is computed in FP32: the default is BF16 where the CPU has it (8 bits of mantissa).
+        "INFERENCE_PRECISION_HINT": "f32",
+    }
+    if threads is not None:
+        found["INFERENCE_NUM_THREADS"] = threads
+    return found
+
+
+def read_onnx(path: Path, *, exact: bool) -> Any:
+    """The model of an ONNX file; RuntimeError if it is none.
+
+    `Core.read_model` would try the readers of all other formats on a damaged file, and some write to stderr.
+
+    Args:
+        exact: Q/DQ pairs as FP32 arithmetic; False: as what INT8 kernels are made from.
+    """
+    frontend = import_module("openvino.frontend").FrontEndManager().load_by_framework("onnx")
+    extension = import_module("openvino.frontend.onnx").ConversionExtension
+    quantize, dequantize = (_quantize, _dequantize) if exact else (_fake_quantize, _fake_dequantize)
+    frontend.add_extension(extension("QuantizeLinear", quantize))
+    frontend.add_extension(extension("DequantizeLinear", dequantize))
+    try:
+        model = frontend.convert(frontend.load(str(path)))
+    except Exception as error:  # the reader's exceptions have no common base but this one
+        raise RuntimeError(str(error)) from error
+    if not model.inputs or not model.outputs:
+        raise RuntimeError("it has no input or no output")
+    _store_in_fp32(model)
+    return model
+
+
+def _store_in_fp32(model: Any) -> None:
+    """Make all FP16 tensors of a model FP32: what is computed in FP32 is not to be rounded in between.
+
+    OpenVINO does so when it compiles, but folds constants before: 127 steps have more bits than FP16.
+    """
+    half = openvino.Type.f16
+    for operator in model.get_ordered_ops():
+        kind = operator.get_type_name()
+        if kind == "Constant" and operator.get_element_type() == half:
+            _replace(operator, _float(np.array(operator.get_data())).output(0))
+        elif kind == "Convert" and operator.get_element_type() == half:
+            _replace(operator, operator.input_value(0))
+    model.validate_nodes_and_infer_types()
+
+
+def _replace(operator: Any, output: Any) -> None:
+    """Let others read `output` in the place of an operator's, by its names as well."""
+    output.add_names(operator.output(0).get_names())
+    for reader in operator.output(0).get_target_inputs():
+        reader.replace_source_output(output)
+
+
+def _quantize(node: Any) -> list[Any]:
+    """x -> clamp(round(x / step) + zero) as floats: ONNX's definition of QuantizeLinear."""
+    ops, (step, zero, low, high) = _operators(), _parameters(node)
+    levels = ops.round(ops.divide(_as_float(node.get_input(0)), _float(step)), "half_to_even")
+    if zero.any():
+        levels = ops.add(levels, _float(zero))
+    return ops.clamp(levels, low, high).outputs()
+
+
+def _dequantize(node: Any) -> list[Any]:
+    """q -> (q - zero) * step, in the step's type: ONNX's definition of DequantizeLinear."""
+    ops, (step, zero, _, _) = _operators(), _parameters(node)
+    weights = _constant(node.get_input(0))
+    if weights is not None:
+        values = _float((weights.astype(np.float32) - zero) * step)
+    else:
+        values = _as_float(node.get_input(0))
+        values = ops.multiply(ops.subtract(values, _float(zero)) if zero.any() else values, _float(step))
+    return _in_type(values, node.get_input(1)).outputs()
+
+
+def _fake_quantize(node: Any) -> list[Any]:
+    """As `_quantize`, as one FakeQuantize."""
+    ops, (step, zero, low, high) = _operators(), _parameters(node)
+    limits = [_float((bound - zero) * step) for bound in (low, high)]
+    levels = [_float(np.full_like(step, bound)) for bound in (low, high)]
+    return ops.fake_quantize(_as_float(node.get_input(0)), *limits, *levels, round(high - low) + 1).outputs()
+
+
+def _fake_dequantize(node: Any) -> list[Any]:
+    """As `_dequantize`: part of the FakeQuantize in front; weights stay INT8 behind a conversion."""
+    ops, (step, zero, _, _) = _operators(), _parameters(node)
+    weights, source = _constant(node.get_input(0)), node.get_input(0).get_node()
+    if weights is None and source.get_type_name() == "FakeQuantize":
+        tensor, *limits = (source.input_value(index) for index in range(5))
+        scaled = [_float((_constant_of(limit) - zero) * step) for limit in limits[2:]]
+        values = ops.fake_quantize(tensor, *limits[:2], *scaled, source.get_attributes()["levels"])
+    else:
+        values = ops.convert(ops.constant(weights) if weights is not None else node.get_input(0), "f32")
+        values = ops.multiply(ops.subtract(values, _float(zero)) if zero.any() else values, _float(step))
+    return _in_type(values, node.get_input(1)).outputs()
+
+
+def _parameters(node: Any) -> tuple[np.ndarray, np.ndarray, float, float]:
+    """Step and zero point (float32, to be broadcast over the tensor), and the lowest and highest level."""
+    step = _constant_of(node.get_input(1))
+    zero = _constant_of(node.get_input(2)) if node.get_input_size() > 2 else np.zeros(step.shape, np.uint8)
+    bounds = np.iinfo(zero.dtype)
+    shape = [1] * len(node.get_input(0).get_partial_shape()) if step.size > 1 else []
+    if step.size > 1:
+        shape[node.get_attribute("axis", 1)] = -1
+    return (
+        step.astype(np.float32).reshape(shape),
+        zero.astype(np.float32).reshape(shape),
+        float(bounds.min),
+        float(bounds.max),
+    )
+
+
+def _constant(output: Any) -> np.ndarray | None:
+    """The values of a constant; None if it is none."""
+    node = output.get_node()
+    return np.array(node.get_data()) if node.get_type_name() == "Constant" else None
+
+
+def _constant_of(output: Any) -> np.ndarray:
+    values = _constant(output)
+    if values is None:
+        raise RuntimeError("the step or zero point of a quantisation is no constant")
+    return values
+
+
+def _float(values: np.ndarray | float) -> Any:
+    return _operators().constant(np.asarray(values, np.float32))
+
+
+def _as_float(output: Any) -> Any:
+    return output if output.get_element_type() == openvino.Type.f32 else _operators().convert(output, "f32")
+
+
+def _in_type(values: Any, other: Any) -> Any:
+    """Values (float32) in the type of another tensor."""
+    kind = other.get_element_type()
+    return values if kind == openvino.Type.f32 else _operators().convert(values, kind)
+
+
+@lru_cache(maxsize=1)
+def int8_kernels_are_exact() -> bool:
+    """Whether this processor's INT8 kernels add up products without saturating, by running one.
+
+    64 products of 127 and 127: without VNNI, AVX-VNNI or AMX the instructions add two of them in 16 bits.
+    """
+    ops = _operators()
+    ends = [_float(bound) for bound in (-128, 127)]
+    tensor = ops.parameter(list(PROBE), np.float32)
+    weights = ops.constant(np.full((32, PROBE[1], 1, 1), 127, np.int8))
+    levels = ops.multiply(ops.convert(weights, "f32"), _float(np.ones((32, 1, 1, 1))))
+    sums = ops.convolution(ops.fake_quantize(tensor, *ends, *ends, 256), levels, [1, 1], [0, 0], [0, 0], [1, 1])
+    model = openvino.Model([sums], [tensor])
+    request = openvino.Core().compile_model(model, "CPU", settings(1)).create_infer_request()
+    found = np.asarray(request.infer([np.full(PROBE, 127, np.float32)])[0])
+    return bool((found == 127 * 127 * PROBE[1]).all())

@@ -1,0 +1,108 @@
+"""What the OpenVINO backend does so that its INT8 numbers are the file's, on any CPU."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("openvino")
+pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+import onnx
+
+from edgepose.backends import load_backend
+from edgepose.backends.openvino_graph import int8_kernels_are_exact
+from edgepose.calibration.qdq import insert_qdq, quantisable_layers, quantised_inputs
+from edgepose.export.precision import to_fp16
+from tests.backends.exactness import check_levels, quantised
+from tests.calibration.graphs import GraphMaker, mobile_network, pose_network, prepare, toy_crops, write_model
+from tests.shared_data import SHARED, needs_shared
+
+WAYS = [
+    pytest.param(True, id="exact"),
+    pytest.param(
+        False,
+        id="kernels",
+        marks=pytest.mark.skipif(not int8_kernels_are_exact(), reason="this CPU's INT8 kernels saturate"),
+    ),
+]
+
+
+def network_with_a_concat() -> onnx.ModelProto:
+    """Features and a stage's heat maps joined for the next stage, as in a Convolutional Pose Machine."""
+    g = GraphMaker()
+    x = g.node("Relu", [g.conv("crops", "stem", (8, 3, 3, 3), strides=[4, 4], pads=[1] * 4)], "stem_relu")
+    features, first = g.conv(x, "features", (6, 8, 1, 1)), g.conv(x, "first", (2, 8, 1, 1))
+    x = g.node("Concat", [features, first], "both", axis=1)
+    g.conv(g.node("Relu", [g.conv(x, "second", (8, 8, 3, 3), pads=[1] * 4)], "second_relu"), "heatmaps", (2, 8, 1, 1))
+    return g.model(["n", 3, 64, 48], "heatmaps")
+
+
+@pytest.mark.parametrize("rest", ["fp32", "fp16"])
+@pytest.mark.parametrize("exact", WAYS)
+@pytest.mark.parametrize("network", [pose_network, mobile_network, network_with_a_concat])
+def test_every_level_is_the_one_that_the_file_means(network, exact: bool, rest: str, tmp_path: Path):
+    crops = toy_crops()
+    model = quantised(network(), crops)
+    path = write_model(tmp_path, to_fp16(model) if rest == "fp16" else model, precision="int8")
+
+    assert check_levels(path, crops, exact=exact) > 10_000
+
+
+@pytest.mark.parametrize("exact", WAYS)
+def test_a_quantisation_behind_a_concat_keeps_the_files_step(exact: bool, tmp_path: Path):
+    prepared = prepare(network_with_a_concat())
+    layers = [name for name in quantisable_layers(prepared) if name == "second"]  # float before the Concat
+    model = to_fp16(insert_qdq(prepared, dict.fromkeys(quantised_inputs(prepared, layers), 4.0), layers))
+    path = write_model(tmp_path, model, precision="int8")
+
+    assert check_levels(path, toy_crops(), exact=exact) > 5_000
+
+
+@needs_shared
+@pytest.mark.parametrize("exact", WAYS)
+@pytest.mark.parametrize("name", ["ultralight_simplepose", "cpm_mobilenetv2", "efficientpose_rt"])
+def test_every_level_of_a_trained_network_is_the_one_that_its_file_means(name: str, exact: bool, tmp_path: Path):
+    model, crops = trained_network(name)
+    path = write_model(tmp_path, model, precision="int8")
+
+    assert check_levels(path, crops, exact=exact) > 1_000_000
+
+
+@lru_cache(maxsize=1)
+def trained_network(name: str) -> tuple[onnx.ModelProto, np.ndarray]:
+    """One of the shared networks in INT8 and FP16, and a picture for it."""
+    entry = json.loads((SHARED / "models" / "models.json").read_text())[name]
+    model = onnx.load(SHARED / "models" / entry["file"])
+    height, width = (size.dim_value for size in model.graph.input[0].type.tensor_type.shape.dim[2:])
+    mean, std = (np.reshape(entry[key], (1, 3, 1, 1)) / entry["scale"] for key in ("mean", "std"))
+    coarse = np.random.default_rng(0).uniform(0, 255, (1, 3, height // 16, width // 16))
+    crops = ((coarse.repeat(16, 2).repeat(16, 3) - mean) / std).astype(np.float32)
+    return to_fp16(quantised(model, crops)), crops
+
+
+def write_conv(folder: Path, value: int) -> Path:
+    """A 1x1 convolution of 64 channels, all weights of which are 127, on crops of one value."""
+    g = GraphMaker()
+    x = g.node("Concat", ["crops"] * 21, "many", axis=1)
+    weight = g.weight("weight", np.full((2, 63, 1, 1), 127.0))
+    g.node("AveragePool", [g.node("Conv", [x, weight], "sums")], "heatmaps", kernel_shape=[4, 4], strides=[4, 4])
+    model = g.model(["n", 3, 64, 48], "heatmaps")
+    pairs = insert_qdq(prepare(model), {"many": float(value)}, ["sums"])
+    return write_model(folder, pairs, precision="int8")
+
+
+def test_by_default_an_int8_file_is_right_on_any_cpu(tmp_path: Path):
+    path = write_conv(tmp_path, 127)
+
+    with closing(load_backend(path, backend="openvino")) as backend:
+        heatmaps = backend.heatmaps(np.full((1, 3, 64, 48), 127, np.float32))
+
+    assert backend.arithmetic == ("INT8 kernels" if int8_kernels_are_exact() else "FP32 on INT8 values")
+    np.testing.assert_allclose(heatmaps, 63 * 127 * 127, rtol=1e-6)
