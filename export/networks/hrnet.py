@@ -52,14 +52,18 @@ class HRNet(nn.Module):
         self.stage4 = _stage(channels, MODULES[2], last=True)
         self.final_layer = nn.Conv2d(width, out_channels, 1)
 
-    def forward(self, crops: torch.Tensor) -> torch.Tensor:
-        """Crops (n, 3, H, W) -> heat maps (n, C, H/4, W/4)."""
+    def features(self, crops: torch.Tensor) -> torch.Tensor:
+        """Crops (n, 3, H, W) -> the branch of stride 4, (n, width, H/4, W/4)."""
         x = torch.relu(self.bn1(self.conv1(crops)))
         x = self.layer1(torch.relu(self.bn2(self.conv2(x))))
         maps = self.stage2([step(x) for step in self.transition1])
         for transition, stage in ((self.transition2, self.stage3), (self.transition3, self.stage4)):
             maps = stage([step(x) for step, x in zip(transition, [*maps, maps[-1]], strict=True)])
-        return self.final_layer(maps[0])
+        return maps[0]
+
+    def forward(self, crops: torch.Tensor) -> torch.Tensor:
+        """Crops (n, 3, H, W) -> heat maps (n, C, H/4, W/4)."""
+        return self.final_layer(self.features(crops))
 
 
 class HighResolutionModule(nn.Module):

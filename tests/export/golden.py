@@ -35,6 +35,12 @@ def golden_weight(key: str, shape: list[int]) -> torch.Tensor:
 
 def golden_heatmaps(name: str) -> tuple[np.ndarray, np.ndarray]:
     """The input crops and the reference implementation's heat maps."""
+    crops, outputs = golden_outputs(name)
+    return crops, outputs["heatmaps"]
+
+
+def golden_outputs(name: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """The input and each of the reference implementation's outputs, by name."""
     with np.load(SHARED / "golden" / f"{name}.npz") as stored:
-        crops = np.random.default_rng(0).standard_normal(tuple(stored["input_shape"])).astype(np.float32)
-        return crops, stored["heatmaps"]
+        inputs = np.random.default_rng(0).standard_normal(tuple(stored["input_shape"])).astype(np.float32)
+        return inputs, {key: stored[key] for key in stored.files if key != "input_shape"}
