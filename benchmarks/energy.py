@@ -14,7 +14,7 @@ from pathlib import Path
 from time import perf_counter
 from types import TracebackType
 
-from edgepose.machine import read
+from edgepose.machine.system import read
 
 WHOLE = "VDD_IN"  # what the module takes in all, on an Orin Nano and NX
 PART_OF_OTHERS = ("VDDQ_VDD2_1V8AO",)  # fed by VIN_SYS_5V0, on an AGX Orin

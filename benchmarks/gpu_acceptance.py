@@ -32,8 +32,8 @@ from edgepose.benchmarks.gpu.rows import (
     row_of,
     run_check,
 )
-from edgepose.cuda.driver import find_gpu
 from edgepose.errors import EdgeposeError
+from edgepose.machine.gpu import find_gpu
 
 NOTHING_CHECKED = 2
 # Each group and the seconds it may take on a fast GPU: 8 minutes in all.
@@ -126,8 +126,8 @@ def install(packages: Path | None, target: Path) -> list[str]:
 
 def condition_lines() -> list[str]:
     """What the rows hold for: the GPU, its driver, clocks and temperatures now, versions."""
-    from edgepose.conditions import read_conditions
-    from edgepose.machine import package_version
+    from edgepose.machine.conditions import read_conditions
+    from edgepose.machine.system import package_version
 
     about = read_conditions()
     versions = ((name, package_version(name)) for name in ("edgepose", "numpy", *PACKAGES.values()))

@@ -16,9 +16,9 @@ import numpy as np
 
 from edgepose.backends import Backend
 from edgepose.benchmarks.energy import Energy, Meter, Rail
-from edgepose.estimator import estimate_frames
-from edgepose.geometry import Regions
-from edgepose.two_pass import find_keypoints
+from edgepose.estimate.top_down import estimate_frames
+from edgepose.estimate.two_pass import find_keypoints
+from edgepose.stages.geometry import Regions
 
 FRAME_HW = (1080, 1920)
 WARM_UP_ROUNDS = (3, 30)  # at least, at most

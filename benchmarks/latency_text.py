@@ -10,8 +10,8 @@ import cv2
 
 from edgepose.backends import Backend
 from edgepose.benchmarks.latency import FRAME_HW, Latency
-from edgepose.conditions import Conditions, read_conditions
-from edgepose.cuda.driver import find_gpu
+from edgepose.machine.conditions import Conditions, read_conditions
+from edgepose.machine.gpu import find_gpu
 
 
 def conditions(backends: Sequence[Backend], threads: int | None, root: Path = Path("/")) -> Conditions:

@@ -10,13 +10,13 @@ import numpy as np
 
 from edgepose.backends import Backend
 from edgepose.errors import CalibrationError, InputError
+from edgepose.estimate.two_pass import closer_regions
 from edgepose.files import read_input, sha256_of
-from edgepose.geometry import Regions, boxes_in_view
 from edgepose.io.boxes import ImageBoxes, boxes_for_images
 from edgepose.io.images import decode_image, find_images, read_image, turned_by_exif
-from edgepose.passport import ModelSpec
-from edgepose.preprocess import cut_out
-from edgepose.two_pass import closer_regions
+from edgepose.model.passport import ModelSpec
+from edgepose.stages.crop import cut_out
+from edgepose.stages.geometry import Regions, boxes_in_view
 
 CLOSE_CROPS = 2  # a person, of a network that is run twice
 HELD_OUT_SHARE = 10  # one image in so many, by its hash, is kept for checking

@@ -32,15 +32,15 @@ from edgepose.calibration.qdq import insert_qdq, quantisable_layers, quantised_i
 from edgepose.calibration.ranges import find_ranges
 from edgepose.calibration.statistics import CROPS, channel_statistics
 from edgepose.calibration.table import CalibrationTable, table_path, usable_table, write_table
-from edgepose.decode import decode_heatmaps
 from edgepose.errors import CalibrationError, ModelFileError
+from edgepose.evaluation.metrics import shift_summary
+from edgepose.export.graph.fp16 import to_fp16
 from edgepose.export.place import check_targets, put_in_place
-from edgepose.export.precision import to_fp16
 from edgepose.export.verify import beyond_fp16
 from edgepose.files import locked, sha256_of
 from edgepose.io.images import turned_warning
-from edgepose.metrics import shift_summary
-from edgepose.passport import Passport, keep_accuracy, passport_path, read_passport, write_passport
+from edgepose.model.passport import Passport, keep_accuracy, passport_path, read_passport, write_passport
+from edgepose.stages.decode import decode_heatmaps
 
 CONFIDENT = 0.3  # score of the key points that are compared
 FEW_CROPS = 100

@@ -9,11 +9,11 @@ poses = estimate_poses(backend, image, boxes_xyxy)  # poses.xy (N, K, 2) in imag
 from __future__ import annotations
 
 from edgepose.backends import Backend, load_backend
-from edgepose.backends.frames import Frame
 from edgepose.errors import EdgeposeError
-from edgepose.estimator import Poses, estimate_poses
-from edgepose.passport import ModelSpec, Passport, read_passport
-from edgepose.skeletons import COCO17, MPII16, Skeleton
+from edgepose.estimate.top_down import Poses, estimate_poses
+from edgepose.model.passport import ModelSpec, Passport, read_passport
+from edgepose.model.skeletons import COCO17, MPII16, Skeleton
+from edgepose.stages.frames import Frame
 
 __version__ = "0.1.0"
 __all__ = [

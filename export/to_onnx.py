@@ -9,7 +9,7 @@ import onnx
 import torch
 from torch import nn
 
-from edgepose.passport import ModelSpec
+from edgepose.model.passport import ModelSpec
 
 OPSET = 19  # the first in which QuantizeLinear takes float16 scales; TensorRT 10.3 reads up to 20
 IR_VERSION = 9  # the one that belongs to opset 19; ONNX Runtime 1.18 reads up to 10

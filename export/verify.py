@@ -11,12 +11,12 @@ import onnx
 import onnxruntime
 
 from edgepose.errors import ExportError
-from edgepose.export.demo_people import make_background, make_pose
-from edgepose.export.precision import FP16_MAX
-from edgepose.export.training.rendered import draw_person
-from edgepose.geometry import Regions
-from edgepose.passport import ModelSpec
-from edgepose.preprocess import cut_out
+from edgepose.export.drawn.people import make_background, make_pose
+from edgepose.export.drawn.rendered import draw_person
+from edgepose.export.graph.fp16 import FP16_MAX
+from edgepose.model.passport import ModelSpec
+from edgepose.stages.crop import cut_out
+from edgepose.stages.geometry import Regions
 
 CONFIDENT = 0.3  # a key point's score from which on its position is held to the limits
 CLEAR = 0.005  # share of a map's range by which a peak stands above its surroundings and above every other place

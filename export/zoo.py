@@ -13,8 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgepose.passport import ModelSpec
-from edgepose.skeletons import COCO17, MPII16, Skeleton
+from edgepose.model.passport import ModelSpec
+from edgepose.model.skeletons import COCO17, MPII16, Skeleton
 
 if TYPE_CHECKING:
     from torch import nn

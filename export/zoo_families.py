@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from edgepose.export.zoo import DATASETS, ByHand, Model, embedded, mmpose_file, with_v0_blur
-from edgepose.passport import ModelSpec
-from edgepose.skeletons import COCO17
+from edgepose.model.passport import ModelSpec
+from edgepose.model.skeletons import COCO17
 
 if TYPE_CHECKING:
     from torch import nn

@@ -62,7 +62,7 @@ def folder() -> Iterator[Path]:
 @pytest.mark.parametrize("graph", chosen(), ids=label)
 def test_a_network_goes_from_random_weights_to_int8(graph: tuple[Model, str], folder: Path) -> None:
     trt = pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed (x86-64 only)")
-    from edgepose.build import BuildOptions, build_engine
+    from edgepose.trt.build import BuildOptions, build_engine
 
     for seed in range(3):
         cv2.imwrite(str(folder / f"{seed}.png"), smooth_image(seed=seed))

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from edgepose.cli import main
-from edgepose.passport import read_passport
+from edgepose.model.passport import read_passport
 from tests.makers import smooth_image
 
 PRECISIONS = {"": "fp32", ".fp16": "fp16", ".int8": "int8"}

@@ -10,15 +10,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from edgepose.backends.frames import FORMATS, Frame
 from edgepose.benchmarks.gpu.launch import Kernels
 from edgepose.benchmarks.gpu.rows import Check, Finding, SkippedError
-from edgepose.decode import decode_heatmaps, merge_flipped
-from edgepose.geometry import Regions
-from edgepose.passport import ALIGNMENTS, DECODERS, ModelSpec
-from edgepose.peaks import find_peaks
-from edgepose.preprocess import cut_out, mirror
-from edgepose.skeletons import COCO17
+from edgepose.model.passport import ALIGNMENTS, DECODERS, ModelSpec
+from edgepose.model.skeletons import COCO17
+from edgepose.stages.crop import cut_out, mirror
+from edgepose.stages.decode import decode_heatmaps, merge_flipped
+from edgepose.stages.frames import FORMATS, Frame
+from edgepose.stages.geometry import Regions
+from edgepose.stages.peaks import find_peaks
 
 SPEC = ModelSpec("acceptance", (256, 192), (64, 48), COCO17)
 EXACT = ("argmax", "quarter")

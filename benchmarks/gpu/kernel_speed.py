@@ -12,13 +12,13 @@ from functools import partial
 
 import numpy as np
 
-from edgepose.backends.frames import Frame
 from edgepose.benchmarks.gpu.kernel_checks import SPEC, as_frame, drawn_maps
 from edgepose.benchmarks.gpu.launch import Kernels, Launch
 from edgepose.benchmarks.gpu.rows import Check, Finding
 from edgepose.benchmarks.latency import FRAME_HW, make_frame
-from edgepose.geometry import Regions
-from edgepose.passport import DECODERS
+from edgepose.model.passport import DECODERS
+from edgepose.stages.frames import Frame
+from edgepose.stages.geometry import Regions
 
 DECODE_FLOOR_US, CROP_FLOOR_US = 4.0, 5.0
 TIMES_THE_BYTES = 2.0

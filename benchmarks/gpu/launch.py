@@ -12,10 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from edgepose.backends.frames import FORMATS, Frame
 from edgepose.benchmarks.gpu.rows import SkippedError
 from edgepose.cuda import graphs
-from edgepose.cuda.driver import Gpu
 from edgepose.cuda.kernels import (
     blur_weights,
     compile_kernels,
@@ -27,8 +25,10 @@ from edgepose.cuda.kernels import (
     to_image_factors,
 )
 from edgepose.errors import BuildError
-from edgepose.geometry import Regions
-from edgepose.passport import ModelSpec
+from edgepose.machine.gpu import Gpu
+from edgepose.model.passport import ModelSpec
+from edgepose.stages.frames import FORMATS, Frame
+from edgepose.stages.geometry import Regions
 
 KERNELS = "kernels.fatbin"  # compiled beforehand, where there is no nvcc
 

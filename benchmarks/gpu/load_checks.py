@@ -15,7 +15,7 @@ from edgepose.benchmarks.gpu.engine_checks import MAX_BATCH
 from edgepose.benchmarks.gpu.rows import Finding, SkippedError
 from edgepose.benchmarks.latency import make_frame
 from edgepose.cuda import graphs
-from edgepose.geometry import Regions
+from edgepose.stages.geometry import Regions
 
 THREADS, FRAMES_EACH = 4, 100
 FRAMES = 10_000

@@ -15,11 +15,11 @@ import numpy as np
 from edgepose.benchmarks.gpu.launch import KERNELS
 from edgepose.benchmarks.latency import make_frame
 from edgepose.cuda.kernels import TARGETS, compile_kernels
-from edgepose.evaluation import annotated_boxes
+from edgepose.evaluation.evaluate import annotated_boxes
 from edgepose.files import write_bytes
 from edgepose.io.annotations import read_annotations
 from edgepose.io.images import read_image
-from edgepose.passport import PRECISIONS, read_passport
+from edgepose.model.passport import PRECISIONS, read_passport
 
 MODELS = {"simplebaseline_tiny": "auto", "simplebaseline": "random"}  # and their weights
 CALIBRATION_PEOPLE = 24  # enough for ranges of random weights, and for a comparison of GPU and CPU
@@ -40,7 +40,7 @@ def prepare(folder: Path, names: Sequence[str], report: Report) -> None:
 
     require_workstation()
     from edgepose.calibration.pipeline import calibrate
-    from edgepose.export.demo_people import write_people
+    from edgepose.export.drawn.people import write_people
     from edgepose.export.pipeline import export_model
     from edgepose.export.zoo import find_model
 

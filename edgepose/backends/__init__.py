@@ -12,8 +12,8 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from edgepose.errors import BackendError, MissingPackageError
-from edgepose.geometry import Regions
-from edgepose.passport import ModelSpec, Passport, read_passport
+from edgepose.model.passport import ModelSpec, Passport, read_passport
+from edgepose.stages.geometry import Regions
 
 BACKENDS = ("openvino", "onnxruntime")  # of an ONNX, on a CPU; in the order of preference
 ENGINE_SUFFIXES = (".plan", ".engine")
@@ -149,8 +149,8 @@ def load_backend(
 
 
 def _load_engine(path: Path, cuda_graphs: bool) -> Backend:
-    from edgepose.backends.engine import read_engine_passport
-    from edgepose.cuda.driver import find_gpu
+    from edgepose.machine.gpu import find_gpu
+    from edgepose.trt.plan import read_engine_passport
 
     passport = read_engine_passport(path)
     if find_gpu() is None:  # before a package is missed that could not be used
@@ -158,6 +158,6 @@ def _load_engine(path: Path, cuda_graphs: bool) -> Backend:
             f"{path} runs on a GPU, and no NVIDIA GPU or driver was found: see edgepose doctor, or run the ONNX it was "
             f"built from"
         )
-    from edgepose.backends.trt import TensorRtBackend
+    from edgepose.trt.backend import TensorRtBackend
 
     return TensorRtBackend(path, passport, cuda_graphs=cuda_graphs)

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from edgepose.backends import StageTimes
-from edgepose.decode import decode_heatmaps, merge_flipped
 from edgepose.errors import BackendError, ModelFileError
-from edgepose.geometry import Regions
-from edgepose.passport import ModelSpec, Passport
-from edgepose.preprocess import cut_out, mirror
+from edgepose.model.passport import ModelSpec, Passport
+from edgepose.stages.crop import cut_out, mirror
+from edgepose.stages.decode import decode_heatmaps, merge_flipped
+from edgepose.stages.geometry import Regions
 
 MAX_PEOPLE = 16  # at a time: bounds memory, and a CPU gains nothing from larger batches
 

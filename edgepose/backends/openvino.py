@@ -10,7 +10,7 @@ import numpy as np
 from edgepose.backends.host import HostBackend, check_shapes, reason
 from edgepose.backends.openvino_graph import int8_kernels_are_exact, openvino, read_onnx, settings
 from edgepose.errors import ModelFileError
-from edgepose.passport import Passport
+from edgepose.model.passport import Passport
 
 
 class OpenVinoBackend(HostBackend):

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from edgepose.errors import BackendError, MissingPackageError
-from edgepose.packages import is_absent, load_failure
+from edgepose.machine.packages import is_absent, load_failure
 
 PROBE = (1, 64, 8, 8)  # shape of the tensor that shows whether INT8 kernels saturate
 

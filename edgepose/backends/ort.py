@@ -13,8 +13,8 @@ import numpy as np
 
 from edgepose.backends.host import HostBackend, check_shapes, reason
 from edgepose.errors import BackendError, MissingPackageError, ModelFileError
-from edgepose.packages import is_absent, load_failure
-from edgepose.passport import Passport
+from edgepose.machine.packages import is_absent, load_failure
+from edgepose.model.passport import Passport
 
 try:
     import onnxruntime

@@ -19,7 +19,7 @@ from edgepose.errors import EdgeposeError
 from edgepose.limits import LARGEST_PICTURE
 
 if TYPE_CHECKING:
-    from edgepose.passport import Passport
+    from edgepose.model.passport import Passport
 
 SOME_UNREADABLE = 3  # exit status: done, but some of the inputs could not be read
 

@@ -38,8 +38,8 @@ def command(
 
     Precision is in the ONNX, so there is no precision option.
     """
-    from edgepose.build import BuildOptions, build_engine, parse_targets
     from edgepose.cli.progress import steps
+    from edgepose.trt.build import BuildOptions, build_engine, parse_targets
 
     if optimal_batch is not None and optimal_batch > max_batch:
         raise click.BadParameter(f"{optimal_batch} is more than --max-batch {max_batch}", param_hint="--optimal-batch")

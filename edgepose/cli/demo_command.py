@@ -21,8 +21,8 @@ def command(output: Path, images: Path | None, annotations: Path | None) -> None
     if (images is None) != (annotations is None):
         raise click.UsageError("--images and --annotations go together")
     require_workstation()
-    from edgepose.evaluation_text import notes_on, table_of
-    from edgepose.export.demo import run_demo, speed_ratios
+    from edgepose.benchmarks.demo.run import run_demo, speed_ratios
+    from edgepose.evaluation.text import notes_on, table_of
 
     demo = run_demo(output, images=images, annotations=annotations, report=lambda step: click.echo(step, err=True))
     click.echo(table_of(demo.evaluation))

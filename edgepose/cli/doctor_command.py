@@ -12,7 +12,7 @@ def command(as_json: bool) -> None:
     import json
     from dataclasses import asdict
 
-    from edgepose.doctor import examine
+    from edgepose.machine.doctor import examine
 
     findings = examine()
     if as_json:

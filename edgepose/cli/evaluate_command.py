@@ -52,8 +52,8 @@ def command(
     from edgepose.cli import SOME_UNREADABLE
     from edgepose.cli.progress import progress
     from edgepose.errors import ModelFileError
-    from edgepose.evaluation import evaluate, record_accuracy
-    from edgepose.evaluation_text import notes_on, table_of
+    from edgepose.evaluation.evaluate import evaluate, record_accuracy
+    from edgepose.evaluation.text import notes_on, table_of
     from edgepose.files import whole_file
 
     to_file = json_file not in (None, "-")

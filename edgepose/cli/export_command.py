@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from edgepose.passport import DECODERS
+from edgepose.model.passport import DECODERS
 
 
 def _input_hw(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
@@ -87,7 +87,7 @@ def command(
     from edgepose.export import require_workstation
 
     require_workstation()
-    from edgepose.export.identify import find_named, identify
+    from edgepose.export.checkpoints.identify import find_named, identify
     from edgepose.export.pipeline import export_model
     from edgepose.export.zoo import ChoiceError, find_model
 

@@ -14,8 +14,8 @@ def command(file: Path, as_json: bool) -> None:
     """Print the passport of FILE (an ONNX or a plan), checked against the file's hash."""
     import json
 
-    from edgepose.inspection import describe
-    from edgepose.passport import read_passport
+    from edgepose.backends.inspection import describe
+    from edgepose.model.passport import read_passport
 
     passport = read_passport(file)
     if as_json:

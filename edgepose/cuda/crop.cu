@@ -1,6 +1,6 @@
 // Crops of all people of a frame in one launch: affine sampling, colour order, normalisation, NCHW.
 // Launch: block (32, 8), grid (ceil(width / 64), ceil(height / 8), N); one thread makes two pixels side by side.
-// Reference: cut_out in edgepose/preprocess.py; bilinear, black outside the frame, also where a region is not finite.
+// Reference: cut_out in edgepose/stages/crop.py; bilinear, black outside the frame, also where a region is not finite.
 // Sampling is in float: it differs from the reference, which rounds crops to whole grey levels, by at most one level.
 #include "portable.h"
 

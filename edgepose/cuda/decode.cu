@@ -1,6 +1,6 @@
 // Key points of all (person, key point) maps in one launch: peak, refinement, flip merge, mapping to the image.
 // Launch: block THREADS, grid N * K; "udp-original" and both "udp-combined" need height * width * 4 bytes of dynamic
-// shared memory, the others none. Reference: decode_heatmaps and merge_flipped in edgepose/decode.py, whose rules for
+// shared memory, the others none. Reference: decode_heatmaps and merge_flipped in edgepose/stages/decode.py, whose rules for
 // ties (lowest index), empty maps, NaN and borders hold here. argmax and quarter agree to the bit, the others to
 // rounding.
 #include "portable.h"

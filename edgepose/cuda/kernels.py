@@ -15,9 +15,9 @@ import cv2
 import numpy as np
 
 from edgepose.errors import BuildError, EngineMismatchError
-from edgepose.geometry import Regions
-from edgepose.machine import run
-from edgepose.passport import COMBINED, DECODERS, QUARTER_GUARDS, ModelSpec, Passport, passport_path
+from edgepose.machine.system import run
+from edgepose.model.passport import COMBINED, DECODERS, QUARTER_GUARDS, ModelSpec, Passport, passport_path
+from edgepose.stages.geometry import Regions
 
 FOLDER = Path(__file__).parent
 TARGETS = ("sm_75", "sm_80", "sm_86", "sm_87", "sm_89", "sm_90", "sm_110", "sm_120")

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from edgepose.cuda.driver import Gpu, find_gpu
 from edgepose.errors import BackendError, MissingPackageError
+from edgepose.machine.gpu import Gpu, find_gpu
 
 try:
     import pycuda.driver as cuda

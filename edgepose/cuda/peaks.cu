@@ -1,5 +1,5 @@
 // Local maxima of bottom-up heat maps, the highest top_k of each, in one launch.
-// Launch: block PEAK_THREADS, grid one block per map. Reference: find_peaks in edgepose/peaks.py, to the bit: highest
+// Launch: block PEAK_THREADS, grid one block per map. Reference: find_peaks in edgepose/stages/peaks.py, to the bit: highest
 // first, of equal values the lowest index; every pixel of a plateau is a peak; a NaN lets none be within its window.
 //
 // A block walks its map once and keeps candidates as 64-bit keys, which order as the peaks do. When its buffer could

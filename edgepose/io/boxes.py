@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgepose.errors import InputError
-from edgepose.geometry import usable_boxes
+from edgepose.stages.geometry import usable_boxes
 
 PERSON = 1  # COCO's category
 

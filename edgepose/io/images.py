@@ -15,7 +15,7 @@ import numpy as np
 
 from edgepose.errors import EdgeposeError, InputError
 from edgepose.files import read_input, write_bytes
-from edgepose.io.quiet import DAMAGED, overheard
+from edgepose.io.opencv_log import DAMAGED, overheard
 from edgepose.limits import LARGEST_PICTURE
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".jp2", ".ppm", ".pgm")

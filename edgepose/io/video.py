@@ -12,7 +12,7 @@ import numpy as np
 
 from edgepose.errors import EdgeposeError, InputError
 from edgepose.files import whole_file
-from edgepose.io.quiet import silence_opencv
+from edgepose.io.opencv_log import silence_opencv
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts")
 

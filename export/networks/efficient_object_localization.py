@@ -5,7 +5,7 @@ size. From the paper: the bands with their own weights, and SpatialDropout on wh
 residual blocks (He et al., CVPR 2016) with BatchNorm in place of plain convolutions and contrast normalisation.
 
 The paper refines the coarse estimate with a second network on its features; here the same network is run again on a
-closer crop around each key point, so both passes share all weights (see edgepose/two_pass.py).
+closer crop around each key point, so both passes share all weights (see edgepose/estimate/two_pass.py).
 """
 
 from __future__ import annotations

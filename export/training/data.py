@@ -10,12 +10,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from edgepose.geometry import Regions
 from edgepose.io.annotations import Annotations
 from edgepose.io.boxes import boxes_for_images
 from edgepose.io.images import find_images, read_image
-from edgepose.passport import ModelSpec
-from edgepose.skeletons import COCO17, pairs_from_names
+from edgepose.model.passport import ModelSpec
+from edgepose.model.skeletons import COCO17, pairs_from_names
+from edgepose.stages.geometry import Regions
 
 # The last two only teach: their channels are cut off the trained network.
 KEYPOINTS = (*COCO17.keypoints, "neck", "head_top")

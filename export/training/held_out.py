@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from edgepose.evaluation import evaluate
+from edgepose.evaluation.evaluate import evaluate
 from edgepose.export.pipeline import export_model
 from edgepose.export.training.data import is_held_out
 from edgepose.export.training.trainees import Trainee
 from edgepose.export.zoo import Model
 from edgepose.files import write_json
 from edgepose.io.annotations import read_annotations
-from edgepose.skeletons import COCO17
+from edgepose.model.skeletons import COCO17
 
 FIGURES = ("AP", "AP50", "PCK@0.2")  # noted in the recipe
 

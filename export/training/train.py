@@ -25,6 +25,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from edgepose.export.drawn.rendered import draw_people
 from edgepose.export.training.data import (
     KEYPOINTS,
     Person,
@@ -35,12 +36,11 @@ from edgepose.export.training.data import (
     vary_close,
 )
 from edgepose.export.training.held_out import Part, measure, write_held_out
-from edgepose.export.training.rendered import draw_people
 from edgepose.export.training.trainees import TRAINEES, Trainee
 from edgepose.files import sha256_of, write_bytes, write_json
 from edgepose.io.annotations import read_annotations
-from edgepose.passport import ModelSpec
-from edgepose.skeletons import COCO17
+from edgepose.model.passport import ModelSpec
+from edgepose.model.skeletons import COCO17
 
 BATCH, HIGHEST_RATE, WEIGHT_DECAY, EMA_DECAY = 32, 2.5e-3, 0.02, 0.998
 LOSS_SCALE = 100.0  # a mean square of mostly empty maps is tiny

@@ -19,7 +19,7 @@ import onnx
 from edgepose.backends import load_backend
 from edgepose.backends.openvino_graph import int8_kernels_are_exact
 from edgepose.calibration.qdq import insert_qdq, quantisable_layers, quantised_inputs
-from edgepose.export.precision import to_fp16
+from edgepose.export.graph.fp16 import to_fp16
 from tests.backends.exactness import check_levels, quantised
 from tests.calibration.graphs import GraphMaker, mobile_network, pose_network, prepare, toy_crops, write_model
 from tests.shared_data import SHARED, needs_shared

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from edgepose.benchmarks import decode_peers
-from edgepose.benchmarks.decode_peers import DECODERS, compare, drawn_heatmaps, fetch_mmpose, load_mmpose, main
+from edgepose.benchmarks.peers import decode as decode_peers
+from edgepose.benchmarks.peers.decode import DECODERS, compare, drawn_heatmaps, fetch_mmpose, load_mmpose, main
 from edgepose.errors import InputError
 from tests.makers import make_spec
 

@@ -27,8 +27,8 @@ from edgepose.benchmarks.gpu.rows import (
     run_check,
 )
 from edgepose.benchmarks.gpu_acceptance import BUDGETS, do_group, install, main
-from edgepose.cuda.driver import Gpu
 from edgepose.errors import MissingPackageError
+from edgepose.machine.gpu import Gpu
 
 GPU = Gpu("NVIDIA H100", (9, 0), 132, False, (13, 0))
 GOOD, BAD = Row("speed", "crop", OK, "4.1 us", "5 us"), Row("speed", "decode", FAILED, "9 us", "4 us")

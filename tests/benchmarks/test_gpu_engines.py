@@ -18,9 +18,9 @@ from edgepose.benchmarks.gpu.engine_checks import (
 from edgepose.benchmarks.gpu.load_checks import built_plan, check_endurance, check_threads
 from edgepose.benchmarks.gpu.models import BOXES, FRAME, find_models, read_frame
 from edgepose.benchmarks.gpu.rows import SKIPPED, SkippedError, run_check
-from edgepose.cuda.driver import Gpu
 from edgepose.errors import BuildError
-from edgepose.passport import Passport
+from edgepose.machine.gpu import Gpu
+from edgepose.model.passport import Passport
 from tests.fake_device.install import fake_device, write_toy_plan
 from tests.makers import dots_image, dots_spec, make_spec, write_toy_model
 from tests.nvcc import needs_nvcc

@@ -11,14 +11,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edgepose.backends.frames import Frame
 from edgepose.benchmarks.gpu import kernel_checks, kernel_speed
 from edgepose.benchmarks.gpu.kernel_checks import SPEC, as_frame, compare_keypoints, drawn_maps
 from edgepose.benchmarks.gpu.kernel_speed import bytes_seen, limit_us
 from edgepose.benchmarks.gpu.launch import KERNELS, Kernels, kernel_code, open_kernels
 from edgepose.benchmarks.gpu.rows import SKIPPED, SkippedError, run_check
 from edgepose.errors import BuildError
-from edgepose.geometry import Regions
+from edgepose.stages.frames import Frame
+from edgepose.stages.geometry import Regions
 from tests.fake_device.gpu import FATBIN
 from tests.fake_device.install import fake_device
 from tests.makers import TWO_POINTS

@@ -16,8 +16,8 @@ pytest.importorskip("openvino")
 
 import torch
 
-from edgepose.benchmarks import int8_shift
-from edgepose.benchmarks.int8_shift import (
+from edgepose.benchmarks.studies import int8_shift
+from edgepose.benchmarks.studies.int8_shift import (
     ENTRIES,
     clear_peaks,
     golden_state,

@@ -15,8 +15,8 @@ from edgepose.benchmarks import latency
 from edgepose.benchmarks.latency import make_frame, measure
 from edgepose.benchmarks.latency_text import conditions, table
 from edgepose.cli import main
-from edgepose.geometry import usable_boxes
-from edgepose.passport import Passport
+from edgepose.model.passport import Passport
+from edgepose.stages.geometry import usable_boxes
 from tests.benchmarks.test_energy import write_monitor
 from tests.makers import make_spec
 

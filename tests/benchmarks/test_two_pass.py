@@ -10,9 +10,9 @@ import pytest
 from click.testing import CliRunner
 
 from edgepose.backends import load_backend
-from edgepose.benchmarks.two_pass import main, measure
-from edgepose.passport import Refine
-from edgepose.skeletons import Skeleton
+from edgepose.benchmarks.studies.two_pass import main, measure
+from edgepose.model.passport import Refine
+from edgepose.model.skeletons import Skeleton
 from tests.makers import dots_image, dots_spec, write_toy_model
 
 pytest.importorskip("onnxruntime")

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgepose.calibration.prepare import fold, without_deconvolutions
 from edgepose.files import sha256_of
-from edgepose.passport import ModelSpec, Passport, write_passport
+from edgepose.model.passport import ModelSpec, Passport, write_passport
 from tests.makers import make_spec
 
 

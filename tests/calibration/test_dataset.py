@@ -17,10 +17,10 @@ from edgepose.calibration.dataset import (
     with_close_crops,
 )
 from edgepose.errors import CalibrationError, InputError
-from edgepose.geometry import Regions
 from edgepose.io.images import read_image
-from edgepose.passport import Refine
-from edgepose.preprocess import cut_out
+from edgepose.model.passport import Refine
+from edgepose.stages.crop import cut_out
+from edgepose.stages.geometry import Regions
 from tests.makers import dots_spec, make_spec, smooth_image, with_orientation, write_toy_model
 
 

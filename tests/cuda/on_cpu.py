@@ -20,8 +20,8 @@ from edgepose.cuda.kernels import (
     peaks_grid,
     to_image_factors,
 )
-from edgepose.geometry import Regions
-from edgepose.passport import ModelSpec
+from edgepose.model.passport import ModelSpec
+from edgepose.stages.geometry import Regions
 
 FORMATS = {"rgb": 0, "bgr": 1, "nv12": 2}
 

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from edgepose.geometry import Regions
-from edgepose.preprocess import cut_out, mirror
+from edgepose.stages.crop import cut_out, mirror
+from edgepose.stages.geometry import Regions
 from tests.cuda.on_cpu import FORMATS, before_a_guard_page, run_crop
 from tests.makers import make_spec, smooth_image
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edgepose.benchmarks.kernel_use import cell, compiler
+from edgepose.benchmarks.studies.kernel_use import cell, compiler
 from edgepose.cuda.kernels import (
     LARGEST_BLUR,
     TARGETS,
@@ -21,7 +21,7 @@ from edgepose.cuda.kernels import (
     peaks_grid,
 )
 from edgepose.errors import BuildError
-from edgepose.passport import DECODERS
+from edgepose.model.passport import DECODERS
 from tests.makers import make_spec
 from tests.nvcc import needs_nvcc
 from tests.packaging.conftest import ROOT

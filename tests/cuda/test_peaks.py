@@ -7,7 +7,7 @@ import ctypes
 import numpy as np
 import pytest
 
-from edgepose.peaks import LARGEST_TOP_K, find_peaks
+from edgepose.stages.peaks import LARGEST_TOP_K, find_peaks
 from tests.cuda.on_cpu import before_a_guard_page, drawn_maps, run_peaks
 from tests.makers import make_spec
 

@@ -7,10 +7,10 @@ import onnx
 import torch
 from torch import nn
 
-from edgepose.export.simplify import simplify
+from edgepose.export.graph.simplify import simplify
 from edgepose.export.to_onnx import to_onnx
-from edgepose.passport import ModelSpec
-from edgepose.skeletons import Skeleton
+from edgepose.model.passport import ModelSpec
+from edgepose.model.skeletons import Skeleton
 
 
 def without_prefixes(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

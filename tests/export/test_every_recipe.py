@@ -16,8 +16,8 @@ import pytest
 from edgepose import estimate_poses
 from edgepose.backends.host import HostBackend
 from edgepose.export.zoo import models
-from edgepose.geometry import Regions
-from edgepose.passport import DECODERS, ModelSpec, Passport
+from edgepose.model.passport import DECODERS, ModelSpec, Passport
+from edgepose.stages.geometry import Regions
 
 BOXES = np.array(
     [

@@ -15,8 +15,8 @@ from edgepose.cli import main
 from edgepose.errors import InputError, ModelFileError
 from edgepose.export.foreign import import_model, read_spec
 from edgepose.export.verify import run_onnx, sample_crops
-from edgepose.passport import ModelSpec, read_passport
-from edgepose.skeletons import COCO17
+from edgepose.model.passport import ModelSpec, read_passport
+from edgepose.model.skeletons import COCO17
 from tests.makers import make_spec
 from tests.shared_data import SHARED, needs_shared
 

@@ -19,7 +19,7 @@ from edgepose.export.networks.simple_baseline import SimpleBaseline
 from edgepose.export.pipeline import Exported, export_model, randomize
 from edgepose.export.verify import Difference, sample_crops, smooth_crops
 from edgepose.export.zoo import ChoiceError, Model, Published, find_model
-from edgepose.passport import read_passport, write_passport
+from edgepose.model.passport import read_passport, write_passport
 from tests.makers import make_spec
 
 SPEC = make_spec(name="small", input_hw=(64, 64), heatmap_hw=(16, 16))

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from edgepose.export.identify import _EARLIER
+from edgepose.export.checkpoints.identify import _EARLIER
 from edgepose.export.zoo import models
 from tests.shared_data import SHARED, needs_shared
 

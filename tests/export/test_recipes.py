@@ -15,8 +15,8 @@ from edgepose.export.networks.simple_baseline import SimpleBaseline
 from edgepose.export.networks.stacked_hourglass import PrincetonHourglass
 from edgepose.export.pipeline import export_model, randomize
 from edgepose.export.zoo import ChoiceError, Model, find_model
-from edgepose.passport import ModelSpec, read_passport
-from edgepose.skeletons import MPII16
+from edgepose.model.passport import ModelSpec, read_passport
+from edgepose.model.skeletons import MPII16
 from tests.makers import TWO_POINTS
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from edgepose.export.checkpoint import load_into, read_checkpoint
+from edgepose.export.checkpoints.state_dict import load_into, read_checkpoint
 from edgepose.export.networks.simple_baseline import SimpleBaseline
 from edgepose.export.pipeline import randomize
 from edgepose.export.verify import smooth_crops

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 torch = pytest.importorskip("torch")
 
+from edgepose.export.drawn.rendered import draw_people  # noqa: E402
 from edgepose.export.training import train as script  # noqa: E402
 from edgepose.export.training.data import (  # noqa: E402
     CLOSE_WEIGHT,
@@ -23,7 +24,6 @@ from edgepose.export.training.data import (  # noqa: E402
     vary,
     vary_close,
 )
-from edgepose.export.training.rendered import draw_people  # noqa: E402
 from edgepose.export.training.train import (  # noqa: E402
     Average,
     loss_of,
@@ -35,7 +35,7 @@ from edgepose.export.training.train import (  # noqa: E402
 from edgepose.export.training.trainees import TRAINEES  # noqa: E402
 from edgepose.export.zoo import WEIGHTS  # noqa: E402
 from edgepose.files import sha256_of  # noqa: E402
-from edgepose.skeletons import COCO17  # noqa: E402
+from edgepose.model.skeletons import COCO17  # noqa: E402
 
 TINY, TWO_PASS = TRAINEES["simplebaseline_tiny"], TRAINEES["efficient_object_localization"]
 SPEC = TINY.spec

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from edgepose.cuda.driver import Gpu
+from edgepose.machine.gpu import Gpu
 from tests.cuda.on_cpu import compile_for_cpu
 
 FATBIN = b"kernels, as the stand-in GPU takes them"

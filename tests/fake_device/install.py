@@ -14,17 +14,17 @@ import pytest
 
 from edgepose.cuda.kernels import kernels_path
 from edgepose.files import sha256_of
-from edgepose.passport import ModelSpec, Passport, write_passport
+from edgepose.model.passport import ModelSpec, Passport, write_passport
 from tests.fake_device.gpu import FATBIN, FakeGpu
 from tests.fake_device.trt import make_plan, make_tensorrt
 from tests.makers import dots_spec, write_toy_model
 
 DOORS = (  # what holds pycuda, or TensorRT, or the GPU that was found
     "edgepose.cuda.memory",
-    "edgepose.backends.network",
-    "edgepose.backends.pipeline",
-    "edgepose.backends.stages",
-    "edgepose.backends.trt",
+    "edgepose.trt.network",
+    "edgepose.trt.pipeline",
+    "edgepose.trt.launches",
+    "edgepose.trt.backend",
 )
 
 
@@ -40,7 +40,7 @@ def fake_device(**changes: Any) -> Iterator[FakeGpu]:
         patch.setitem(sys.modules, "pycuda", package)
         patch.setitem(sys.modules, "pycuda.driver", gpu.driver)
         patch.setitem(sys.modules, "tensorrt", make_tensorrt(gpu))
-        patch.setattr("edgepose.cuda.driver.find_gpu", lambda: gpu.gpu)
+        patch.setattr("edgepose.machine.gpu.find_gpu", lambda: gpu.gpu)
         patch.setattr("edgepose.cuda.graphs.load_driver", lambda: gpu.libcuda)
         try:
             yield gpu

@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 
 from edgepose.cli import main
 from edgepose.files import write_json
-from edgepose.passport import passport_path
+from edgepose.model.passport import passport_path
 from tests.makers import dots_image, write_toy_model
 
 COMMAND = [sys.executable, "-c", "from edgepose.cli import main; main()"]

@@ -11,11 +11,11 @@ import cv2
 import numpy as np
 import pytest
 
-from edgepose import preprocess
 from edgepose.errors import CalibrationError
-from edgepose.geometry import Regions
 from edgepose.io import images
-from edgepose.preprocess import cut_out
+from edgepose.stages import crop as preprocess
+from edgepose.stages.crop import cut_out
+from edgepose.stages.geometry import Regions
 from tests.faults.conftest import annotate, assert_refused, run
 from tests.makers import dots_spec, smooth_image
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from edgepose import evaluation
-from edgepose.evaluation import evaluate, record_accuracy
+from edgepose.evaluation import evaluate as evaluation
+from edgepose.evaluation.evaluate import evaluate, record_accuracy
 from edgepose.files import locked
-from edgepose.passport import read_passport
+from edgepose.model.passport import read_passport
 from tests.faults.conftest import annotate, change_passport, run, start, thorough
 
 pytest.importorskip("openvino")

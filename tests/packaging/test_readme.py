@@ -12,7 +12,7 @@ import onnx
 
 from edgepose.export.zoo import models
 from edgepose.files import sha256_of
-from edgepose.passport import Passport, write_passport
+from edgepose.model.passport import Passport, write_passport
 from tests.makers import make_spec, smooth_image
 from tests.packaging.conftest import ROOT, code_blocks, edgepose_lines, edgepose_mentions
 

@@ -1,0 +1,1 @@
+"""`edgepose demo`: the whole chain on an embedded model."""

@@ -1,0 +1,200 @@
+"""The whole chain on the embedded model: export, calibrate, run in three precisions, measure, show."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgepose.backends import Backend, load_backend
+from edgepose.calibration.pipeline import calibrate
+from edgepose.errors import InputError
+from edgepose.estimate.top_down import estimate_poses
+from edgepose.evaluation.evaluate import Evaluation, annotated_boxes, evaluate, image_path, record_accuracy
+from edgepose.evaluation.text import conditions_of, notes_on, rows_of
+from edgepose.export.drawn.people import write_people
+from edgepose.export.pipeline import export_model
+from edgepose.export.zoo import find_model
+from edgepose.files import write_bytes, write_json
+from edgepose.io.annotations import read_annotations
+from edgepose.io.html import Picture, Section, html_page, jpeg
+from edgepose.io.images import read_image
+from edgepose.io.overlay import draw_poses
+from edgepose.stages.geometry import boxes_in_view
+
+MODEL = "simplebaseline_tiny"
+CALIBRATION_PEOPLE, EVALUATION_PEOPLE = 150, 100
+SHOWN = 6
+METHOD = "mse"
+THREADS = 1
+MEASURED, FIGURES = "measured.json", "accuracy.json"  # annotations of what is measured on, and the result
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What the demo made: the figures, the page, and the folder of overlays."""
+
+    evaluation: Evaluation
+    page: Path
+    overlays: Path
+
+
+@dataclass(frozen=True)
+class _Pictures:
+    """Which images to calibrate with and which to measure on.
+
+    Attributes:
+        calibration: image files; calibration_boxes: COCO annotations that have their boxes.
+        folder: of the images to measure on; annotations: COCO, of those alone.
+        about: what they are, for the page.
+    """
+
+    calibration: list[Path]
+    calibration_boxes: Path
+    folder: Path
+    annotations: Path
+    about: str
+
+
+def run_demo(
+    output: Path,
+    *,
+    images: Path | None = None,
+    annotations: Path | None = None,
+    report: Callable[[str], None] = lambda step: None,
+) -> Demo:
+    """Run the chain and write models, overlays, accuracy.json and index.html into `output`.
+
+    Args:
+        images, annotations: the user's own annotated people, the even images to calibrate with and the odd ones to
+            measure on; None: people drawn for the occasion, the same every time.
+        report: called with each step's name as it starts.
+
+    Raises:
+        EdgeposeError: from any of the steps.
+        OSError: `output` cannot be written; nothing has been computed.
+    """
+    if (images is None) != (annotations is None):
+        raise ValueError("images and annotations go together")
+    output.mkdir(parents=True, exist_ok=True)
+    if images is None or annotations is None:
+        report(f"drawing {CALIBRATION_PEOPLE + EVALUATION_PEOPLE} people")
+        pictures = _drawn_pictures(output / "people")
+    else:
+        pictures = _own_pictures(images, annotations, output)
+    exported = export_model(find_model(MODEL), output, report=report)
+    report(f"calibrating INT8 with {len(pictures.calibration)} images")
+    calibrated = calibrate(exported.fp32, pictures.calibration, pictures.calibration_boxes, method=METHOD)
+    engines = [exported.fp32, exported.fp16, calibrated.int8]
+    report("running FP32, FP16 and INT8")
+    # one thread: a network this small gains nothing from more, and loses much where others use the machine too
+    evaluation = evaluate(engines, pictures.folder, pictures.annotations, threads=THREADS)
+    record_accuracy(evaluation)
+    write_json(output / FIGURES, evaluation.to_json())
+    report("drawing what they found")
+    shown = _overlays(engines, pictures, output / "overlays")
+    page = output / "index.html"
+    write_bytes(page, _page(evaluation, pictures, calibrated.summary().splitlines()[-1], shown).encode())
+    return Demo(evaluation, page, output / "overlays")
+
+
+def speed_ratios(evaluation: Evaluation) -> str:
+    """How much faster the network runs in each file than in the first, in words."""
+    first, *others = evaluation.engines
+    ratios = [
+        f"{each.precision.upper()} {first.stage_ms['network'] / each.stage_ms['network']:.1f}x"
+        for each in others
+        if each.stage_ms.get("network")
+    ]
+    return f"The network's speed here on one thread, {first.precision.upper()} = 1: {', '.join(ratios)}"
+
+
+def _drawn_pictures(folder: Path) -> _Pictures:
+    boxes = write_people(folder / "calibration", CALIBRATION_PEOPLE, seed=1)
+    annotations = write_people(folder / "evaluation", EVALUATION_PEOPLE, seed=2)
+    about = "People drawn by edgepose itself, so the figures say nothing about photographs."
+    return _Pictures(sorted(boxes.parent.glob("*.jpg")), boxes, annotations.parent, annotations, about)
+
+
+def _own_pictures(images: Path, annotations: Path, output: Path) -> _Pictures:
+    """Split the user's images: even ones to calibrate with, odd ones to measure on, whose annotations are written."""
+    if annotations.resolve() in ((output / name).resolve() for name in (MEASURED, FIGURES)):
+        raise InputError(f"{annotations}: the demo would write its own file there; give it another name")
+    posed = [image for image in read_annotations(annotations).images if image.posed.any()]
+    if len(posed) < 2:
+        raise InputError(
+            f"{annotations}: annotated people in only one image; the demo needs some to measure on as well"
+        )
+    for half in (posed[::2], posed[1::2]):
+        if not any(os.path.isfile(image_path(images, image.file_name)) for image in half):
+            raise InputError(
+                f"{images} has none of the images {half[0].file_name}, … that {annotations} names; "
+                f"give the folder that they are in with --images"
+            )
+    measured = {image.image_id for image in posed[1::2]}
+    data = json.loads(annotations.read_bytes())
+    for key, image_id in (("images", "id"), ("annotations", "image_id")):
+        data[key] = [entry for entry in data[key] if entry[image_id] in measured]
+    write_json(output / MEASURED, data)
+    about = f"{len(measured)} of the images of {annotations.name}; INT8 was calibrated with the others."
+    return _Pictures(
+        [image_path(images, image.file_name) for image in posed[::2]],
+        annotations,
+        images,
+        output / MEASURED,
+        about,
+    )
+
+
+def _overlays(engines: list[Path], pictures: _Pictures, folder: Path) -> list[Picture]:
+    """Draw each file's poses on the first images that can be read, write them as JPEG, and give them for the page."""
+    shown: list[Picture] = []
+    posed = [image for image in read_annotations(pictures.annotations).images if image.posed.any()]
+    with ExitStack() as stack:
+        backends: list[Backend] = [
+            stack.enter_context(closing(load_backend(e, threads=THREADS, exact=True))) for e in engines
+        ]
+        for entry in posed:
+            if len(shown) == SHOWN * len(backends):
+                break
+            try:
+                image = read_image(image_path(pictures.folder, entry.file_name))
+            except InputError:  # the evaluation has named it
+                continue
+            boxes = annotated_boxes(entry, image.shape[:2])[entry.posed].astype(np.float32)
+            boxes = boxes[boxes_in_view(boxes, image.shape[:2])]
+            for backend in backends:
+                overlay = draw_poses(image, estimate_poses(backend, image, boxes), backend.spec.skeleton)
+                precision = backend.passport.precision
+                write_bytes(folder / f"{Path(entry.file_name).stem}.{precision}.jpg", jpeg(overlay))
+                shown.append(Picture(overlay, f"{Path(entry.file_name).name}, {precision.upper()}"))
+    return shown
+
+
+def _page(evaluation: Evaluation, pictures: _Pictures, calibration: str, shown: list[Picture]) -> str:
+    intro = (
+        f"{MODEL} was exported, calibrated and run on this computer's CPU in three precisions. It is a small network "
+        f"for trying the tool; the same steps turn published networks into files for a Jetson."
+    )
+    figures = Section(
+        "What each precision costs",
+        [
+            "AP and AR compare whole poses with the truth. PCK@0.2 is the share of limb points within a fifth of the "
+            "torso's length, PCKh@0.5 that of all points within half a head. In brackets the difference to FP32.",
+            f"{'; '.join(conditions_of(evaluation))}. {speed_ratios(evaluation)}.",
+            f"INT8 on people kept from calibration: {calibration}.",
+            *notes_on(evaluation),
+        ],
+        rows_of(evaluation)[1:],  # the page names the model already
+    )
+    gallery = Section(
+        "What they found",
+        ["The person's left is orange, the right is blue. Each image in all precisions."],
+        pictures=shown,
+    )
+    return html_page("edgepose demo", [Section("What this is", [intro, pictures.about]), figures, gallery])

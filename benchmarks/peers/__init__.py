@@ -1,0 +1,1 @@
+"""Other projects' functions, timed beside ours."""

@@ -1,0 +1,1 @@
+"""Measurements behind the pages in docs/measurements/."""

@@ -1,0 +1,1 @@
+"""Whole jobs over one frame: who is where, and in which pose."""

@@ -1,0 +1,113 @@
+"""The top-down data path: image and boxes in, key points in image px out."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edgepose.backends import Backend, Pipelined
+from edgepose.errors import BackendError, FrameError
+from edgepose.estimate.two_pass import find_keypoints
+from edgepose.stages.frames import Frame
+from edgepose.stages.geometry import Regions, usable_boxes
+
+
+@dataclass(frozen=True)
+class Poses:
+    """N people in one image.
+
+    Attributes:
+        xy: (N, K, 2) float32, image px; may lie outside the image.
+        scores: (N, K) float32, the peak's value; 0 where a heat map had no finite peak.
+        boxes_xyxy: (N, 4) float32, image px.
+    """
+
+    xy: np.ndarray
+    scores: np.ndarray
+    boxes_xyxy: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.boxes_xyxy)
+
+
+def estimate_poses(
+    backend: Backend, image: np.ndarray | Frame, boxes_xyxy: np.ndarray, *, flip_test: bool = False
+) -> Poses:
+    """Find the key points of the person in each box.
+
+    Args:
+        backend: from `load_backend`.
+        image: (H, W, 3) uint8, RGB; or a Frame, which may be BGR or NV12.
+        boxes_xyxy: (N, 4), image px; N may be 0. A box that is not finite or has no area gives
+            key points of NaN position and score 0 in its place, so that rows keep their box.
+        flip_test: average with the mirrored crop, as published accuracies do; costs twice the network.
+
+    Raises:
+        FrameError: an image of another shape or dtype.
+        ValueError: boxes of another shape.
+        BackendError: the runtime failed.
+    """
+    pixels, boxes, regions = _checked(backend, image, boxes_xyxy)
+    return _poses(find_keypoints(backend, pixels, regions, flip_test=flip_test), boxes)
+
+
+def estimate_frames(
+    backend: Backend, frames: Iterable[tuple[np.ndarray | Frame, np.ndarray]], *, flip_test: bool = False
+) -> Iterator[Poses]:
+    """The poses of each frame of a video, (image, boxes_xyxy) as `estimate_poses` takes them; in order.
+
+    A backend that works on several frames at once gets that many before the first poses are given, so that the GPU
+    is busy while the caller reads and draws.
+
+    Raises:
+        ValueError, BackendError: as `estimate_poses`; also for a frame that is ahead.
+    """
+    if not isinstance(backend, Pipelined) or backend.spec.refine is not None:  # a second pass needs the first's result
+        for image, boxes in frames:
+            yield estimate_poses(backend, image, boxes, flip_test=flip_test)
+        return
+    under_way: deque[np.ndarray] = deque()  # their boxes
+    try:
+        for image, boxes in frames:
+            pixels, boxes, regions = _checked(backend, image, boxes)
+            backend.submit(pixels, regions, flip_test=flip_test)
+            under_way.append(boxes)
+            if len(under_way) == backend.frames_in_flight:
+                yield _poses(backend.result(), under_way.popleft())
+        while under_way:
+            yield _poses(backend.result(), under_way.popleft())
+    finally:  # ended early: the backend is left without frames under way
+        with suppress(BackendError, ValueError):
+            for _ in under_way:
+                backend.result()
+
+
+def _checked(backend: Backend, image: np.ndarray | Frame, boxes_xyxy: np.ndarray) -> tuple[Any, np.ndarray, Regions]:
+    """The image as the backend takes it, (N, 4) float32 boxes, and the regions of the usable ones."""
+    if not isinstance(image, Frame):
+        image = np.asarray(image)
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise FrameError(f"image must be (H, W, 3) uint8, got {image.shape} {image.dtype}")
+    elif not isinstance(backend, Pipelined):
+        image = image.to_rgb()
+    boxes = np.asarray(boxes_xyxy, dtype=np.float32)
+    if boxes.size == 0:
+        boxes = boxes.reshape(0, 4)
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        raise ValueError(f"boxes_xyxy must be (N, 4), got {boxes.shape}")
+    return image, boxes, Regions.around(boxes[usable_boxes(boxes)], backend.spec)
+
+
+def _poses(keypoints: np.ndarray, boxes: np.ndarray) -> Poses:
+    """The key points of the usable boxes, in the rows of all."""
+    usable = usable_boxes(boxes)
+    xy = np.full((len(boxes), keypoints.shape[1], 2), np.nan, np.float32)
+    scores = np.zeros((len(boxes), keypoints.shape[1]), np.float32)
+    xy[usable] = keypoints[..., :2]
+    scores[usable] = keypoints[..., 2]
+    return Poses(xy, scores, boxes)

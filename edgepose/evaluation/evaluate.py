@@ -1,0 +1,284 @@
+"""Measure model files on annotated images, side by side, and write what was measured into their passports."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import edgepose
+from edgepose.backends import Backend, StageTimes, load_backend
+from edgepose.errors import InputError, ModelFileError
+from edgepose.estimate.top_down import estimate_poses
+from edgepose.evaluation.figures import Found, figures_of, shift_between
+from edgepose.evaluation.metrics import box_iou
+from edgepose.files import locked, sha256_of
+from edgepose.io.annotations import AnnotatedImage, read_annotations
+from edgepose.io.boxes import ImageBoxes, boxes_for_images
+from edgepose.io.images import read_image
+from edgepose.model.passport import read_passport, write_passport
+from edgepose.stages.geometry import boxes_in_view
+
+SAME_PERSON_IOU = 0.5  # a detected box is an annotated person's from this overlap on
+PACKAGES = ("openvino", "onnxruntime", "pycocotools", "numpy", "opencv-python-headless")
+
+
+@dataclass(frozen=True)
+class EngineAccuracy:
+    """One model file's figures.
+
+    Attributes:
+        engine, sha256: the file, and its hash when it was loaded.
+        precision, backend: what it is and what ran it.
+        random_weights: True: the figures mean nothing.
+        figures: each of accuracy.FIGURES, 0 to 1; None where it cannot be computed.
+        missing: which cannot, and why.
+        shift: of its key points from the first file's, heat-map px; None for the first and for another recipe's.
+        stage_ms: milliseconds a person of crop, network and decode, as measured in this run.
+    """
+
+    engine: Path
+    sha256: str
+    precision: str
+    backend: str
+    random_weights: bool
+    figures: dict[str, float | None]
+    missing: list[str]
+    shift: dict[str, float | int] | None
+    stage_ms: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate` measured.
+
+    Attributes:
+        conditions: annotations (name and hash), images, people, boxes, flip_test.
+        engines: in the order given.
+        unreadable: a line for each image that could not be read or is not the annotated one; the figures are over the
+            others.
+        other_recipes: True: the files differ in more than precision, and key points have no common grid.
+        unusable_boxes: boxes left out because they were not finite, had no area, or lay outside their image.
+    """
+
+    conditions: dict[str, Any]
+    engines: list[EngineAccuracy]
+    unreadable: list[str]
+    other_recipes: bool
+    unusable_boxes: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        engines = [{**asdict(each), "engine": each.engine.name} for each in self.engines]
+        return {
+            "conditions": self.conditions,
+            "versions": _versions(),
+            "engines": engines,
+            "unreadable": self.unreadable,
+            "unusable_boxes": self.unusable_boxes,
+        }
+
+
+def evaluate(
+    engines: Sequence[Path],
+    images: Path,
+    annotations: Path,
+    *,
+    boxes: Path | None = None,
+    flip_test: bool = False,
+    limit: int | None = None,
+    backend: str | None = None,
+    threads: int | None = None,
+    watch: Callable[[Sequence[AnnotatedImage]], Iterable[AnnotatedImage]] = iter,
+) -> Evaluation:
+    """Run model files on the same annotated people and compute their figures.
+
+    Args:
+        engines: ONNX files with passports.
+        images: the folder that the annotations' file names are relative to.
+        annotations: COCO key-point annotations.
+        boxes: COCO detection results or annotations to take person boxes from; None: `annotated_boxes` of people
+            with a labelled key point.
+        flip_test: average with the mirrored crop.
+        limit: only the first so many images that have posed people.
+        backend, threads: as `load_backend` takes them.
+        watch: sees the images pass, for a progress bar.
+
+    Raises:
+        InputError: the annotations cannot be read, or none of the images can be read and is the annotated one.
+        ModelFileError, BackendError, MissingPackageError: from `load_backend` and COCO's evaluation.
+    """
+    if not engines:
+        raise ValueError("evaluate needs at least one engine")
+    truth = read_annotations(annotations)
+    if not Path(images).is_dir():
+        raise InputError(f"{images}: no such folder; wanted: the folder with the images that {annotations} names")
+    chosen = [image for image in truth.images if image.posed.any() or (boxes is not None and limit is None)][:limit]
+    source = _BoxSource(boxes, chosen)
+    with ExitStack() as stack:
+        backends = [
+            stack.enter_context(closing(load_backend(e, backend=backend, threads=threads, exact=True))) for e in engines
+        ]
+        run = _find_people(backends, Path(images), watch(chosen), source, flip_test)
+        if not run.images:
+            raise InputError(f"none of the {len(chosen)} images of {annotations} can be used; {run.unreadable[0]}")
+        conditions = {
+            "annotations": truth.name,
+            "annotations_sha256": truth.sha256,
+            "images": len(run.images),
+            "people": int(sum(image.posed.sum() for image in run.images)),
+            "boxes": source.label,
+            "flip_test": flip_test,
+        }
+        comparable = [replace(each.spec, name=backends[0].spec.name) == backends[0].spec for each in backends]
+        results: list[EngineAccuracy] = []
+        for i, each in enumerate(backends):
+            people = max(sum(len(found.poses) for found in run.found[i]), 1)
+            figures, missing = figures_of(run.images, truth.keypoint_names, run.found[i], each.spec)
+            results.append(
+                EngineAccuracy(
+                    engine=Path(engines[i]),
+                    sha256=each.passport.sha256,
+                    precision=each.passport.precision,
+                    backend=each.name,
+                    random_weights=each.passport.random_weights,
+                    figures=figures,
+                    missing=missing,
+                    shift=shift_between(run.found[0], run.found[i], each.spec) if i and comparable[i] else None,
+                    stage_ms={k: 1000 * v / people for k, v in each.times.seconds.items()},
+                )
+            )
+    return Evaluation(conditions, results, run.unreadable, not all(comparable), sum(run.unusable_boxes))
+
+
+def record_accuracy(evaluation: Evaluation) -> None:
+    """Append each file's figures to its passport; those measured before under the same conditions give way.
+
+    Raises:
+        OSError: a passport cannot be written; it is then as it was.
+        ModelFileError: a file or its passport has been damaged or exchanged since it was measured.
+    """
+    for each in evaluation.engines:
+        with locked(each.engine.parent):  # others that evaluate the same file add theirs
+            passport = read_passport(each.engine)
+            if passport.sha256 != each.sha256:
+                raise ModelFileError(f"{each.engine} was exchanged while it was measured")
+            conditions = {**evaluation.conditions, "backend": each.backend}
+            entry = {**conditions, "versions": _versions(), **each.figures}
+            others = [old for old in passport.accuracy if any(old.get(key) != conditions[key] for key in conditions)]
+            write_passport(each.engine, replace(passport, accuracy=[*others, entry]))
+
+
+def annotated_boxes(image: AnnotatedImage, image_hw: tuple[int, int]) -> np.ndarray:
+    """(N, 4) left, top, right, bottom of all annotated people, cut off at the image's last row and column.
+
+    As mmpose v1 cleans annotated boxes (`base_coco_style_dataset.py`). Microsoft's evaluation makes each box one pixel
+    smaller as well, which is nothing but noise: people's crops lie half a pixel elsewhere. The boxes of people with a
+    head box stay whole: they are MPII's, a centre and a scale, which no published evaluation cuts off (docs/mpii.md).
+    """
+    corners = np.concatenate([image.boxes_xywh[:, :2], image.boxes_xywh[:, :2] + image.boxes_xywh[:, 2:]], axis=1)
+    cut = np.clip(corners, 0, np.tile(np.array(image_hw[::-1]) - 1, 2))
+    return np.where(np.isnan(image.head_sizes)[:, None], cut, corners)
+
+
+class _BoxSource:
+    """Where person boxes come from: the annotations themselves, or a file."""
+
+    def __init__(self, boxes: Path | None, images: Sequence[AnnotatedImage]) -> None:
+        self.label = "annotated"
+        self.by_image: dict[int, ImageBoxes] | None = None
+        if boxes is not None:
+            self.label = f"{Path(boxes).name} sha256 {sha256_of(Path(boxes))[:12]}" if Path(boxes).is_file() else ""
+            names = [Path(image.file_name) for image in images]
+            ids = [image.image_id for image in images]
+            self.by_image = dict(zip(ids, boxes_for_images(names, boxes, ids), strict=True))
+
+    def boxes_of(self, image: AnnotatedImage, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+        """Boxes (N, 4), their scores (N,), each annotated person's row in them or -1 (M,); how many were unusable."""
+        image_hw = pixels.shape[:2]
+        annotated = annotated_boxes(image, image_hw)
+        pose_of = np.full(len(image), -1)
+        if self.by_image is None:
+            rows = np.flatnonzero(image.posed & boxes_in_view(annotated, image_hw) & (image.areas > 0))
+            pose_of[rows] = np.arange(len(rows))
+            return annotated[rows], np.ones(len(rows)), pose_of, int(image.posed.sum()) - len(rows)
+        given = self.by_image[image.image_id]
+        boxes = given.boxes_in(pixels)
+        in_view = boxes_in_view(boxes, image_hw)
+        boxes = boxes[in_view]
+        overlap = box_iou(annotated, boxes.astype(np.float64))
+        if overlap.size:
+            pose_of = np.where(overlap.max(axis=1) >= SAME_PERSON_IOU, overlap.argmax(axis=1), -1)
+        return boxes, given.box_scores[in_view], pose_of, given.unusable + int((~in_view).sum())
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The images that could be used, what each backend found in them, and a line for each that could not.
+
+    Attributes:
+        found: for each backend, image by image.
+        unusable_boxes: how many were left out, image by image.
+    """
+
+    images: list[AnnotatedImage]
+    found: list[list[Found]]
+    unreadable: list[str]
+    unusable_boxes: list[int]
+
+
+def _find_people(
+    backends: Sequence[Backend], folder: Path, images: Iterable[AnnotatedImage], source: _BoxSource, flip_test: bool
+) -> _Run:
+    """Run every backend on every image; image by image, so that a machine that slows down is fair to all."""
+    for backend in backends:
+        backend.heatmaps(np.zeros((1, 3, *backend.spec.input_hw), np.float32))  # the first run is slow
+        backend.times = StageTimes()
+    run = _Run([], [[] for _ in backends], [], [])
+    for image in images:
+        try:
+            pixels = read_image(image_path(folder, image.file_name))
+            _check_size(image, pixels)
+        except InputError as error:
+            run.unreadable.append(str(error))
+            continue
+        boxes, box_scores, pose_of, unusable = source.boxes_of(image, pixels)
+        run.images.append(image)
+        run.unusable_boxes.append(unusable)
+        for turn in range(len(backends)):  # each is the first as often as the others: the first finds cold caches
+            i = (turn + len(run.images)) % len(backends)
+            poses = estimate_poses(backends[i], pixels, boxes, flip_test=flip_test)
+            run.found[i].append(Found(poses, box_scores, pose_of))
+    return run
+
+
+def image_path(folder: Path, file_name: str) -> Path:
+    """Where an image lies: as annotated, or in the folder itself where annotations name a folder of their own."""
+    path = folder / file_name
+    return path if os.path.exists(path) else folder / Path(file_name).name  # False, not an error, for a name too long
+
+
+def _check_size(image: AnnotatedImage, pixels: np.ndarray) -> None:
+    height, width = pixels.shape[:2]
+    if image.size_wh not in (None, (width, height)):
+        wanted_w, wanted_h = image.size_wh or (0, 0)
+        raise InputError(
+            f"{image.file_name} is {width}x{height}, its annotations are for {wanted_w}x{wanted_h}: annotate the "
+            f"stored pixels (a rotation in EXIF is ignored), or take the original images"
+        )
+
+
+def _versions() -> dict[str, str]:
+    found = {"edgepose": edgepose.__version__}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,1 @@
+"""This machine: its GPU, its board, its packages, and what it lacks."""

@@ -1,0 +1,1 @@
+"""What a model file means: its spec, its skeleton, its passport."""

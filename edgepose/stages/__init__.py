@@ -1,0 +1,1 @@
+"""From values to values, in numpy: the specification that the CUDA kernels follow."""

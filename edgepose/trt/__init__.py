@@ -1,0 +1,1 @@
+"""Everything of TensorRT: builds a plan, opens it, runs it."""

@@ -1,0 +1,199 @@
+"""TensorRT on an NVIDIA GPU: image to key points on the device, N*K*3 floats come back.
+
+This file guards: what is called in which context, by whom, after which failure. The work is in pipeline.py
+and stages.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from traceback import clear_frames
+from types import TracebackType
+
+import numpy as np
+
+from edgepose.backends import StageTimes
+from edgepose.cuda.graphs import GraphError, recording
+from edgepose.cuda.kernels import read_kernels
+from edgepose.cuda.memory import CudaError, OutOfMemory, keep, open_device
+from edgepose.errors import BackendError
+from edgepose.model.passport import ModelSpec, Passport
+from edgepose.stages.frames import Frame
+from edgepose.stages.geometry import Regions
+from edgepose.trt.pipeline import FRAMES_IN_FLIGHT, Pipeline, StageSeconds
+from edgepose.trt.plan import build_line, check_engine, load_runtime
+
+
+class TensorRtBackend:
+    """Runs a plan that `edgepose build` made. A context manager.
+
+    One instance serves one thread at a time; several, in one thread or in several, go side by side. Besides the
+    protocol's calls there is `submit` and `result`, with which two frames are under way at once. The pinned memory
+    for frames grows to the largest frame; all other memory is taken when the plan is opened.
+
+    Args:
+        path: the plan.
+        passport: its passport.
+        cuda_graphs: replay the network as a CUDA graph, one for each number of people; they are recorded as they come.
+            Where a network cannot be recorded it is launched layer by layer, which is said once, as a warning.
+
+    Raises:
+        EngineMismatchError: built for another GPU or TensorRT, or its kernels are missing or others.
+        ModelFileError: TensorRT cannot read the plan, or its tensors are not those of the passport.
+        BackendError: no GPU, no driver or one too old, TensorRT is not installed, or too little memory.
+    """
+
+    name = "tensorrt"
+    arithmetic = "TensorRT"
+    frames_in_flight = FRAMES_IN_FLIGHT
+
+    def __init__(self, path: Path, passport: Passport, *, cuda_graphs: bool = True) -> None:
+        self.path, self.passport = path, passport
+        self.times = StageTimes()
+        self._pipeline: Pipeline | None = None
+        self._failure = ""
+        self._device = open_device()
+        trt = load_runtime(path, passport)
+        check_engine(path, passport, self._device.gpu, trt)
+        kernels = read_kernels(path, passport)
+        with self._guarded():
+            try:
+                self._pipeline = Pipeline(path, passport, trt, self._device, kernels, use_graphs=cuda_graphs)
+            except ValueError as error:  # heat maps that the decoding kernel cannot take
+                raise BackendError(f"{path}: {error}") from error
+
+    @property
+    def spec(self) -> ModelSpec:
+        """How the file is fed and read."""
+        return self.passport.spec
+
+    @property
+    def cuda_graphs(self) -> bool:
+        """Whether runs are replayed as CUDA graphs: as asked for, and False where the network could not be recorded."""
+        return self._opened().stages.use_graphs
+
+    @cuda_graphs.setter
+    def cuda_graphs(self, use: bool) -> None:
+        self._opened().stages.use_graphs = use
+
+    def heatmaps(self, crops: np.ndarray) -> np.ndarray:
+        """(N, 3, H, W) float32 crops -> (N, C, h, w) float32 heat maps. N may be 0.
+
+        Raises:
+            ValueError: crops of another shape or dtype, or the backend is closed.
+            BackendError: the GPU or TensorRT failed.
+        """
+        pipeline, (height, width) = self._opened(), self.spec.input_hw
+        if crops.ndim != 4 or crops.shape[1:] != (3, height, width) or crops.dtype != np.float32:
+            raise ValueError(f"crops must be (N, 3, {height}, {width}) float32, got {crops.shape} {crops.dtype}")
+        with self._guarded(), self.times.stage("network"):
+            return pipeline.stages.heatmaps(crops)
+
+    def keypoints(
+        self, image: np.ndarray | Frame, regions: Regions, *, flip_test: bool = False, decoder: str | None = None
+    ) -> np.ndarray:
+        """Image (H, W, 3) uint8 RGB, or a Frame, and N regions -> (N, K, 3) float32: x, y in image px, score.
+
+        Args:
+            decoder: one of passport.DECODERS, in place of the spec's; None for the spec's.
+
+        Raises:
+            ValueError: an image of another shape or dtype; or frames are under way.
+            BackendError: the GPU or TensorRT failed.
+        """
+        if self._opened().in_flight:
+            raise ValueError("frames are under way: take their result() first")
+        self.submit(image, regions, flip_test=flip_test, decoder=decoder)
+        return self.result()
+
+    def submit(
+        self, image: np.ndarray | Frame, regions: Regions, *, flip_test: bool = False, decoder: str | None = None
+    ) -> None:
+        """Begin what `keypoints` does, and return at once. The image may be changed afterwards.
+
+        More people than the engine's batch are done in parts, and only the last part is not waited for.
+
+        Raises:
+            ValueError: as of `keypoints`, or frames_in_flight frames are under way.
+            BackendError: the GPU or TensorRT failed.
+        """
+        pipeline = self._opened()
+        frame = image if isinstance(image, Frame) else Frame(image)
+        with self._guarded():
+            self._add(pipeline.submit(frame, regions, flip_test, decoder or self.spec.decoder))
+        self.times.people += len(regions)
+
+    def result(self) -> np.ndarray:
+        """Wait for the oldest frame submitted: its (N, K, 3) key points, as `keypoints` gives them.
+
+        Raises:
+            ValueError: none is under way.
+            BackendError: the GPU failed.
+        """
+        pipeline = self._opened()
+        with self._guarded():
+            keypoints, seconds = pipeline.result()
+        self._add(seconds)
+        return keypoints
+
+    def close(self) -> None:
+        """Free the GPU's memory; that of a lost device is the driver's to free. A second call does nothing."""
+        if self._pipeline is None:
+            return
+        try:
+            with self._device.active():
+                self._pipeline.close()
+                self._pipeline = None  # the last reference: pycuda frees its stream in the context that is current
+        except CudaError:
+            keep(self._pipeline)
+            self._pipeline = None
+
+    def __enter__(self) -> TensorRtBackend:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_pipeline", None) is not None:
+            self.close()
+
+    def _opened(self) -> Pipeline:
+        if self._pipeline is None:
+            raise ValueError("the backend is closed")
+        if self._failure:
+            raise BackendError(f"{self.path}: the GPU failed before ({self._failure}): open the model again")
+        return self._pipeline
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """The primary context around a call; a failure of the GPU is one line, and the last call of this instance."""
+        try:
+            with self._device.active():
+                try:
+                    yield
+                except BaseException as error:
+                    with recording:  # what only its frames still hold, an engine say, is freed here and in this context
+                        clear_frames(error.__traceback__)
+                    raise
+        except OutOfMemory as error:
+            half = (self.passport.engine or {})["max_batch"] // 2
+            smaller = build_line(self.path, self.passport, half)
+            raise BackendError(
+                f"the GPU's memory does not hold {self.path} beside what else is there: close other programs"
+                + (f", or build it for fewer people at a time: {smaller}" if half else "")
+            ) from error
+        except (CudaError, GraphError) as error:
+            # a module's error brings the compiler's log along, or its dash
+            self._failure = " ".join(str(error).split()).rstrip(" -")
+            raise BackendError(
+                f"the GPU failed on {self.path}: {self._failure}; open the model again, and if that fails, start anew"
+            ) from error
+
+    def _add(self, seconds: StageSeconds) -> None:
+        for name, spent in seconds:
+            self.times.seconds[name] = self.times.seconds.get(name, 0.0) + spent

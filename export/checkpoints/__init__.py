@@ -1,0 +1,1 @@
+"""From any published file to a state dict and its recipe."""

@@ -1,0 +1,1 @@
+"""What is done to any ONNX graph, whatever network it is of."""
