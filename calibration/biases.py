@@ -11,8 +11,8 @@ from collections.abc import Collection, Mapping
 import numpy as np
 import onnx
 
-from edgepose.calibration.prepare import arrays_of, attributes_of, copy_of, drop_unused, set_weights
 from edgepose.calibration.qdq import rounded
+from edgepose.export.graph.edit import arrays_of, attributes_of, copy_of, drop_unused, set_weights
 
 
 def correct_biases(model: onnx.ModelProto, layers: Collection[str], means: Mapping[str, np.ndarray]) -> onnx.ModelProto:

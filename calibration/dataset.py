@@ -14,7 +14,7 @@ from edgepose.estimate.two_pass import closer_regions
 from edgepose.files import read_input, sha256_of
 from edgepose.io.boxes import ImageBoxes, boxes_for_images
 from edgepose.io.images import decode_image, find_images, read_image, turned_by_exif
-from edgepose.model.passport import ModelSpec
+from edgepose.model.spec import ModelSpec
 from edgepose.stages.crop import cut_out
 from edgepose.stages.geometry import Regions, boxes_in_view
 

@@ -15,8 +15,8 @@ from collections.abc import Mapping
 import numpy as np
 import onnx
 
-from edgepose.calibration.prepare import arrays_of, attributes_of, copy_of, drop_unused, set_weights
 from edgepose.calibration.statistics import ChannelStatistics
+from edgepose.export.graph.edit import arrays_of, attributes_of, copy_of, drop_unused, set_weights
 
 COMMUTING = ("Relu", "LeakyRelu", "MaxPool", "AveragePool", "GlobalAveragePool", "Add", "Clip")
 CONVOLUTIONS = ("Conv", "ConvTranspose")

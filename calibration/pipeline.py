@@ -27,17 +27,17 @@ from edgepose.calibration.dataset import (
     with_close_crops,
 )
 from edgepose.calibration.equalise import find_factors, scale_channels
-from edgepose.calibration.prepare import fold, without_deconvolutions
 from edgepose.calibration.qdq import insert_qdq, quantisable_layers, quantised_inputs
 from edgepose.calibration.ranges import find_ranges
 from edgepose.calibration.statistics import CROPS, channel_statistics
 from edgepose.calibration.table import CalibrationTable, table_path, usable_table, write_table
 from edgepose.errors import CalibrationError, ModelFileError
 from edgepose.evaluation.metrics import shift_summary
+from edgepose.export.graph.deconvolutions import without_deconvolutions
+from edgepose.export.graph.fold import fold
 from edgepose.export.graph.fp16 import to_fp16
-from edgepose.export.place import check_targets, put_in_place
-from edgepose.export.verify import beyond_fp16
-from edgepose.files import locked, sha256_of
+from edgepose.export.graph.run import beyond_fp16
+from edgepose.files import check_targets, locked, put_in_place, sha256_of
 from edgepose.io.images import turned_warning
 from edgepose.model.passport import Passport, keep_accuracy, passport_path, read_passport, write_passport
 from edgepose.stages.decode import decode_heatmaps

@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from edgepose.calibration.prepare import arrays_of, attributes_of, drop_unused, replace_nodes
+from edgepose.export.graph.edit import arrays_of, attributes_of, drop_unused, replace_nodes
 
 PASSIVE = ("MaxPool", "DepthToSpace", "Slice")  # hand on the values of their first input
 LEVELS = 127  # of [-127, 127]

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from edgepose.backends import Backend, load_backend
 from edgepose.errors import EdgeposeError
-from edgepose.estimate.top_down import Poses, estimate_poses
-from edgepose.model.passport import ModelSpec, Passport, read_passport
+from edgepose.estimate.top_down import estimate_poses
+from edgepose.model.passport import Passport, read_passport
 from edgepose.model.skeletons import COCO17, MPII16, Skeleton
+from edgepose.model.spec import ModelSpec
 from edgepose.stages.frames import Frame
+from edgepose.stages.poses import Poses
 
 __version__ = "0.1.0"
 __all__ = [

@@ -12,9 +12,9 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from edgepose.backends import Backend, StageTimes
+from edgepose.backends import Backend
 from edgepose.errors import EdgeposeError, InputError
-from edgepose.estimate.top_down import Poses, estimate_frames, estimate_poses
+from edgepose.estimate.top_down import estimate_frames, estimate_poses
 from edgepose.files import read_input
 from edgepose.io.boxes import ImageBoxes, boxes_for_images, boxes_of_frames
 from edgepose.io.images import decode_image, turned_by_exif, turned_warning, write_image
@@ -22,6 +22,8 @@ from edgepose.io.keypoints import PARTIAL, WriteRecord, people_of, to_file, to_s
 from edgepose.io.overlay import draw_poses
 from edgepose.io.video import VIDEO_SUFFIXES, VideoReader, VideoWriter, video_file
 from edgepose.stages.geometry import boxes_in_view
+from edgepose.stages.poses import Poses
+from edgepose.timing import StageTimes
 
 # on a GPU crop to download are its own times, while the CPU reads and draws other frames
 STAGES = ("read", "upload", "crop", "network", "decode", "network+decode", "download", "draw", "write")

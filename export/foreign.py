@@ -12,14 +12,15 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto, ValueInfoProto
 
 from edgepose.errors import EdgeposeError, ExportError, ModelFileError
+from edgepose.export.drawn.crops import sample_crops
+from edgepose.export.graph.interface import BATCH, INPUT, OPSET, OUTPUT, normalize, set_interface
+from edgepose.export.graph.run import run_onnx
 from edgepose.export.graph.simplify import simplify
 from edgepose.export.pipeline import Exported, Report, Weights, file_names, write_models
-from edgepose.export.place import check_targets
-from edgepose.export.to_onnx import BATCH, INPUT, OPSET, OUTPUT, normalize, set_interface
-from edgepose.export.verify import Difference, check_fp32, run_onnx, sample_crops
-from edgepose.files import sha256_of
+from edgepose.export.verify import Difference, check_fp32
+from edgepose.files import check_targets, sha256_of
 from edgepose.io.boxes import read_json
-from edgepose.model.passport import ModelSpec
+from edgepose.model.spec import ModelSpec
 
 _HALF = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 _NAME = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}"

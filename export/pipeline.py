@@ -16,14 +16,16 @@ from edgepose.backends import load_backend
 from edgepose.errors import CheckpointError
 from edgepose.export.checkpoints.download import cache_folder, fetch
 from edgepose.export.checkpoints.state_dict import StateDict, fits, load_into, read_checkpoint
+from edgepose.export.drawn.crops import sample_crops, smooth_crops
 from edgepose.export.graph.fp16 import to_fp16
+from edgepose.export.graph.run import beyond_fp16, run_onnx
 from edgepose.export.graph.simplify import simplify
-from edgepose.export.place import check_targets, put_in_place
 from edgepose.export.to_onnx import to_onnx
-from edgepose.export.verify import Difference, beyond_fp16, check_fp16, check_fp32, run_onnx, sample_crops, smooth_crops
-from edgepose.export.zoo import ChoiceError, Model
-from edgepose.files import locked, sha256_of
-from edgepose.model.passport import ModelSpec, Passport, keep_accuracy, passport_path, write_passport
+from edgepose.export.verify import Difference, check_fp16, check_fp32
+from edgepose.export.zoo.model import ChoiceError, Model
+from edgepose.files import check_targets, locked, put_in_place, sha256_of
+from edgepose.model.passport import Passport, keep_accuracy, passport_path, write_passport
+from edgepose.model.spec import ModelSpec
 
 Report = Callable[[str], None]
 FEW_VALUES = 12  # to take a BatchNorm channel's variance from

@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import onnx
-import onnxruntime
 
 from edgepose.errors import ExportError
-from edgepose.export.drawn.people import make_background, make_pose
-from edgepose.export.drawn.rendered import draw_person
-from edgepose.export.graph.fp16 import FP16_MAX
-from edgepose.model.passport import ModelSpec
-from edgepose.stages.crop import cut_out
-from edgepose.stages.geometry import Regions
+from edgepose.model.spec import ModelSpec
 
 CONFIDENT = 0.3  # a key point's score from which on its position is held to the limits
 CLEAR = 0.005  # share of a map's range by which a peak stands above its surroundings and above every other place
@@ -48,34 +40,6 @@ class Difference:
             f"{name}_keypoint_px": self.px,
             f"{name}_keypoints_compared": float(self.peaks),
         }
-
-
-def sample_crops(spec: ModelSpec, count: int = 3) -> np.ndarray:
-    """(count, 3, H, W) float32: drawn people, whom trained networks are confident of; always the same ones."""
-    rng = np.random.default_rng(0)
-    backgrounds = [make_background(rng)]
-    people = [draw_person(make_pose(rng), backgrounds, rng) for _ in range(count)]
-    crops = [cut_out(person.image, Regions.around(person.box_xyxy[None], spec), spec) for person in people]
-    return np.concatenate(crops)
-
-
-def smooth_crops(spec: ModelSpec, count: int = 3) -> np.ndarray:
-    """(count, 3, H, W) float32: smooth random colours, normalised by the spec; always the same ones, to the bit."""
-    rng = np.random.default_rng(0)
-    height, width = spec.input_hw
-    coarse = rng.uniform(0, 255, (count, 3, 10, 8))
-    rows, columns = np.linspace(0, 9, height), np.linspace(0, 7, width)
-    pixels = _interpolate(_interpolate(coarse, rows, axis=2), columns, axis=3)
-    mean, std = (np.reshape(values, (1, 3, 1, 1)) for values in (spec.mean, spec.std))
-    return ((pixels - mean) / std).astype(np.float32)
-
-
-def _interpolate(values: np.ndarray, positions: np.ndarray, axis: int) -> np.ndarray:
-    low = np.minimum(positions.astype(int), values.shape[axis] - 2)
-    shape = [1] * values.ndim
-    shape[axis] = -1
-    share = (positions - low).reshape(shape)
-    return np.take(values, low, axis) * (1 - share) + np.take(values, low + 1, axis) * share
 
 
 def compare(reference: np.ndarray, heatmaps: np.ndarray, num_keypoints: int) -> Difference:
@@ -172,34 +136,3 @@ def _check(
             f"no file was written"
         )
     return difference
-
-
-def run_onnx(model: onnx.ModelProto, crops: np.ndarray, outputs: Sequence[str] | None = None) -> list[np.ndarray]:
-    """Run an FP32 graph in ONNX Runtime on the CPU, one input; all outputs unless some are named."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # its errors are raised as well
-    try:
-        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        results = session.run(outputs, {session.get_inputs()[0].name: crops})
-    except Exception as error:  # onnxruntime's exceptions have no common base
-        raise ExportError(f"ONNX Runtime cannot run the exported graph: {error}") from error
-    return [np.asarray(result) for result in results]
-
-
-def beyond_fp16(model: onnx.ModelProto, crops: np.ndarray) -> list[str]:
-    """Names of an FP32 graph's nodes that read or make values beyond half of float16's range on these crops.
-
-    Half, because the crops of real use are not these ones.
-    """
-    observed = onnx.ModelProto()
-    observed.CopyFrom(model)
-    del observed.graph.output[:]
-    names = [name for node in model.graph.node for name in node.output if name]
-    observed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    values = zip(names, run_onnx(observed, crops, names), strict=True)
-    large = {name for name, made in values if made.dtype == np.float32 and not _within_fp16(made)}
-    return [node.name for node in model.graph.node if large & {*node.input, *node.output}]
-
-
-def _within_fp16(values: np.ndarray) -> bool:
-    return bool(np.abs(values).max(initial=0.0) < FP16_MAX / 2)

@@ -8,8 +8,9 @@ from typing import Any, Literal
 import numpy as np
 
 from edgepose.files import sha256_of
-from edgepose.model.passport import ModelSpec, Passport, write_passport
+from edgepose.model.passport import Passport, write_passport
 from edgepose.model.skeletons import Skeleton
+from edgepose.model.spec import ModelSpec
 
 TWO_POINTS = Skeleton("two", ("left_hand", "right_hand"), flip_pairs=((0, 1),), limbs=((0, 1),), sigmas=(0.05, 0.05))
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from edgepose.cuda.kernels import find_nvcc
 from edgepose.errors import BuildError
+from edgepose.machine.nvcc import find_nvcc
 
 
 def has_nvcc() -> bool:

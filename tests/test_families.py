@@ -21,9 +21,10 @@ pytest.importorskip("openvino")
 
 from edgepose.backends import load_backend
 from edgepose.calibration.pipeline import calibrate
+from edgepose.export.drawn.crops import sample_crops
 from edgepose.export.pipeline import export_model
-from edgepose.export.verify import sample_crops
-from edgepose.export.zoo import Model, find_model, models
+from edgepose.export.zoo.find import find_model, models
+from edgepose.export.zoo.model import Model
 from tests.makers import smooth_image
 
 ONE_OF_EACH = ("hrnet_w32", "cpm", "hourglass52", "stacked_hourglass_2", "simplebaseline_keras")

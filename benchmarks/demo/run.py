@@ -19,7 +19,7 @@ from edgepose.evaluation.evaluate import Evaluation, annotated_boxes, evaluate, 
 from edgepose.evaluation.text import conditions_of, notes_on, rows_of
 from edgepose.export.drawn.people import write_people
 from edgepose.export.pipeline import export_model
-from edgepose.export.zoo import find_model
+from edgepose.export.zoo.find import find_model
 from edgepose.files import write_bytes, write_json
 from edgepose.io.annotations import read_annotations
 from edgepose.io.html import Picture, Section, html_page, jpeg

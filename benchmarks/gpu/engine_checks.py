@@ -15,9 +15,9 @@ from edgepose.backends import Backend, load_backend
 from edgepose.benchmarks.gpu.models import find_models, read_frame
 from edgepose.benchmarks.gpu.rows import Check, Finding, SkippedError, one_line
 from edgepose.benchmarks.latency import Latency, Measured, measure
-from edgepose.cuda.kernels import find_nvcc
 from edgepose.errors import BuildError
 from edgepose.machine.gpu import find_gpu
+from edgepose.machine.nvcc import find_nvcc
 from edgepose.stages.crop import cut_out
 from edgepose.stages.geometry import Regions
 from edgepose.trt.build import BuildOptions, build_engine, load_tensorrt

@@ -12,8 +12,8 @@ import numpy as np
 
 from edgepose.benchmarks.gpu.launch import Kernels
 from edgepose.benchmarks.gpu.rows import Check, Finding, SkippedError
-from edgepose.model.passport import ALIGNMENTS, DECODERS, ModelSpec
 from edgepose.model.skeletons import COCO17
+from edgepose.model.spec import ALIGNMENTS, DECODERS, ModelSpec
 from edgepose.stages.crop import cut_out, mirror
 from edgepose.stages.decode import decode_heatmaps, merge_flipped
 from edgepose.stages.frames import FORMATS, Frame

@@ -16,7 +16,7 @@ from edgepose.benchmarks.gpu.kernel_checks import SPEC, as_frame, drawn_maps
 from edgepose.benchmarks.gpu.launch import Kernels, Launch
 from edgepose.benchmarks.gpu.rows import Check, Finding
 from edgepose.benchmarks.latency import FRAME_HW, make_frame
-from edgepose.model.passport import DECODERS
+from edgepose.model.spec import DECODERS
 from edgepose.stages.frames import Frame
 from edgepose.stages.geometry import Regions
 

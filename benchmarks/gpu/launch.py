@@ -14,9 +14,8 @@ import numpy as np
 
 from edgepose.benchmarks.gpu.rows import SkippedError
 from edgepose.cuda import graphs
-from edgepose.cuda.kernels import (
+from edgepose.cuda.launch import (
     blur_weights,
-    compile_kernels,
     crop_grid,
     decode_arguments,
     decode_grid,
@@ -24,9 +23,10 @@ from edgepose.cuda.kernels import (
     peaks_grid,
     to_image_factors,
 )
+from edgepose.cuda.nvcc import compile_kernels
 from edgepose.errors import BuildError
 from edgepose.machine.gpu import Gpu
-from edgepose.model.passport import ModelSpec
+from edgepose.model.spec import ModelSpec
 from edgepose.stages.frames import FORMATS, Frame
 from edgepose.stages.geometry import Regions
 

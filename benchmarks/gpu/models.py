@@ -14,7 +14,7 @@ import numpy as np
 
 from edgepose.benchmarks.gpu.launch import KERNELS
 from edgepose.benchmarks.latency import make_frame
-from edgepose.cuda.kernels import TARGETS, compile_kernels
+from edgepose.cuda.nvcc import TARGETS, compile_kernels
 from edgepose.evaluation.evaluate import annotated_boxes
 from edgepose.files import write_bytes
 from edgepose.io.annotations import read_annotations
@@ -42,7 +42,7 @@ def prepare(folder: Path, names: Sequence[str], report: Report) -> None:
     from edgepose.calibration.pipeline import calibrate
     from edgepose.export.drawn.people import write_people
     from edgepose.export.pipeline import export_model
-    from edgepose.export.zoo import find_model
+    from edgepose.export.zoo.find import find_model
 
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as temporary:

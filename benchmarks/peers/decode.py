@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 
 from edgepose.errors import InputError
-from edgepose.model.passport import ModelSpec
+from edgepose.model.spec import ModelSpec
 from edgepose.stages.decode import decode_heatmaps
 
 MMPOSE = "mmpose==1.3.2"

@@ -22,9 +22,10 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, Q
 
 from edgepose.calibration.dataset import crops_of, read_calibration_set
 from edgepose.calibration.pipeline import calibrate
-from edgepose.calibration.prepare import attributes_of, fold
 from edgepose.calibration.ranges import METHODS
 from edgepose.evaluation.evaluate import EngineAccuracy, evaluate
+from edgepose.export.graph.edit import attributes_of
+from edgepose.export.graph.fold import fold
 from edgepose.files import sha256_of
 from edgepose.model.passport import read_passport, write_passport
 

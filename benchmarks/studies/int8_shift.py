@@ -34,7 +34,7 @@ from edgepose.errors import EdgeposeError
 from edgepose.estimate.two_pass import find_keypoints
 from edgepose.evaluation.metrics import shift_summary
 from edgepose.export.pipeline import export_model
-from edgepose.export.zoo import find_model
+from edgepose.export.zoo.find import find_model
 from edgepose.io.images import read_image
 from edgepose.model.passport import read_passport
 from edgepose.stages.geometry import Regions

@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 import subprocess
 
-from edgepose.cuda.kernels import TARGETS, KernelUse, compile_kernels, find_nvcc
+from edgepose.cuda.nvcc import TARGETS, KernelUse, compile_kernels
+from edgepose.machine.nvcc import find_nvcc
 
 
 def compiler() -> str:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from time import perf_counter
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from edgepose.errors import BackendError, MissingPackageError
-from edgepose.model.passport import ModelSpec, Passport, read_passport
+from edgepose.model.passport import Passport, read_passport
+from edgepose.model.spec import ModelSpec
 from edgepose.stages.geometry import Regions
+from edgepose.timing import StageTimes
 
 BACKENDS = ("openvino", "onnxruntime")  # of an ONNX, on a CPU; in the order of preference
 ENGINE_SUFFIXES = (".plan", ".engine")
@@ -76,23 +75,6 @@ class Pipelined(Backend, Protocol):
     def result(self) -> np.ndarray:
         """Wait for the oldest frame submitted, and give what `keypoints` gives."""
         ...
-
-
-class StageTimes:
-    """Seconds spent per stage, added up over calls; `people` counts the crops."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self.people = 0
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Add the body's wall time to `name`."""
-        start = perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + perf_counter() - start
 
 
 def load_backend(

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from edgepose.backends import StageTimes
 from edgepose.errors import BackendError, ModelFileError
-from edgepose.model.passport import ModelSpec, Passport
+from edgepose.model.passport import Passport
+from edgepose.model.spec import ModelSpec
 from edgepose.stages.crop import cut_out, mirror
 from edgepose.stages.decode import decode_heatmaps, merge_flipped
 from edgepose.stages.geometry import Regions
+from edgepose.timing import StageTimes
 
 MAX_PEOPLE = 16  # at a time: bounds memory, and a CPU gains nothing from larger batches
 

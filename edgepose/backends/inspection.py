@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from edgepose.cuda.kernels import read_kernels
+from edgepose.cuda.nvcc import read_kernels
 from edgepose.errors import EdgeposeError, EngineMismatchError
 from edgepose.model.passport import Passport
 from edgepose.trt.layers import read_layers

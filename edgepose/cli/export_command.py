@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from edgepose.model.passport import DECODERS
+from edgepose.model.spec import DECODERS
 
 
 def _input_hw(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
@@ -89,7 +89,8 @@ def command(
     require_workstation()
     from edgepose.export.checkpoints.identify import find_named, identify
     from edgepose.export.pipeline import export_model
-    from edgepose.export.zoo import ChoiceError, find_model
+    from edgepose.export.zoo.find import find_model
+    from edgepose.export.zoo.model import ChoiceError
 
     try:
         if model and weights in ("auto", "random"):

@@ -12,7 +12,7 @@ def command() -> None:
     Accuracy is COCO val2017 AP (flip test, the usual detector's boxes) or MPII PCKh@0.5, as published; GFLOPs count
     a multiply-add as two.
     """
-    from edgepose.export.zoo import ALIASES, models
+    from edgepose.export.zoo.find import ALIASES, models
 
     head = ("name", "data set", "input", "key points", "decoder", "GFLOPs", "params", "published", "--weights auto")
     rows = [head]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,24 +14,7 @@ from edgepose.errors import BackendError, FrameError
 from edgepose.estimate.two_pass import find_keypoints
 from edgepose.stages.frames import Frame
 from edgepose.stages.geometry import Regions, usable_boxes
-
-
-@dataclass(frozen=True)
-class Poses:
-    """N people in one image.
-
-    Attributes:
-        xy: (N, K, 2) float32, image px; may lie outside the image.
-        scores: (N, K) float32, the peak's value; 0 where a heat map had no finite peak.
-        boxes_xyxy: (N, 4) float32, image px.
-    """
-
-    xy: np.ndarray
-    scores: np.ndarray
-    boxes_xyxy: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.boxes_xyxy)
+from edgepose.stages.poses import Poses
 
 
 def estimate_poses(

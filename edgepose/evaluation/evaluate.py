@@ -13,17 +13,18 @@ from typing import Any
 import numpy as np
 
 import edgepose
-from edgepose.backends import Backend, StageTimes, load_backend
+from edgepose.backends import Backend, load_backend
 from edgepose.errors import InputError, ModelFileError
 from edgepose.estimate.top_down import estimate_poses
 from edgepose.evaluation.figures import Found, figures_of, shift_between
-from edgepose.evaluation.metrics import box_iou
 from edgepose.files import locked, sha256_of
 from edgepose.io.annotations import AnnotatedImage, read_annotations
 from edgepose.io.boxes import ImageBoxes, boxes_for_images
 from edgepose.io.images import read_image
 from edgepose.model.passport import read_passport, write_passport
 from edgepose.stages.geometry import boxes_in_view
+from edgepose.stages.similarity import box_iou
+from edgepose.timing import StageTimes
 
 SAME_PERSON_IOU = 0.5  # a detected box is an annotated person's from this overlap on
 PACKAGES = ("openvino", "onnxruntime", "pycocotools", "numpy", "opencv-python-headless")

@@ -10,14 +10,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edgepose.estimate.top_down import Poses
 from edgepose.evaluation.coco_ap import NAMES as COCO_FIGURES
 from edgepose.evaluation.coco_ap import average_precision
-from edgepose.evaluation.metrics import hit_rate, oks_nms, rescore, shift_summary
+from edgepose.evaluation.metrics import hit_rate, shift_summary
 from edgepose.io.annotations import AnnotatedImage
-from edgepose.model.passport import ModelSpec
 from edgepose.model.skeletons import COCO17, Skeleton
+from edgepose.model.spec import ModelSpec
 from edgepose.stages.geometry import Regions
+from edgepose.stages.poses import Poses
+from edgepose.stages.similarity import oks_nms, rescore
 
 FIGURES = (*COCO_FIGURES, "PCK@0.2", "PCKh@0.5", "PCKh@0.1")
 

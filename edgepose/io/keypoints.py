@@ -11,10 +11,10 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from edgepose.estimate.top_down import Poses
-from edgepose.evaluation.metrics import rescore
 from edgepose.files import whole_file
 from edgepose.io.boxes import PERSON
+from edgepose.stages.poses import Poses
+from edgepose.stages.similarity import rescore
 
 PARTIAL = "keypoints.partial.json"  # what was found before an interrupt or an error
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from edgepose.estimate.top_down import Poses
 from edgepose.model.skeletons import Skeleton
+from edgepose.stages.poses import Poses
 
 LEFT, RIGHT, MIDDLE = (255, 153, 51), (51, 187, 255), (90, 230, 90)  # RGB; the person's own left and right
 OUTLINE, BOX = (20, 20, 20), (255, 255, 255)

@@ -7,7 +7,7 @@ import math
 import cv2
 import numpy as np
 
-from edgepose.model.passport import ModelSpec
+from edgepose.model.spec import ModelSpec
 from edgepose.stages.geometry import Regions
 
 CV2_LARGEST_SIDE = 32766  # px; OpenCV 4's warpAffine keeps source coordinates in 16 bits

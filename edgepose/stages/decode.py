@@ -24,7 +24,7 @@ from functools import cache
 import cv2
 import numpy as np
 
-from edgepose.model.passport import ModelSpec
+from edgepose.model.spec import ModelSpec
 
 DARK_FLOOR = 1e-10  # blurred values are raised to this before the logarithm
 UDP_FLOOR, UDP_CEILING = 1e-3, 50.0

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgepose.model.passport import ModelSpec
+from edgepose.model.spec import ModelSpec
 
 FARTHEST = 1e6  # image px; float32 keeps a sixteenth of a pixel there
 SMALLEST_SIZE = 1e-3  # image px

@@ -14,14 +14,15 @@ from types import TracebackType
 
 import numpy as np
 
-from edgepose.backends import StageTimes
 from edgepose.cuda.graphs import GraphError, recording
-from edgepose.cuda.kernels import read_kernels
 from edgepose.cuda.memory import CudaError, OutOfMemory, keep, open_device
+from edgepose.cuda.nvcc import read_kernels
 from edgepose.errors import BackendError
-from edgepose.model.passport import ModelSpec, Passport
+from edgepose.model.passport import Passport
+from edgepose.model.spec import ModelSpec
 from edgepose.stages.frames import Frame
 from edgepose.stages.geometry import Regions
+from edgepose.timing import StageTimes
 from edgepose.trt.pipeline import FRAMES_IN_FLIGHT, Pipeline, StageSeconds
 from edgepose.trt.plan import build_line, check_engine, load_runtime
 

@@ -18,10 +18,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from edgepose.cuda.kernels import LARGEST_COUNT, Compiled, compile_kernels, find_nvcc, kernels_path, nvcc_cuda
+from edgepose.cuda.launch import LARGEST_COUNT
+from edgepose.cuda.nvcc import Compiled, compile_kernels, kernels_path
 from edgepose.errors import BuildError, ModelFileError
 from edgepose.files import whole_file, write_json
 from edgepose.machine.gpu import Gpu, find_gpu
+from edgepose.machine.nvcc import find_nvcc, nvcc_cuda
 from edgepose.machine.packages import is_absent, load_failure
 from edgepose.model.passport import RUNTIMES, Passport, passport_path, read_passport
 from edgepose.trt.log import Messages, logger_of, messages_of

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from edgepose.cuda.graphs import Graph, GraphError
-from edgepose.cuda.kernels import blur_weights, crop_grid, decode_arguments, decode_grid, normalise_factors
+from edgepose.cuda.launch import blur_weights, crop_grid, decode_arguments, decode_grid, normalise_factors
 from edgepose.cuda.memory import DeviceMemory, Kernel, Stream, load_module
-from edgepose.model.passport import ModelSpec, Passport
+from edgepose.model.passport import Passport
+from edgepose.model.spec import ModelSpec
 from edgepose.stages.frames import FORMATS, Frame
 from edgepose.trt.network import Network
 

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from edgepose.cuda.graphs import recording
-from edgepose.cuda.kernels import to_image_factors
+from edgepose.cuda.launch import to_image_factors
 from edgepose.cuda.memory import Device, DeviceMemory, HostMemory, make_events
-from edgepose.model.passport import ModelSpec, Passport
+from edgepose.model.passport import Passport
+from edgepose.model.spec import ModelSpec
 from edgepose.stages.frames import Frame
 from edgepose.stages.geometry import Regions
 from edgepose.trt.launches import FLOAT4, Stages

@@ -16,7 +16,8 @@ import torch
 from edgepose.errors import CheckpointError
 from edgepose.export.checkpoints.fingerprint import Family, recognize
 from edgepose.export.checkpoints.state_dict import COUNTER, StateDict, read_checkpoint
-from edgepose.export.zoo import Model, find_model, models
+from edgepose.export.zoo.find import find_model, models
+from edgepose.export.zoo.model import Model
 from edgepose.files import sha256_of
 
 # Files whose place in the zoo others have, mmpose v0's and one trained on more: first 8 digits of the sha256 -> entry.

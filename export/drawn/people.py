@@ -9,8 +9,8 @@ from typing import Any
 import cv2
 import numpy as np
 
+from edgepose.export.drawn.person import KEYPOINTS, Person
 from edgepose.export.drawn.rendered import draw_person
-from edgepose.export.training.data import KEYPOINTS, Person
 from edgepose.files import write_bytes, write_json
 from edgepose.io.html import jpeg
 from edgepose.model.skeletons import COCO17

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from edgepose.export.training.data import KEYPOINTS, Person
+from edgepose.export.drawn.person import KEYPOINTS, Person
 
 HEIGHT = 170  # px of a drawn person
 MARGIN = 0.08  # of the box around the points, in their extent: as LSP's boxes are

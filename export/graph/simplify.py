@@ -6,7 +6,7 @@ import onnx
 import onnxsim
 
 from edgepose.errors import ExportError
-from edgepose.export.to_onnx import normalize
+from edgepose.export.graph.interface import normalize
 
 
 def simplify(model: onnx.ModelProto) -> onnx.ModelProto:

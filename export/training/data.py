@@ -10,36 +10,20 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from edgepose.export.drawn.person import KEYPOINTS, Person
 from edgepose.io.annotations import Annotations
 from edgepose.io.boxes import boxes_for_images
 from edgepose.io.images import find_images, read_image
-from edgepose.model.passport import ModelSpec
-from edgepose.model.skeletons import COCO17, pairs_from_names
+from edgepose.model.skeletons import pairs_from_names
+from edgepose.model.spec import ModelSpec
 from edgepose.stages.geometry import Regions
 
-# The last two only teach: their channels are cut off the trained network.
-KEYPOINTS = (*COCO17.keypoints, "neck", "head_top")
 UPPER_BODY = tuple(i for i, name in enumerate(KEYPOINTS) if not name.endswith(("hip", "knee", "ankle")))
 LOWER_BODY = tuple(i for i, name in enumerate(KEYPOINTS) if name.endswith(("hip", "knee", "ankle")))
 SIGMA = 1.25 / 32  # of the target Gaussians, in heat-map heights
 FEWEST_KEYPOINTS = 3  # people with fewer labelled teach little
 CLOSE_WEIGHT = 6.0  # of the one map that a close crop teaches; a whole crop teaches a dozen, of weight 1 each
 SMALLEST_HEIGHT = 24  # px; smaller people are a smear in the crop
-
-
-@dataclass(frozen=True)
-class Person:
-    """One labelled person.
-
-    Attributes:
-        image: (H, W, 3) uint8, RGB; shared by the people in it.
-        keypoints: (19, 3) float64: x, y in image px, and 0 where unlabelled.
-        box_xyxy: (4,) float64, image px.
-    """
-
-    image: np.ndarray
-    keypoints: np.ndarray
-    box_xyxy: np.ndarray
 
 
 @dataclass(frozen=True)

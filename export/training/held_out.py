@@ -12,7 +12,7 @@ from edgepose.evaluation.evaluate import evaluate
 from edgepose.export.pipeline import export_model
 from edgepose.export.training.data import is_held_out
 from edgepose.export.training.trainees import Trainee
-from edgepose.export.zoo import Model
+from edgepose.export.zoo.model import Model
 from edgepose.files import write_json
 from edgepose.io.annotations import read_annotations
 from edgepose.model.skeletons import COCO17

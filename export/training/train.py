@@ -25,22 +25,15 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from edgepose.export.drawn.person import KEYPOINTS, Person
 from edgepose.export.drawn.rendered import draw_people
-from edgepose.export.training.data import (
-    KEYPOINTS,
-    Person,
-    backgrounds_of,
-    targets,
-    training_people,
-    vary,
-    vary_close,
-)
+from edgepose.export.training.data import backgrounds_of, targets, training_people, vary, vary_close
 from edgepose.export.training.held_out import Part, measure, write_held_out
 from edgepose.export.training.trainees import TRAINEES, Trainee
 from edgepose.files import sha256_of, write_bytes, write_json
 from edgepose.io.annotations import read_annotations
-from edgepose.model.passport import ModelSpec
 from edgepose.model.skeletons import COCO17
+from edgepose.model.spec import ModelSpec
 
 BATCH, HIGHEST_RATE, WEIGHT_DECAY, EMA_DECAY = 32, 2.5e-3, 0.02, 0.998
 LOSS_SCALE = 100.0  # a mean square of mostly empty maps is tiny

@@ -10,8 +10,8 @@ from torch import nn
 
 from edgepose.export.networks.efficient_object_localization import EfficientObjectLocalization
 from edgepose.export.networks.simple_baseline import SimpleBaseline
-from edgepose.model.passport import ModelSpec, Refine
 from edgepose.model.skeletons import COCO17
+from edgepose.model.spec import ModelSpec, Refine
 
 
 @dataclass(frozen=True)

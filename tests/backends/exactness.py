@@ -13,9 +13,11 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from edgepose.calibration.prepare import arrays_of, fold, replace_nodes, without_deconvolutions
 from edgepose.calibration.qdq import insert_qdq, quantisable_layers, quantised_inputs
 from edgepose.calibration.ranges import find_ranges
+from edgepose.export.graph.deconvolutions import without_deconvolutions
+from edgepose.export.graph.edit import arrays_of, replace_nodes
+from edgepose.export.graph.fold import fold
 
 # Of a step. Levels end at 127, and FP32 adds up some hundred products to a few units in 2**-24 of the largest.
 EDGE = 1e-3

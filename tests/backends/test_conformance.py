@@ -11,8 +11,9 @@ import pytest
 from edgepose.backends import BACKENDS, host, load_backend
 from edgepose.errors import BackendError, MissingPackageError, ModelFileError
 from edgepose.files import sha256_of
-from edgepose.model.passport import ModelSpec, Passport, read_passport, write_passport
+from edgepose.model.passport import Passport, read_passport, write_passport
 from edgepose.model.skeletons import Skeleton
+from edgepose.model.spec import ModelSpec
 from edgepose.stages.crop import cut_out
 from edgepose.stages.decode import decode_heatmaps
 from edgepose.stages.geometry import Regions

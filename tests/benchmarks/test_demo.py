@@ -12,7 +12,7 @@ from edgepose.benchmarks.demo.run import run_demo
 from edgepose.cli import main
 from edgepose.errors import InputError
 from edgepose.export.drawn.people import make_pose, write_people
-from edgepose.export.training.data import KEYPOINTS
+from edgepose.export.drawn.person import KEYPOINTS
 from edgepose.io.annotations import read_annotations
 from edgepose.io.images import read_image
 from edgepose.model.passport import read_passport

@@ -28,7 +28,7 @@ from edgepose.benchmarks.studies.int8_shift import (
     sqnr_db,
 )
 from edgepose.calibration.dataset import CalibrationImage
-from edgepose.export.zoo import find_model
+from edgepose.export.zoo.find import find_model
 from tests.export import golden
 from tests.makers import dots_image, dots_spec, smooth_image, write_toy_model
 from tests.shared_data import SHARED, needs_shared

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from edgepose.backends import StageTimes
 from edgepose.benchmarks import latency
 from edgepose.benchmarks.latency import make_frame, measure
 from edgepose.benchmarks.latency_text import conditions, table
 from edgepose.cli import main
 from edgepose.model.passport import Passport
 from edgepose.stages.geometry import usable_boxes
+from edgepose.timing import StageTimes
 from tests.benchmarks.test_energy import write_monitor
 from tests.makers import make_spec
 
@@ -88,7 +88,7 @@ class GraphedBackend(TimedBackend):
 def clock(monkeypatch):
     clock = Clock()
     monkeypatch.setattr(latency, "perf_counter", clock)
-    monkeypatch.setattr("edgepose.backends.perf_counter", clock)
+    monkeypatch.setattr("edgepose.timing.perf_counter", clock)
     return clock
 
 

@@ -10,9 +10,11 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from edgepose.calibration.prepare import fold, without_deconvolutions
+from edgepose.export.graph.deconvolutions import without_deconvolutions
+from edgepose.export.graph.fold import fold
 from edgepose.files import sha256_of
-from edgepose.model.passport import ModelSpec, Passport, write_passport
+from edgepose.model.passport import Passport, write_passport
+from edgepose.model.spec import ModelSpec
 from tests.makers import make_spec
 
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from edgepose.calibration.biases import correct_biases
-from edgepose.calibration.prepare import arrays_of
 from edgepose.calibration.qdq import quantisable_layers, rounded
 from edgepose.calibration.statistics import channel_statistics
+from edgepose.export.graph.edit import arrays_of
 from tests.calibration.graphs import GraphMaker, prepare, run
 
 

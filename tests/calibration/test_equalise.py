@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from edgepose.calibration.equalise import channel_groups, find_factors, scale_channels
-from edgepose.calibration.prepare import fold
 from edgepose.calibration.statistics import channel_statistics
+from edgepose.export.graph.fold import fold
 from tests.calibration.graphs import GraphMaker, mobile_network, pose_network, run, toy_crops
 
 

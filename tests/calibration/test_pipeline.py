@@ -17,7 +17,8 @@ from edgepose.calibration.pipeline import Calibrated, calibrate, find_model
 from edgepose.cli import main
 from edgepose.errors import CalibrationError, ModelFileError
 from edgepose.files import sha256_of
-from edgepose.model.passport import Passport, Refine, read_passport, write_passport
+from edgepose.model.passport import Passport, read_passport, write_passport
+from edgepose.model.spec import Refine
 from edgepose.stages.crop import cut_out
 from edgepose.stages.geometry import Regions
 from tests.calibration.graphs import GraphMaker, mobile_network, pose_network, toy_spec, write_model

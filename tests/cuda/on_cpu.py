@@ -9,18 +9,18 @@ from pathlib import Path
 
 import numpy as np
 
-from edgepose.cuda.kernels import (
-    FOLDER,
+from edgepose.cuda.launch import (
     blur_weights,
     crop_grid,
     decode_arguments,
     decode_grid,
-    find_nvcc,
     normalise_factors,
     peaks_grid,
     to_image_factors,
 )
-from edgepose.model.passport import ModelSpec
+from edgepose.cuda.nvcc import FOLDER
+from edgepose.machine.nvcc import find_nvcc
+from edgepose.model.spec import ModelSpec
 from edgepose.stages.geometry import Regions
 
 FORMATS = {"rgb": 0, "bgr": 1, "nv12": 2}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgepose.model.passport import COMBINED, DECODERS, QUARTER_GUARDS, ModelSpec
 from edgepose.model.skeletons import COCO17
+from edgepose.model.spec import COMBINED, DECODERS, QUARTER_GUARDS, ModelSpec
 from edgepose.stages.decode import decode_heatmaps, merge_flipped
 from edgepose.stages.geometry import Regions
 from tests.cuda.on_cpu import before_a_guard_page, drawn_maps, run_decode

@@ -9,19 +9,11 @@ from pathlib import Path
 import pytest
 
 from edgepose.benchmarks.studies.kernel_use import cell, compiler
-from edgepose.cuda.kernels import (
-    LARGEST_BLUR,
-    TARGETS,
-    WHOLE,
-    blur_weights,
-    compile_kernels,
-    crop_grid,
-    decode_grid,
-    find_nvcc,
-    peaks_grid,
-)
+from edgepose.cuda.launch import LARGEST_BLUR, WHOLE, blur_weights, crop_grid, decode_grid, peaks_grid
+from edgepose.cuda.nvcc import TARGETS, compile_kernels
 from edgepose.errors import BuildError
-from edgepose.model.passport import DECODERS
+from edgepose.machine.nvcc import find_nvcc
+from edgepose.model.spec import DECODERS
 from tests.makers import make_spec
 from tests.nvcc import needs_nvcc
 from tests.packaging.conftest import ROOT
@@ -71,7 +63,7 @@ def test_spills_and_compiler_warnings_are_told(tmp_path, monkeypatch):
         __syncthreads();
         for (int i = 0; i < 64; ++i) out[i * 1024 + threadIdx.x] = kept[63 - i] * kept[i]; }"""
     )
-    monkeypatch.setattr("edgepose.cuda.kernels.FOLDER", tmp_path)
+    monkeypatch.setattr("edgepose.cuda.nvcc.FOLDER", tmp_path)
 
     compiled = compile_kernels(["sm_80"], "spills.cu")
 
@@ -108,7 +100,7 @@ def test_each_failure_of_nvcc_has_its_own_cure(tmp_path, monkeypatch, answer, cu
 @needs_nvcc
 def test_a_machine_without_a_host_compiler_is_told_to_install_one(tmp_path, monkeypatch):
     nvcc = Path(find_nvcc()).resolve()
-    monkeypatch.setattr("edgepose.cuda.kernels.find_nvcc", lambda: str(nvcc))
+    monkeypatch.setattr("edgepose.cuda.nvcc.find_nvcc", lambda: str(nvcc))
     monkeypatch.setenv("PATH", str(tmp_path))
 
     with pytest.raises(BuildError, match=r"install g\+\+: sudo apt install build-essential"):

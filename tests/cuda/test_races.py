@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edgepose.cuda.kernels import FOLDER
+from edgepose.cuda.nvcc import FOLDER
 from tests.cuda.on_cpu import cuda_headers
 from tests.nvcc import needs_nvcc
 

@@ -10,8 +10,8 @@ import pytest
 from edgepose import estimate_poses, load_backend
 from edgepose.backends import BACKENDS
 from edgepose.estimate.two_pass import closer_regions, find_keypoints
-from edgepose.model.passport import Refine
 from edgepose.model.skeletons import Skeleton
+from edgepose.model.spec import Refine
 from edgepose.stages.geometry import Regions
 from tests.makers import dots_image, dots_spec, write_toy_model
 

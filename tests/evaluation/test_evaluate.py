@@ -17,17 +17,18 @@ from onnx import TensorProto, helper, numpy_helper
 
 import edgepose.evaluation.evaluate
 import edgepose.evaluation.text
-from edgepose.backends import StageTimes
 from edgepose.cli import main
 from edgepose.errors import InputError, MissingPackageError
 from edgepose.evaluation.coco_ap import average_precision
 from edgepose.evaluation.evaluate import annotated_boxes, evaluate, record_accuracy
-from edgepose.evaluation.metrics import COUNTED
 from edgepose.evaluation.text import notes_on, table_of
 from edgepose.files import sha256_of
 from edgepose.io.annotations import AnnotatedImage, read_annotations
-from edgepose.model.passport import ModelSpec, Passport, read_passport, write_passport
+from edgepose.model.passport import Passport, read_passport, write_passport
 from edgepose.model.skeletons import COCO17, MPII16
+from edgepose.model.spec import ModelSpec
+from edgepose.stages.similarity import COUNTED
+from edgepose.timing import StageTimes
 from tests.makers import make_spec
 from tests.shared_data import SHARED, needs_shared
 

@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edgepose.estimate.top_down import Poses
 from edgepose.evaluation.figures import Found, figures_of
 from edgepose.io.annotations import AnnotatedImage
-from edgepose.model.passport import ModelSpec
 from edgepose.model.skeletons import MPII16
+from edgepose.model.spec import ModelSpec
+from edgepose.stages.poses import Poses
 
 SPEC = ModelSpec("mpii", (256, 256), (64, 64), MPII16)
 PELVIS, THORAX, HEAD_TOP, WRIST = 6, 7, 9, 10

@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from edgepose.evaluation.metrics import box_iou, hit_rate, oks_between, oks_nms, rescore, shift_summary
+from edgepose.evaluation.metrics import hit_rate, shift_summary
+from edgepose.stages.similarity import box_iou, oks_between, oks_nms, rescore
 
 SIGMAS = np.array([0.05, 0.1])
 

@@ -12,8 +12,8 @@ import pytest
 
 from edgepose.evaluation.evaluate import annotated_boxes
 from edgepose.io.annotations import Annotations, read_annotations
-from edgepose.model.passport import ModelSpec
 from edgepose.model.skeletons import MPII16
+from edgepose.model.spec import ModelSpec
 from edgepose.stages.geometry import Regions
 from tests.packaging.conftest import ROOT, code_blocks
 

@@ -9,8 +9,8 @@ from torch import nn
 
 from edgepose.export.graph.simplify import simplify
 from edgepose.export.to_onnx import to_onnx
-from edgepose.model.passport import ModelSpec
 from edgepose.model.skeletons import Skeleton
+from edgepose.model.spec import ModelSpec
 
 
 def without_prefixes(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -10,8 +10,8 @@ torch = pytest.importorskip("torch")
 from torch.nn import functional  # noqa: E402
 
 from edgepose.export.networks.efficient_object_localization import EfficientObjectLocalization  # noqa: E402
-from edgepose.export.zoo import find_model  # noqa: E402
-from edgepose.model.passport import Refine  # noqa: E402
+from edgepose.export.zoo.find import find_model  # noqa: E402
+from edgepose.model.spec import Refine  # noqa: E402
 from tests.export.families import forward, graph_of, operators  # noqa: E402
 
 SMALL = {"widths": (8, 12, 16), "blocks": (1, 1, 1), "head_width": 8}

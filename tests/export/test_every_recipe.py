@@ -15,8 +15,9 @@ import pytest
 
 from edgepose import estimate_poses
 from edgepose.backends.host import HostBackend
-from edgepose.export.zoo import models
-from edgepose.model.passport import DECODERS, ModelSpec, Passport
+from edgepose.export.zoo.find import models
+from edgepose.model.passport import Passport
+from edgepose.model.spec import DECODERS, ModelSpec
 from edgepose.stages.geometry import Regions
 
 BOXES = np.array(

@@ -13,10 +13,12 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 from edgepose.backends import load_backend
 from edgepose.cli import main
 from edgepose.errors import InputError, ModelFileError
+from edgepose.export.drawn.crops import sample_crops
 from edgepose.export.foreign import import_model, read_spec
-from edgepose.export.verify import run_onnx, sample_crops
-from edgepose.model.passport import ModelSpec, read_passport
+from edgepose.export.graph.run import run_onnx
+from edgepose.model.passport import read_passport
 from edgepose.model.skeletons import COCO17
+from edgepose.model.spec import ModelSpec
 from tests.makers import make_spec
 from tests.shared_data import SHARED, needs_shared
 

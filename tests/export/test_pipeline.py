@@ -15,10 +15,12 @@ from edgepose.backends import load_backend
 from edgepose.cli import main
 from edgepose.errors import CheckpointError, ExportError
 from edgepose.export import pipeline
+from edgepose.export.drawn.crops import sample_crops, smooth_crops
 from edgepose.export.networks.simple_baseline import SimpleBaseline
 from edgepose.export.pipeline import Exported, export_model, randomize
-from edgepose.export.verify import Difference, sample_crops, smooth_crops
-from edgepose.export.zoo import ChoiceError, Model, Published, find_model
+from edgepose.export.verify import Difference
+from edgepose.export.zoo.find import find_model
+from edgepose.export.zoo.model import ChoiceError, Model, Published
 from edgepose.model.passport import read_passport, write_passport
 from tests.makers import make_spec
 

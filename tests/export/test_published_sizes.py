@@ -14,7 +14,8 @@ import pytest
 import torch
 from torch import nn
 
-from edgepose.export.zoo import Model, models
+from edgepose.export.zoo.find import models
+from edgepose.export.zoo.model import Model
 from tests.export import published
 from tests.export.families import forward, relative_difference, without_prefixes
 from tests.export.golden import golden_heatmaps, golden_state, golden_weight

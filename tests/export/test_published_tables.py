@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from edgepose.export.checkpoints.identify import _EARLIER
-from edgepose.export.zoo import models
+from edgepose.export.zoo.find import models
 from tests.shared_data import SHARED, needs_shared
 
 pytestmark = needs_shared

@@ -14,9 +14,11 @@ from edgepose.export.networks.hourglass52 import Hourglass52
 from edgepose.export.networks.simple_baseline import SimpleBaseline
 from edgepose.export.networks.stacked_hourglass import PrincetonHourglass
 from edgepose.export.pipeline import export_model, randomize
-from edgepose.export.zoo import ChoiceError, Model, find_model
-from edgepose.model.passport import ModelSpec, read_passport
+from edgepose.export.zoo.find import find_model
+from edgepose.export.zoo.model import ChoiceError, Model
+from edgepose.model.passport import read_passport
 from edgepose.model.skeletons import MPII16
+from edgepose.model.spec import ModelSpec
 from tests.makers import TWO_POINTS
 
 

@@ -6,10 +6,10 @@ import torch
 from torch import nn
 
 from edgepose.export.checkpoints.state_dict import load_into, read_checkpoint
+from edgepose.export.drawn.crops import smooth_crops
 from edgepose.export.networks.simple_baseline import SimpleBaseline
 from edgepose.export.pipeline import randomize
-from edgepose.export.verify import smooth_crops
-from edgepose.export.zoo import models
+from edgepose.export.zoo.find import models
 from tests.export.golden import golden_heatmaps, golden_state
 from tests.makers import make_spec
 from tests.shared_data import needs_shared

@@ -12,18 +12,10 @@ from click.testing import CliRunner
 
 torch = pytest.importorskip("torch")
 
-from edgepose.export.drawn.rendered import draw_people  # noqa: E402
-from edgepose.export.training import train as script  # noqa: E402
-from edgepose.export.training.data import (  # noqa: E402
-    CLOSE_WEIGHT,
-    KEYPOINTS,
-    MIRROR_ORDER,
-    Person,
-    is_held_out,
-    targets,
-    vary,
-    vary_close,
-)
+from edgepose.export.drawn.person import KEYPOINTS, Person  # noqa: E402
+from edgepose.export.drawn.rendered import draw_people  # noqa: E402  # noqa: E402
+from edgepose.export.training import train as script  # noqa: E402  # noqa: E402
+from edgepose.export.training.data import CLOSE_WEIGHT, MIRROR_ORDER, is_held_out, targets, vary, vary_close  # noqa: E402
 from edgepose.export.training.train import (  # noqa: E402
     Average,
     loss_of,
@@ -32,10 +24,10 @@ from edgepose.export.training.train import (  # noqa: E402
     shipped_state,
     train,
 )
-from edgepose.export.training.trainees import TRAINEES  # noqa: E402
-from edgepose.export.zoo import WEIGHTS  # noqa: E402
-from edgepose.files import sha256_of  # noqa: E402
-from edgepose.model.skeletons import COCO17  # noqa: E402
+from edgepose.export.training.trainees import TRAINEES  # noqa: E402  # noqa: E402
+from edgepose.export.zoo.model import WEIGHTS  # noqa: E402  # noqa: E402
+from edgepose.files import sha256_of  # noqa: E402  # noqa: E402
+from edgepose.model.skeletons import COCO17  # noqa: E402  # noqa: E402
 
 TINY, TWO_PASS = TRAINEES["simplebaseline_tiny"], TRAINEES["efficient_object_localization"]
 SPEC = TINY.spec

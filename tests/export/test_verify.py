@@ -8,7 +8,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgepose.errors import ExportError
-from edgepose.export.verify import beyond_fp16, check_fp16, check_fp32, compare, run_onnx, sample_crops, smooth_crops
+from edgepose.export.drawn.crops import sample_crops, smooth_crops
+from edgepose.export.graph.run import beyond_fp16, run_onnx
+from edgepose.export.verify import check_fp16, check_fp32, compare
 from tests.makers import make_spec
 
 SPEC = make_spec()

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from edgepose.cuda.kernels import kernels_path
+from edgepose.cuda.nvcc import kernels_path
 from edgepose.files import sha256_of
-from edgepose.model.passport import ModelSpec, Passport, write_passport
+from edgepose.model.passport import Passport, write_passport
+from edgepose.model.spec import ModelSpec
 from tests.fake_device.gpu import FATBIN, FakeGpu
 from tests.fake_device.trt import make_plan, make_tensorrt
 from tests.makers import dots_spec, write_toy_model

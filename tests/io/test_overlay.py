@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgepose.estimate.top_down import Poses
 from edgepose.io.overlay import BOX, LEFT, MIDDLE, RIGHT, draw_poses
+from edgepose.stages.poses import Poses
 from tests.makers import TWO_POINTS
 
 BLANK = np.full((100, 200, 3), 127, np.uint8)

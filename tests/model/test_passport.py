@@ -8,17 +8,9 @@ import pytest
 
 from edgepose.errors import ModelFileError
 from edgepose.files import sha256_of
-from edgepose.model.passport import (
-    COMBINED,
-    DECODERS,
-    ModelSpec,
-    Passport,
-    Refine,
-    passport_path,
-    read_passport,
-    write_passport,
-)
+from edgepose.model.passport import Passport, passport_path, read_passport, write_passport
 from edgepose.model.skeletons import MPII16
+from edgepose.model.spec import COMBINED, DECODERS, ModelSpec, Refine
 from tests.makers import make_engine, make_spec
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import onnx
 
-from edgepose.export.zoo import models
+from edgepose.export.zoo.find import models
 from edgepose.files import sha256_of
 from edgepose.model.passport import Passport, write_passport
 from tests.makers import make_spec, smooth_image

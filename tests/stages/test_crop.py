@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edgepose.model.passport import ALIGNMENTS, ModelSpec
+from edgepose.model.spec import ALIGNMENTS, ModelSpec
 from edgepose.stages.crop import cut_out, mirror
 from edgepose.stages.geometry import Regions
 from tests.makers import make_spec, smooth_image

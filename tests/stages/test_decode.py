@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edgepose.model.passport import COMBINED, DECODERS, ModelSpec
+from edgepose.model.spec import COMBINED, DECODERS, ModelSpec
 from edgepose.stages.decode import decode_heatmaps, merge_flipped
 from tests.makers import make_spec
 from tests.shared_data import SHARED, needs_shared

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edgepose.model.passport import ALIGNMENTS, DECODERS, ModelSpec
+from edgepose.model.spec import ALIGNMENTS, DECODERS, ModelSpec
 from edgepose.stages.decode import decode_heatmaps
 from edgepose.stages.geometry import Regions, boxes_in_view, usable_boxes
 from tests.makers import make_spec

@@ -18,13 +18,14 @@ from click.testing import CliRunner
 from edgepose import estimate_poses
 from edgepose.backends import Pipelined, load_backend
 from edgepose.cli import main
-from edgepose.cuda.kernels import kernels_path
+from edgepose.cuda.nvcc import kernels_path
 from edgepose.errors import BackendError, EngineMismatchError, FrameError, MissingPackageError, ModelFileError
 from edgepose.estimate.top_down import estimate_frames
 from edgepose.files import sha256_of
 from edgepose.io.video import video_file
-from edgepose.model.passport import Refine, passport_path, read_passport, write_passport
+from edgepose.model.passport import passport_path, read_passport, write_passport
 from edgepose.model.skeletons import Skeleton
+from edgepose.model.spec import Refine
 from edgepose.stages.frames import Frame
 from edgepose.stages.geometry import Regions
 from tests.fake_device.install import DOORS, fake_device, write_toy_plan

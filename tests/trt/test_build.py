@@ -17,7 +17,8 @@ from click.testing import CliRunner
 
 from edgepose.cli import main
 from edgepose.cli.build_command import command as build_command
-from edgepose.cuda.kernels import LARGEST_COUNT, Compiled, kernels_path, read_kernels
+from edgepose.cuda.launch import LARGEST_COUNT
+from edgepose.cuda.nvcc import Compiled, kernels_path, read_kernels
 from edgepose.errors import BuildError, EngineMismatchError, ModelFileError
 from edgepose.files import sha256_of
 from edgepose.machine.gpu import Gpu

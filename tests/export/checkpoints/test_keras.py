@@ -19,7 +19,7 @@ from edgepose.export.checkpoints.state_dict import load_into, read_checkpoint
 from edgepose.export.networks.keras_simple_baseline import KerasSimpleBaseline, call_nhwc
 from edgepose.export.networks.simple_baseline import SimpleBaseline
 from edgepose.export.pipeline import export_model
-from edgepose.export.zoo import find_model
+from edgepose.export.zoo.find import find_model
 from edgepose.model.passport import read_passport
 from tests.export.families import relative_difference
 

@@ -15,7 +15,7 @@ import torch
 from edgepose.errors import CheckpointError
 from edgepose.export.checkpoints.fingerprint import recognize
 from edgepose.export.checkpoints.state_dict import StateDict, fits, load_into, read_checkpoint
-from edgepose.export.zoo import models
+from edgepose.export.zoo.find import models
 
 HEADS = ("final_layer.", "deconv_layers.", "multi_final_layers.")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from edgepose.export.place import check_targets, put_in_place
+from edgepose.files import check_targets, put_in_place
 
 NAMES = ["m.onnx", "m.onnx.json", "m.fp16.onnx"]
 

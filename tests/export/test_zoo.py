@@ -3,7 +3,8 @@ import json
 import pytest
 import torch
 
-from edgepose.export.zoo import WEIGHTS, Model, models
+from edgepose.export.zoo.find import models
+from edgepose.export.zoo.model import WEIGHTS, Model
 from tests.export.test_simple_baseline import run_on_meta
 
 FAMILIES = ("hrnet_w32", "hrnet_w48", "cpm", "hourglass52", "stacked_hourglass_1", "stacked_hourglass_2")

@@ -1,0 +1,25 @@
+"""N people's key points in one image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Poses:
+    """N people in one image.
+
+    Attributes:
+        xy: (N, K, 2) float32, image px; may lie outside the image.
+        scores: (N, K) float32, the peak's value; 0 where a heat map had no finite peak.
+        boxes_xyxy: (N, 4) float32, image px.
+    """
+
+    xy: np.ndarray
+    scores: np.ndarray
+    boxes_xyxy: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.boxes_xyxy)

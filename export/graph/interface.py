@@ -1,0 +1,39 @@
+"""A graph's interface: opset, names and shapes of its input and output, and nothing that differs between runs."""
+
+from __future__ import annotations
+
+import onnx
+
+from edgepose.model.spec import ModelSpec
+
+OPSET = 19  # the first in which QuantizeLinear takes float16 scales; TensorRT 10.3 reads up to 20
+IR_VERSION = 9  # the one that belongs to opset 19; ONNX Runtime 1.18 reads up to 10
+INPUT, OUTPUT, BATCH = "crops", "heatmaps", "n"
+
+
+def set_interface(model: onnx.ModelProto, spec: ModelSpec, batch: int | str = BATCH) -> None:
+    """Declare the shapes of the one input and output; the batch is dynamic unless it is a number."""
+    for value, shape in (
+        (model.graph.input[0], (batch, 3, *spec.input_hw)),
+        (model.graph.output[0], (batch, spec.output_channels, *spec.heatmap_hw)),
+    ):
+        value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, onnx.TensorProto.FLOAT, shape))
+
+
+def normalize(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same graph without what means nothing and differs between runs: notes, inner shapes, the producer."""
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    result.ir_version = IR_VERSION
+    result.producer_name, result.producer_version = "edgepose", ""
+    result.doc_string, result.graph.doc_string, result.graph.name = "", "", "edgepose"
+    del result.metadata_props[:]
+    del result.graph.metadata_props[:]
+    del result.graph.value_info[:]
+    for index, node in enumerate(result.graph.node):
+        node.doc_string = ""
+        del node.metadata_props[:]
+        node.name = node.name or f"{node.op_type}_{index}"  # messages and tables name nodes
+    for tensor in result.graph.initializer:
+        tensor.doc_string = ""
+    return result

@@ -1,0 +1,43 @@
+"""Run an FP32 graph in ONNX Runtime, and look at what passes through it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from edgepose.errors import ExportError
+from edgepose.export.graph.fp16 import FP16_MAX
+
+
+def run_onnx(model: onnx.ModelProto, crops: np.ndarray, outputs: Sequence[str] | None = None) -> list[np.ndarray]:
+    """Run an FP32 graph in ONNX Runtime on the CPU, one input; all outputs unless some are named."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # its errors are raised as well
+    try:
+        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        results = session.run(outputs, {session.get_inputs()[0].name: crops})
+    except Exception as error:  # onnxruntime's exceptions have no common base
+        raise ExportError(f"ONNX Runtime cannot run the exported graph: {error}") from error
+    return [np.asarray(result) for result in results]
+
+
+def beyond_fp16(model: onnx.ModelProto, crops: np.ndarray) -> list[str]:
+    """Names of an FP32 graph's nodes that read or make values beyond half of float16's range on these crops.
+
+    Half, because the crops of real use are not these ones.
+    """
+    observed = onnx.ModelProto()
+    observed.CopyFrom(model)
+    del observed.graph.output[:]
+    names = [name for node in model.graph.node for name in node.output if name]
+    observed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    values = zip(names, run_onnx(observed, crops, names), strict=True)
+    large = {name for name, made in values if made.dtype == np.float32 and not _within_fp16(made)}
+    return [node.name for node in model.graph.node if large & {*node.input, *node.output}]
+
+
+def _within_fp16(values: np.ndarray) -> bool:
+    return bool(np.abs(values).max(initial=0.0) < FP16_MAX / 2)

@@ -1,0 +1,1 @@
+"""The networks edgepose can export: names, recipes, published files."""
