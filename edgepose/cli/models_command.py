@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import click
 
 
 @click.command("models")
-def command() -> None:
+@click.option("--markdown", is_flag=True, help="As the table of docs/models.md, with the addresses of the files.")
+def command(markdown: bool) -> None:
     """List the networks that can be exported, with their published accuracy.
 
     Accuracy is COCO val2017 AP (flip test, the usual detector's boxes) or MPII PCKh@0.5, as published; GFLOPs count
@@ -14,6 +18,10 @@ def command() -> None:
     """
     from edgepose.export.zoo.find import ALIASES, models
 
+    if markdown:
+        for line in _markdown(models()):
+            click.echo(line)
+        return
     head = ("name", "data set", "input", "key points", "decoder", "GFLOPs", "params", "published", "--weights auto")
     rows = [head]
     for model in models():
@@ -36,3 +44,28 @@ def command() -> None:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     for alias, name in ALIASES.items():
         click.echo(f"\n{alias} is {name}.")
+
+
+def _markdown(models: Sequence[Any]) -> list[str]:
+    """The table of docs/models.md, line by line, from the zoo's entries."""
+    head = ("model", "data set", "input", "decoder", "key points", "GFLOPs", "parameters", "published", "file")
+    rows = [head, ("---",) * len(head)]
+    for model in models:
+        if model.published:
+            file = f"[{model.published.sha256_prefix}]({model.published.url})"
+        else:
+            file = "in the package" if model.embedded else model.by_hand.file if model.by_hand else "-"
+        rows.append(
+            (
+                f"`{model.name}`",
+                model.dataset or "-",
+                f"{model.spec.input_hw[0]}x{model.spec.input_hw[1]}",
+                model.spec.decoder,
+                str(model.spec.num_keypoints),
+                f"{model.gflops:.1f}",
+                f"{model.params / 1e6:.1f} M",
+                model.accuracy,
+                file,
+            )
+        )
+    return [f"| {' | '.join(row)} |" for row in rows]

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import cv2
 import onnx
+from click.testing import CliRunner
 
-from edgepose.export.zoo.find import models
+from edgepose.cli import main
 from edgepose.files import sha256_of
 from edgepose.model.passport import Passport, write_passport
 from tests.makers import make_spec, smooth_image
@@ -47,34 +48,11 @@ def test_the_python_runs(tmp_path: Path):
     assert done.stdout.split("\n")[0] == "(1, 2, 2) (1, 2)"
 
 
-def table_of_models() -> str:
-    """The rows of the README's table, from what can be exported."""
-    rows = []
-    for model in models():
-        published = model.published
-        cells = (
-            f"`{model.name}`",
-            model.dataset or "-",
-            "{}x{}".format(*model.spec.input_hw),
-            model.spec.decoder,
-            str(model.spec.num_keypoints),
-            f"{model.gflops:.1f}",
-            f"{model.params / 1e6:.1f} M",
-            model.accuracy,
-            f"[{published.sha256_prefix}]({published.url})"
-            if published
-            else "in the package"
-            if model.embedded
-            else model.by_hand.file
-            if model.by_hand
-            else "-",
-        )
-        rows.append(f"| {' | '.join(cells)} |\n")
-    return "".join(rows)
-
-
 def test_the_table_of_models_lists_what_can_be_exported():
-    assert table_of_models() in README, f"the README's table should be:\n{table_of_models()}"
+    table = CliRunner().invoke(main, ["models", "--markdown"]).output
+
+    assert table.count("\n") > 50
+    assert table in (ROOT / "docs" / "models.md").read_text(encoding="utf-8"), f"docs/models.md should hold:\n{table}"
 
 
 def average_pool() -> onnx.ModelProto:
