@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from edgepose.errors import ModelFileError
+from edgepose.model import points
 
 
 @dataclass(frozen=True)
@@ -149,4 +151,94 @@ MPII16 = _skeleton(
     "left_wrist-left_elbow",
 )
 
-SKELETONS = {skeleton.name: skeleton for skeleton in (COCO17, MPII16)}
+_BODY_LIMBS = (
+    "left_ankle-left_knee left_knee-left_hip right_ankle-right_knee right_knee-right_hip "
+    "left_shoulder-left_elbow right_shoulder-right_elbow left_elbow-left_wrist right_elbow-right_wrist "
+)
+_TRUNK_LIMBS = "left_hip-right_hip left_shoulder-left_hip right_shoulder-right_hip left_shoulder-right_shoulder "
+
+# Order and pairs: Halpe-FullBody's first 26 points (Fang-Haoshu/Halpe-FullBody; Li et al., PaStaNet, CVPR 2020).
+# Sigmas: its HalpeCOCOAPI, halpecocotools/cocoeval.py.
+HALPE26 = _skeleton(
+    "halpe26",
+    " ".join(COCO17.keypoints) + " head neck hip left_big_toe right_big_toe left_small_toe right_small_toe "
+    "left_heel right_heel",
+    _BODY_LIMBS + "left_hip-hip right_hip-hip head-neck neck-hip neck-left_shoulder neck-right_shoulder "
+    "left_eye-right_eye nose-left_eye nose-right_eye left_eye-left_ear right_eye-right_ear left_ear-left_shoulder "
+    "right_ear-right_shoulder left_ankle-left_big_toe left_ankle-left_small_toe left_ankle-left_heel "
+    "right_ankle-right_big_toe right_ankle-right_small_toe right_ankle-right_heel",
+    (*COCO17.sigmas, 0.026, 0.026, 0.066, *[0.079] * 6),
+)
+
+# Order: AI Challenger (Wu et al., "AI Challenger", 2017). Sigmas: half of the deltas in its keypoint_eval.py.
+AIC14 = _skeleton(
+    "aic14",
+    "right_shoulder right_elbow right_wrist left_shoulder left_elbow left_wrist right_hip right_knee right_ankle "
+    "left_hip left_knee left_ankle head_top neck",
+    _BODY_LIMBS + "right_hip-left_hip left_shoulder-left_hip right_shoulder-right_hip right_shoulder-neck "
+    "left_shoulder-neck head_top-neck",
+    (
+        *(0.01388152, 0.01515228, 0.01057665, 0.01417709, 0.01497891, 0.01402144, 0.03909642, 0.03686941),
+        *(0.01981803, 0.03843971, 0.03412318, 0.02415081, 0.01291456, 0.01236173),
+    ),
+)
+
+# Order and sigmas: CrowdPose (Li et al., CVPR 2019; Jeff-sjtu/CrowdPose, crowdposetools/cocoeval.py).
+CROWDPOSE14 = _skeleton(
+    "crowdpose14",
+    "left_shoulder right_shoulder left_elbow right_elbow left_wrist right_wrist left_hip right_hip left_knee "
+    "right_knee left_ankle right_ankle top_head neck",
+    _BODY_LIMBS + _TRUNK_LIMBS + "top_head-neck right_shoulder-neck left_shoulder-neck",
+    (0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089, 0.089, 0.079, 0.079),
+)
+
+# Order: PoseTrack18 (Andriluka et al., CVPR 2018). Sigmas: COCO's, index by index, as mmpose evaluates it.
+POSETRACK17 = _skeleton(
+    "posetrack17",
+    "nose head_bottom head_top " + " ".join(COCO17.keypoints[3:]),
+    _BODY_LIMBS + _TRUNK_LIMBS + "nose-head_bottom nose-head_top head_bottom-left_shoulder head_bottom-right_shoulder",
+    COCO17.sigmas,
+)
+
+# Order: OneHand10K, FreiHAND and COCO-WholeBody's hands (wrist, then thumb to little finger); nobody published sigmas.
+HAND21 = Skeleton("hand21", tuple(points.hand_names("wrist")), (), tuple(points.HAND_LIMBS))
+
+
+def _face(name: str, count: int, pairs: Sequence[tuple[int, int]], limbs: Sequence[tuple[int, int]]) -> Skeleton:
+    return Skeleton(name, tuple(f"face_{index}" for index in range(count)), tuple(pairs), tuple(limbs))
+
+
+FACE98 = _face("face98", 98, points.FACE98_PAIRS, points.FACE98_LIMBS)  # WFLW; no sigmas published
+FACE106 = _face("face106", 106, points.FACE106_PAIRS, points.FACE106_LIMBS)  # LaPa; no sigmas published
+
+
+def _whole_body() -> Skeleton:
+    """Body, feet, face, left hand, right hand."""
+    feet = [f"{side}_{part}" for side in ("left", "right") for part in ("big_toe", "small_toe", "heel")]
+    face = [f"face_{index}" for index in range(68)]
+    hands = [name for side in ("left_", "right_") for name in points.hand_names("hand_root", side)]
+    names = (*COCO17.keypoints, *feet, *face, *hands)
+    at = {name: index for index, name in enumerate(names)}
+    to_feet = [(at[f"{side}_ankle"], at[foot]) for side in ("left", "right") for foot in feet if foot.startswith(side)]
+    to_hands = [(at[f"{side}_wrist"], at[f"{side}_hand_root"]) for side in ("left", "right")]
+    of_hands = [pair for root in (91, 112) for pair in points.shifted(points.HAND_LIMBS, root)]
+    thousandths = (*points.FOOT_SIGMAS, *points.FACE68_SIGMAS, *points.HAND_SIGMAS, *points.HAND_SIGMAS)
+    return Skeleton(
+        "wholebody133",
+        names,
+        (*pairs_from_names(names), *points.shifted(points.FACE68_PAIRS, 23)),
+        (*COCO17.limbs, *to_feet, *points.shifted(points.FACE68_LIMBS, 23), *to_hands, *of_hands),
+        (*COCO17.sigmas, *(value / 1000 for value in thousandths)),
+    )
+
+
+# Order: COCO-WholeBody (Jin et al., ECCV 2020). Sigmas: its myeval_wholebody.py.
+WHOLEBODY133 = _whole_body()
+
+SKELETONS = {
+    skeleton.name: skeleton
+    for skeleton in (
+        *(COCO17, MPII16, HALPE26, AIC14, CROWDPOSE14, POSETRACK17, WHOLEBODY133),
+        *(HAND21, FACE98, FACE106),
+    )
+}

@@ -31,7 +31,42 @@ def test_mirroring_twice_changes_nothing(skeleton):
     order = skeleton.flip_order
 
     assert [order[k] for k in order] == list(range(len(skeleton)))
-    assert skeleton.keypoints[order[skeleton.keypoints.index("left_hip")]] == "right_hip"
+    for name, other in zip(skeleton.keypoints, order, strict=True):
+        if name.startswith("left_"):
+            assert skeleton.keypoints[other] == "right_" + name.removeprefix("left_")
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "unpaired"),  # how many have no mirror twin: mmpose's data set files say so with swap=""
+    [
+        *(("halpe26", 26, 4), ("wholebody133", 133, 11), ("aic14", 14, 2), ("crowdpose14", 14, 2)),
+        *(("posetrack17", 17, 3), ("hand21", 21, 21), ("face98", 98, 10), ("face106", 106, 10)),
+    ],
+)
+def test_published_sets_have_their_points_and_pairs(name, count, unpaired):
+    skeleton = SKELETONS[name]
+
+    assert len(skeleton) == count
+    assert len(skeleton) - 2 * len(skeleton.flip_pairs) == unpaired
+    assert len(skeleton.sigmas) == (0 if name.startswith(("hand", "face")) else count)
+
+
+@pytest.mark.parametrize("skeleton", SKELETONS.values())
+def test_limbs_are_the_same_in_the_mirror(skeleton):
+    order = skeleton.flip_order
+    limbs = {frozenset(limb) for limb in skeleton.limbs}
+
+    assert {frozenset((order[a], order[b])) for a, b in skeleton.limbs} == limbs
+
+
+def test_whole_body_has_the_hands_where_they_are():
+    skeleton = SKELETONS["wholebody133"]
+
+    assert skeleton.keypoints[91] == "left_hand_root"
+    assert skeleton.keypoints[112] == "right_hand_root"
+    assert skeleton.keypoints[22] == "right_heel"
+    assert skeleton.keypoints[95] == "left_thumb4"
+    assert skeleton.flip_order[23 + 36] == 23 + 45  # the outer corners of the eyes
 
 
 @pytest.mark.parametrize("skeleton", [COCO17, MPII16, TWO_POINTS, Skeleton("one", ("tip",), ())])
