@@ -1,0 +1,99 @@
+"""SimCC vectors to key points: the numpy reference of cuda/simcc.cu.
+
+Rules and scores are mmpose v1's (`get_simcc_maximum`, `SimCCLabel.decode`, `flip_vectors`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from edgepose.model.heads.simcc import SimCC
+
+MISSING = -1.0  # the bin of a key point that was not found, along every axis
+
+
+def decode_simcc(x: np.ndarray, y: np.ndarray, head: SimCC) -> np.ndarray:
+    """Find the highest bin of each vector.
+
+    Args:
+        x: (N, K, W') float32 or float16, bins along x. N may be 0.
+        y: (N, K, H') of the same type, bins along y.
+
+    Returns:
+        (N, K, 3) float32 of x, y, score: x and y in px of the network's input (bin / split ratio), the score the
+        smaller of both vectors' highest values. Of equal bins the lowest wins. A key point with a score of 0 or less
+        was not found: its place is bin -1 on both axes. So is one with a NaN or with an infinite score; its score
+        is 0.
+    """
+    _check(x, y)
+    px = np.float32(1 / head.split_ratio)
+    keypoints = np.empty((x.shape[0] * x.shape[1], 3), np.float32)
+    x_bins, x_highest = _highest(x)
+    y_bins, y_highest = _highest(y)
+    np.multiply(x_bins, px, out=keypoints[:, 0], casting="same_kind")
+    np.multiply(y_bins, px, out=keypoints[:, 1], casting="same_kind")
+    score = np.minimum(x_highest, y_highest, out=keypoints[:, 2])
+    if not (score.min(initial=1) > 0 and score.max(initial=0) < np.inf):  # a NaN fails both
+        keypoints[~((score > 0) & (score < np.inf)), :2] = MISSING * px
+        score[~np.isfinite(score)] = 0
+    return keypoints.reshape(*x.shape[:2], 3)
+
+
+def decode_depth(z: np.ndarray, keypoints: np.ndarray, head: SimCC) -> np.ndarray:
+    """Depths of RTMW3D, relative to the person's root (mmpose's `SimCC3DLabel.decode`).
+
+    Args:
+        z: (N, K, D) float32 or float16, bins of the depth.
+        keypoints: (N, K, 3), as `decode_simcc` found them on the same people.
+
+    Returns:
+        (N, K) float32, metres; 0 where the key point was not found.
+    """
+    if z.shape != (*keypoints.shape[:2], head.depth_bins):
+        raise ValueError(f"z must be {(*keypoints.shape[:2], head.depth_bins)}, got {z.shape}")
+    depth = (z.argmax(axis=2) / np.float32(head.depth_bins / 2) - 1) * np.float32(head.depth_range)
+    return np.where(keypoints[..., 2] > 0, depth, 0).astype(np.float32)
+
+
+def merge_flipped_simcc(
+    vectors: tuple[np.ndarray, np.ndarray], flipped: tuple[np.ndarray, np.ndarray], flip_order: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Average the vectors of crops with those of their mirror images: the published flip test.
+
+    Args:
+        vectors: (N, K, W') and (N, K, H') of the crops.
+        flipped: the same of the mirrored crops, as the network gave them.
+        flip_order: K; `Skeleton.flip_order`.
+
+    Returns:
+        (N, K, W') and (N, K, H') float32. Left and right key points change places, x is read backwards; nothing is
+        shifted.
+    """
+    for found, other in zip(vectors, flipped, strict=True):
+        if found.shape != other.shape:
+            raise ValueError(f"vectors and those of the mirrored crops differ in shape: {found.shape}, {other.shape}")
+    (x, y), (mirrored_x, mirrored_y) = vectors, flipped
+    order = list(flip_order)
+    half = np.float32(0.5)
+    return (
+        (x.astype(np.float32) + mirrored_x[:, order, ::-1]) * half,
+        (y.astype(np.float32) + mirrored_y[:, order]) * half,
+    )
+
+
+def _highest(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(N K,) bins and values of the highest of (N, K, L) vectors."""
+    bins = vectors.argmax(axis=2).ravel()
+    flat = vectors.reshape(-1)
+    return bins, flat.take(bins + np.arange(0, flat.size, vectors.shape[2]))
+
+
+def _check(x: np.ndarray, y: np.ndarray) -> None:
+    same = x.ndim == y.ndim == 3 and x.shape[:2] == y.shape[:2] and x.dtype == y.dtype
+    if not (same and x.dtype in (np.float32, np.float16) and x.shape[2] and y.shape[2]):
+        raise ValueError(
+            f"vectors must be (N, K, W') and (N, K, H') of float32 or float16, got {x.shape} {x.dtype} "
+            f"and {y.shape} {y.dtype}"
+        )
