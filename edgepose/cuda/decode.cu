@@ -3,11 +3,11 @@
 // shared memory, the others none. Reference: decode_heatmaps and merge_flipped in edgepose/stages/decode.py, whose rules for
 // ties (lowest index), empty maps, NaN and borders hold here. argmax and quarter agree to the bit, the others to
 // rounding.
-#include "portable.h"
+#include "highest.h"
 
-constexpr int THREADS = 128, WARPS = THREADS / 32, IN_FLIGHT = 4;  // IN_FLIGHT: loads a thread has under way
+constexpr int IN_FLIGHT = 4;  // loads a thread has under way
 constexpr int LARGEST_KERNEL = 31, LARGEST_REACH = 2, LARGEST_WINDOW = LARGEST_KERNEL + 2 * LARGEST_REACH;
-constexpr float DARK_FLOOR = 1e-10f, UDP_FLOOR = 1e-3f, UDP_CEILING = 50.0f, NOTHING = -INFINITY;
+constexpr float DARK_FLOOR = 1e-10f, UDP_FLOOR = 1e-3f, UDP_CEILING = 50.0f;
 
 enum Decoder {
     ARGMAX = 0, QUARTER = 1, DARK = 2, UDP = 3, UDP_COMBINED = 4, UDP_V0 = 5, UDP_ORIGINAL = 6, UDP_COMBINED_V0 = 7
@@ -45,49 +45,6 @@ struct Map {
     }
     __device__ float at_reflected(int y, int x) const { return at(reflect(y, height), reflect(x, width)); }
 };
-
-struct Peak {
-    float value;
-    int index;  // a NaN anywhere makes it -1
-};
-
-// Of equal values the lowest index; no branches, since a warp's threads rarely agree.
-__device__ inline Peak better(Peak a, Peak b) {
-    const bool higher = (b.value > a.value) | ((b.value == a.value) & (b.index < a.index));
-    const bool take_b = (a.index >= 0) & (higher | (b.index < 0));
-    return {take_b ? b.value : a.value, take_b ? b.index : a.index};
-}
-
-// The highest of the values that one thread sees, in order of their indices.
-struct Running {
-    float value = NOTHING;
-    int index = INT_MAX;
-    bool numbers = true;
-
-    __device__ void see(float value_here, int index_here) {
-        const bool higher = value_here > value;
-        value = higher ? value_here : value;
-        index = higher ? index_here : index;
-        numbers &= value_here == value_here;
-    }
-};
-
-// The block's best peak, known to every thread.
-__device__ inline Peak best_of_block(const Running& running) {
-    __shared__ Peak of_warp[WARPS];
-    Peak peak = {running.value, running.numbers ? running.index : -1};
-#pragma unroll
-    for (int distance = 16; distance > 0; distance /= 2)
-        peak = better(peak, {__shfl_xor_sync(~0u, peak.value, distance), __shfl_xor_sync(~0u, peak.index, distance)});
-    __syncthreads();  // of_warp may still be read by an earlier call
-    if (threadIdx.x % 32 == 0) of_warp[threadIdx.x / 32] = peak;
-    __syncthreads();
-    peak = of_warp[0];
-#pragma unroll
-    for (int warp = 1; warp < WARPS; ++warp) peak = better(peak, of_warp[warp]);
-    if (peak.index == INT_MAX) peak.index = 0;  // all -inf
-    return peak;
-}
 
 // Sixteen bytes of a map.
 template <typename T>

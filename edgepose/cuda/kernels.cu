@@ -2,3 +2,4 @@
 #include "crop.cu"
 #include "decode.cu"
 #include "peaks.cu"
+#include "simcc.cu"

@@ -79,6 +79,12 @@ def peaks_grid(maps: int) -> tuple[Shape, Shape]:
     return (256, 1, 1), (maps, 1, 1)
 
 
+def simcc_grid(num_keypoints: int, count: int) -> tuple[Shape, Shape]:
+    """Block and grid of a launch of simcc.cu for `count` people, 1 to 65535."""
+    _check_count(count)
+    return (128, 1, 1), (count * num_keypoints, 1, 1)
+
+
 def _check_count(count: int) -> None:
     if not 1 <= count <= LARGEST_COUNT:
         raise ValueError(f"one launch takes 1 to {LARGEST_COUNT} people, got {count}")

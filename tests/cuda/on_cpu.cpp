@@ -41,3 +41,15 @@ DECODE_ON_CPU(decode_f16, __half)
     }
 PEAKS_ON_CPU(peaks_f32, float)
 PEAKS_ON_CPU(peaks_f16, __half)
+
+#define SIMCC_ON_CPU(name, T)                                                                                         \
+    extern "C" void run_##name(const T* x, const T* y, const T* flipped_x, const T* flipped_y, const int* flip_order, \
+                               const float4* to_image, float* keypoints, int num_keypoints, int bins_x, int bins_y,   \
+                               float px_per_bin, const int* shape) {                                                  \
+        launch(shape, [=] {                                                                                           \
+            name(x, y, flipped_x, flipped_y, flip_order, to_image, keypoints, num_keypoints, bins_x, bins_y,          \
+                 px_per_bin);                                                                                         \
+        });                                                                                                           \
+    }
+SIMCC_ON_CPU(simcc_f32, float)
+SIMCC_ON_CPU(simcc_f16, __half)

@@ -16,6 +16,7 @@ from edgepose.cuda.launch import (
     decode_grid,
     normalise_factors,
     peaks_grid,
+    simcc_grid,
     to_image_factors,
 )
 from edgepose.cuda.nvcc import FOLDER
@@ -142,6 +143,35 @@ def run_peaks(
         launch(*peaks_grid(counts.size)),
     )
     return peaks, counts
+
+
+def run_simcc(
+    kernels: ctypes.CDLL,
+    vectors: tuple[np.ndarray, np.ndarray],
+    split_ratio: float,
+    flipped: tuple[np.ndarray, np.ndarray] | None = None,
+    flip_order: list[int] | None = None,
+    to_image: np.ndarray | None = None,
+) -> np.ndarray:
+    """Key points in px of the input, or in image px where `to_image` (N, 4) is given."""
+    x, y = vectors
+    keypoints = np.full((*x.shape[:2], 3), 99, np.float32)
+    order = np.array(flip_order or range(x.shape[1]), np.int32)
+    function = kernels.run_simcc_f16 if x.dtype == np.float16 else kernels.run_simcc_f32
+    function(
+        pointer(x),
+        pointer(y),
+        *(map(pointer, flipped) if flipped else (pointer(None),) * 2),
+        pointer(order),
+        pointer(to_image),
+        pointer(keypoints),
+        x.shape[1],
+        x.shape[2],
+        y.shape[2],
+        ctypes.c_float(1 / split_ratio),
+        launch(*simcc_grid(x.shape[1], len(x))),
+    )
+    return keypoints
 
 
 def drawn_maps(spec: ModelSpec, people: int, seed: int = 0, dtype: type = np.float32) -> np.ndarray:

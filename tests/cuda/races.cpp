@@ -33,4 +33,10 @@ int main() {
             peaks_f32(maps.data(), peaks.data(), &count, 40, 64, 1, 0.01f, top_k);
         });
     }
+    const std::vector<float> x = random_values(points * 300, 1.0f), y = random_values(points * 200, 1.0f);
+    std::vector<float> keypoints(points * 3);
+    run_grid({points, 1, 1}, {THREADS, 1, 1}, [&] {
+        simcc_f32(
+            x.data(), y.data(), x.data(), y.data(), flip_order, &to_image, keypoints.data(), points, 300, 200, 0.5f);
+    });
 }

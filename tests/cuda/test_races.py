@@ -52,9 +52,9 @@ def test_kernels_do_not_race(tmp_path):
 def test_a_missing_barrier_is_seen(tmp_path):
     for path in [*FOLDER.glob("*.cu"), *FOLDER.glob("*.h")]:
         shutil.copy(path, tmp_path)
-    decode = tmp_path / "decode.cu"
+    shared = tmp_path / "highest.h"
     barrier = "__syncthreads();  // of_warp may still be read by an earlier call"
-    assert decode.read_text().count(barrier) == 1
-    decode.write_text(decode.read_text().replace(barrier, ""))
+    assert shared.read_text().count(barrier) == 1
+    shared.write_text(shared.read_text().replace(barrier, ""))
 
     assert "data race" in run_under_sanitizer(HERE / "races.cpp", tmp_path, tmp_path).stderr
