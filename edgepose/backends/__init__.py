@@ -82,7 +82,7 @@ def load_backend(
     *,
     backend: str | None = None,
     threads: int | None = None,
-    exact: bool | None = None,
+    exact: bool = False,
     cuda_graphs: bool = True,
 ) -> Backend:
     """Open a model file with the backend that computes it rightly.
@@ -92,9 +92,9 @@ def load_backend(
         backend: "tensorrt" for a plan; "openvino" or "onnxruntime" for an ONNX. None takes what fits: of an ONNX
             OpenVINO, and ONNX Runtime where OpenVINO is missing and the file is FP32.
         threads: CPU threads; None leaves it to the runtime. A plan takes none.
-        exact: of an INT8 ONNX: True computes in FP32 on the quantised values, the same on every CPU: for all that
-            judges a file. False takes the INT8 kernels, which are wrong on a CPU without VNNI. None takes the kernels
-            where they are right. `Backend.arithmetic` says what was taken.
+        exact: of an INT8 ONNX: compute in FP32 on the quantised values, the same on every CPU: for all that judges a
+            file. False takes INT8 kernels, on a CPU without VNNI only for layers that they compute rightly.
+            `Backend.arithmetic` says what was taken.
         cuda_graphs: of a plan: replay the network as a CUDA graph.
 
     Raises:

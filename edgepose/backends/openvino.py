@@ -17,8 +17,8 @@ class OpenVinoBackend(HostBackend):
     """Runs an ONNX file with OpenVINO's CPU plug-in.
 
     Args:
-        exact: of an INT8 file: True computes in FP32 on the quantised values, False with INT8 kernels, which saturate
-            on a CPU without VNNI; None takes the kernels where they do not saturate.
+        exact: of an INT8 file: compute all in FP32 on the quantised values; False: with INT8 kernels where they do not
+            saturate.
 
     Raises:
         ModelFileError: OpenVINO cannot read the file, or it has other shapes than its passport.
@@ -26,16 +26,16 @@ class OpenVinoBackend(HostBackend):
 
     name = "openvino"
 
-    def __init__(self, path: Path, passport: Passport, threads: int | None = None, exact: bool | None = None) -> None:
+    def __init__(self, path: Path, passport: Passport, threads: int | None = None, exact: bool = False) -> None:
         height, width = passport.spec.input_hw
         try:
             if passport.precision == "int8":
-                exact = not int8_kernels_are_exact() if exact is None else exact
-                self.arithmetic = "FP32 on INT8 values" if exact else "INT8 kernels"
+                kernels = "INT8 kernels" + ("" if int8_kernels_are_exact() else " where this CPU's are right")
+                self.arithmetic = "FP32 on INT8 values" if exact else kernels
             elif passport.precision == "fp16":
                 self.arithmetic = "FP32 on FP16 weights"
             core = openvino.Core()
-            model = read_onnx(path, exact=bool(exact))
+            model = read_onnx(path, exact=exact)
             crops, heatmaps = model.inputs[0], _heatmaps_of(model)
             fixed_batch = check_shapes(path, passport.spec, _sizes(crops), _sizes(heatmaps))
             model.reshape({crops: [fixed_batch or -1, 3, height, width]})

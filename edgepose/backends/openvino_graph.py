@@ -8,6 +8,10 @@ QuantizeLinear and DequantizeLinear are translated here and not by OpenVINO's re
   reader computes them in the type of the step, FP16 in edgepose's files: the upper limit of 127 steps is off by up to
   1 in 4096 then, releases before 2025.4 refuse such a step, and behind a Concat 2026.4 rounds to whole numbers
   instead of to steps.
+
+On an x86 CPU without VNNI the kernels add pairs of products of an unsigned and a signed byte in 16 bits, which
+saturate. Signed tensors are moved by 128 to be unsigned: up to 2 * 255 * 127. Tensors behind a ReLU are not, if they
+are quantised from 0 on: 2 * 127 * 127 = 32258 is below 2**15. There only those go to kernels; the others are exact.
 """
 
 from __future__ import annotations
@@ -74,13 +78,13 @@ def read_onnx(path: Path, *, exact: bool) -> Any:
     `Core.read_model` would try the readers of all other formats on a damaged file, and some write to stderr.
 
     Args:
-        exact: Q/DQ pairs as FP32 arithmetic; False: as what INT8 kernels are made from.
+        exact: Q/DQ pairs as FP32 arithmetic; False: as what INT8 kernels are made from, where these are right.
     """
     frontend = import_module("openvino.frontend").FrontEndManager().load_by_framework("onnx")
     extension = import_module("openvino.frontend.onnx").ConversionExtension
-    quantize, dequantize = (_quantize, _dequantize) if exact else (_fake_quantize, _fake_dequantize)
-    frontend.add_extension(extension("QuantizeLinear", quantize))
-    frontend.add_extension(extension("DequantizeLinear", dequantize))
+    kernels = _fake_quantize if not exact and int8_kernels_are_exact() else _fake_quantize_unsigned
+    frontend.add_extension(extension("QuantizeLinear", _quantize if exact else kernels))
+    frontend.add_extension(extension("DequantizeLinear", _dequantize if exact else _fake_dequantize))
     try:
         model = frontend.convert(frontend.load(str(path)))
     except Exception as error:  # the reader's exceptions have no common base but this one
@@ -140,6 +144,26 @@ def _fake_quantize(node: Any) -> list[Any]:
     limits = [_float((bound - zero) * step) for bound in (low, high)]
     levels = [_float(np.full_like(step, bound)) for bound in (low, high)]
     return ops.fake_quantize(_as_float(node.get_input(0)), *limits, *levels, round(high - low) + 1).outputs()
+
+
+def _fake_quantize_unsigned(node: Any) -> list[Any]:
+    """Of values that cannot be negative as one FakeQuantize of unsigned bytes; of others `_quantize`."""
+    step, zero, _, high = _parameters(node)
+    if zero.any() or step.size > 1 or not _is_positive(node.get_input(0)):
+        return _quantize(node)
+    ops, top = _operators(), np.iinfo(np.uint8).max
+    limits = [_float(0), _float(top * step), _float(0), _float(top)]
+    clamped = ops.clamp(_as_float(node.get_input(0)), 0.0, float(high * step))
+    return ops.fake_quantize(clamped, *limits, top + 1).outputs()
+
+
+def _is_positive(output: Any) -> bool:
+    """Whether a tensor is known to have no negative value."""
+    node = output.get_node()
+    kind = node.get_type_name()
+    if kind == "Clamp":
+        return node.get_attributes()["min"] >= 0
+    return kind in ("Relu", "Sigmoid") or (kind == "Convert" and _is_positive(node.input_value(0)))
 
 
 def _fake_dequantize(node: Any) -> list[Any]:

@@ -62,7 +62,7 @@ def check_levels(path: Path, crops: np.ndarray, *, exact: bool) -> int:
         for node in model.graph.node
         if before.op_type == "QuantizeLinear" and node.op_type == "DequantizeLinear" and node.input[0] in before.output
     }
-    found = _run_openvino(path, crops, list(pairs), exact)
+    found = run_openvino(path, crops, exact, list(pairs))
     levels = {name: found[name].astype(np.float64) / step for name, (_, step) in pairs.items()}
     for name, values in levels.items():  # FP16, in which some come out, has 11 bits
         np.testing.assert_allclose(values, np.rint(values), atol=127 / 2**11, err_msg=f"{name}: not in whole steps")
@@ -87,14 +87,15 @@ def check_levels(path: Path, crops: np.ndarray, *, exact: bool) -> int:
     return sum(found[name].size for name in pairs)
 
 
-def _run_openvino(path: Path, crops: np.ndarray, tensors: list[str], exact: bool) -> dict[str, np.ndarray]:
+def run_openvino(path: Path, crops: np.ndarray, exact: bool, tensors: list[str] | None = None) -> dict[str, np.ndarray]:
+    """The heat maps and the named tensors that a file gives for crops."""
     from edgepose.backends.openvino_graph import openvino, read_onnx, settings
 
     model = read_onnx(path, exact=exact)
-    model.add_outputs(tensors)
+    model.add_outputs(tensors or [])
     model.reshape({model.inputs[0]: list(crops.shape)})
     results = openvino.Core().compile_model(model, "CPU", settings(1)).create_infer_request().infer([crops])
-    return {name: np.array(results[i]) for i, name in enumerate(["heatmaps", *tensors])}
+    return {name: np.array(results[i]) for i, name in enumerate(["heatmaps", *(tensors or [])])}
 
 
 def _run_cut(model: onnx.ModelProto, feeds: dict[str, np.ndarray], tensors: list[str]) -> dict[str, np.ndarray]:

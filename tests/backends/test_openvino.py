@@ -17,21 +17,14 @@ pytest.importorskip("onnxruntime")
 import onnx
 
 from edgepose.backends import load_backend
-from edgepose.backends.openvino_graph import int8_kernels_are_exact
 from edgepose.calibration.qdq import insert_qdq, quantisable_layers, quantised_inputs
-from edgepose.export.graph.fp16 import to_fp16
-from tests.backends.exactness import check_levels, quantised
-from tests.calibration.graphs import GraphMaker, mobile_network, pose_network, prepare, toy_crops, write_model
+from edgepose.export.precision import to_fp16
+from tests.backends.exactness import check_levels, quantised, run_openvino
+from tests.calibration.graphs import GraphMaker, mobile_network, pose_network, prepare, run, toy_crops, write_model
 from tests.shared_data import SHARED, needs_shared
 
-WAYS = [
-    pytest.param(True, id="exact"),
-    pytest.param(
-        False,
-        id="kernels",
-        marks=pytest.mark.skipif(not int8_kernels_are_exact(), reason="this CPU's INT8 kernels saturate"),
-    ),
-]
+WAYS = [pytest.param(True, id="exact"), pytest.param(False, id="kernels")]
+TRAINED = ("ultralight_simplepose", "cpm_mobilenetv2", "efficientpose_rt")
 
 
 def network_with_a_concat() -> onnx.ModelProto:
@@ -67,24 +60,37 @@ def test_a_quantisation_behind_a_concat_keeps_the_files_step(exact: bool, tmp_pa
 
 @needs_shared
 @pytest.mark.parametrize("exact", WAYS)
-@pytest.mark.parametrize("name", ["ultralight_simplepose", "cpm_mobilenetv2", "efficientpose_rt"])
+@pytest.mark.parametrize("name", TRAINED)
 def test_every_level_of_a_trained_network_is_the_one_that_its_file_means(name: str, exact: bool, tmp_path: Path):
-    model, crops = trained_network(name)
+    model, crops, _ = trained_network(name)
     path = write_model(tmp_path, model, precision="int8")
 
     assert check_levels(path, crops, exact=exact) > 1_000_000
 
 
-@lru_cache(maxsize=1)
-def trained_network(name: str) -> tuple[onnx.ModelProto, np.ndarray]:
-    """One of the shared networks in INT8 and FP16, and a picture for it."""
+@needs_shared
+@pytest.mark.parametrize("name", TRAINED)
+def test_kernels_and_exact_arithmetic_end_no_farther_apart_than_rounding_explains(name: str, tmp_path: Path):
+    model, crops, fp32 = trained_network(name)
+    path = write_model(tmp_path, model, precision="int8")
+
+    exact, kernels = (run_openvino(path, crops, way)["heatmaps"] for way in (True, False))
+
+    # Both are FP32's maps plus an error of quantisation; were these wholly unlike, their difference would be
+    # sqrt(2) of one. Saturating kernels were off by 5 to 6 times as much.
+    assert np.linalg.norm(kernels - exact) < np.sqrt(2) * np.linalg.norm(exact - fp32)
+
+
+@lru_cache
+def trained_network(name: str) -> tuple[onnx.ModelProto, np.ndarray, np.ndarray]:
+    """One of the shared networks in INT8 and FP16, a picture for it, and the FP32 network's heat maps of it."""
     entry = json.loads((SHARED / "models" / "models.json").read_text())[name]
     model = onnx.load(SHARED / "models" / entry["file"])
     height, width = (size.dim_value for size in model.graph.input[0].type.tensor_type.shape.dim[2:])
     mean, std = (np.reshape(entry[key], (1, 3, 1, 1)) / entry["scale"] for key in ("mean", "std"))
     coarse = np.random.default_rng(0).uniform(0, 255, (1, 3, height // 16, width // 16))
     crops = ((coarse.repeat(16, 2).repeat(16, 3) - mean) / std).astype(np.float32)
-    return to_fp16(quantised(model, crops)), crops
+    return to_fp16(quantised(model, crops)), crops, run(model, crops)[0]
 
 
 def write_conv(folder: Path, value: int) -> Path:
@@ -104,5 +110,5 @@ def test_by_default_an_int8_file_is_right_on_any_cpu(tmp_path: Path):
     with closing(load_backend(path, backend="openvino")) as backend:
         heatmaps = backend.heatmaps(np.full((1, 3, 64, 48), 127, np.float32))
 
-    assert backend.arithmetic == ("INT8 kernels" if int8_kernels_are_exact() else "FP32 on INT8 values")
+    assert backend.arithmetic.startswith("INT8 kernels")
     np.testing.assert_allclose(heatmaps, 63 * 127 * 127, rtol=1e-6)

@@ -132,7 +132,8 @@ def assert_reads_as_published(maps: np.ndarray, spec: ModelSpec) -> None:
         [[published_udp(each, spec.decoder, spec.blur_kernel, radius_px) for each in person] for person in maps]
     )
     np.testing.assert_allclose(keypoints[..., 2], expected[..., 2], atol=1e-6)
-    seen = expected[..., 2] > 0.05
+    flat = np.ptp(maps.reshape(*expected.shape[:2], -1, *spec.heatmap_hw)[:, :, 0], axis=(2, 3)) == 0
+    seen = (expected[..., 2] > 0.05) & ~flat  # on a flat map gradient and curvature are nothing but rounding
     assert np.abs(keypoints - expected)[seen].max() <= 1e-3
     assert seen.sum() > 10
 
@@ -387,11 +388,18 @@ def test_leaves_its_input_as_it_was(decoder):
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_reads_maps_in_any_memory_order(decoder):
     spec = make_spec(decoder=decoder)
-    heatmaps = np.random.default_rng(0).random((3, spec.output_channels, 16, 12), np.float32)
+    draw = np.random.default_rng(0).uniform
+    maps = [[gaussian(16, 12, draw(2, 9), draw(2, 13)) for _ in range(spec.output_channels)] for _ in range(3)]
+    heatmaps = np.array(maps)
     channels_last = np.ascontiguousarray(heatmaps.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
 
-    np.testing.assert_array_equal(decode_heatmaps(channels_last, spec), decode_heatmaps(heatmaps, spec))
-    np.testing.assert_array_equal(decode_heatmaps(heatmaps[::-1], spec), decode_heatmaps(heatmaps, spec)[::-1])
+    keypoints, *others = (decode_heatmaps(each, spec) for each in (heatmaps, channels_last, heatmaps[::-1]))
+
+    # A blur adds up 225 products, in an order that depends on where a person stands among the others: logs are off by
+    # 225 / 2**24 at most, and a step is their slope over their curvature, which is 1 / 8 here.
+    atol = 8 * 225 / 2**24
+    np.testing.assert_allclose(others[0], keypoints, rtol=0, atol=atol)
+    np.testing.assert_allclose(others[1][::-1], keypoints, rtol=0, atol=atol)
 
 
 @pytest.mark.parametrize(
