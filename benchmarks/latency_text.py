@@ -31,7 +31,7 @@ def conditions(backends: Sequence[Backend], threads: int | None, root: Path = Pa
             continue
     for backend in backends:
         passport = backend.passport
-        parts = [f"sha256 {passport.sha256[:12]}", *["random weights"] * passport.random_weights]
+        parts = [backend.arithmetic, f"sha256 {passport.sha256[:12]}", *["random weights"] * passport.random_weights]
         if engine := passport.engine:
             parts.append(f"{engine['runtime']} {engine['tensorrt']}, batch up to {engine['max_batch']}")
         found[backend.path.name] = ", ".join(parts)

@@ -45,6 +45,7 @@ class InferReport:
         seconds: time of each of STAGES that was measured.
         results: the JSON file written, if any.
         overlays: pictures and videos written.
+        network: what the network was run by and computed in.
     """
 
     images: int = 0
@@ -55,13 +56,14 @@ class InferReport:
     seconds: dict[str, float] = field(default_factory=dict)
     results: Path | None = None
     overlays: list[Path] = field(default_factory=list)
+    network: str = ""
 
     def summary(self) -> str:
         """Counts, what was written, and a table of the stages' times."""
         written = [str(self.results)] if self.results else []
         if self.overlays:
             written.append(f"overlays in {self.overlays[0].parent}")
-        counts = f"images: {self.images}, people: {self.people}"
+        counts = f"images: {self.images}, people: {self.people}, network: {self.network}"
         lines = [counts + (f"; wrote {' and '.join(written)}" if written else "")]
         width = max(map(len, ("stage", *self.seconds)))
         lines.append(f"{'stage':<{width}} {'ms/image':>9} {'ms/person':>10}")
@@ -130,7 +132,7 @@ def infer(
     targets = _overlay_targets(inputs, folder / "overlays") if folder and save_overlays else {}
     backend.heatmaps(np.zeros((1, 3, *backend.spec.input_hw), np.float32))  # the first run is slow, and is not timed
     backend.times = StageTimes()
-    report = InferReport()
+    report = InferReport(network=f"{backend.arithmetic} ({backend.name})")
     with ExitStack() as stack:
         if stream is not None:
             write = to_stream(stream)

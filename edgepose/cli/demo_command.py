@@ -21,12 +21,12 @@ def command(output: Path, images: Path | None, annotations: Path | None) -> None
     if (images is None) != (annotations is None):
         raise click.UsageError("--images and --annotations go together")
     require_workstation()
-    from edgepose.benchmarks.demo.run import run_demo, speed_ratios
+    from edgepose.benchmarks.demo.run import run_demo
     from edgepose.evaluation.text import notes_on, table_of
 
     demo = run_demo(output, images=images, annotations=annotations, report=lambda step: click.echo(step, err=True))
     click.echo(table_of(demo.evaluation))
-    click.echo(speed_ratios(demo.evaluation))
+    click.echo(demo.speed)
     for note in notes_on(demo.evaluation):
         click.echo(note, err=True)
     click.echo(f"overlays: {demo.overlays}")

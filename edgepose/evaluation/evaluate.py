@@ -36,23 +36,22 @@ class EngineAccuracy:
 
     Attributes:
         engine, sha256: the file, and its hash when it was loaded.
-        precision, backend: what it is and what ran it.
+        precision, backend, arithmetic: what it is, what ran it, and what that computed in.
         random_weights: True: the figures mean nothing.
         figures: each of accuracy.FIGURES, 0 to 1; None where it cannot be computed.
         missing: which cannot, and why.
         shift: of its key points from the first file's, heat-map px; None for the first and for another recipe's.
-        stage_ms: milliseconds a person of crop, network and decode, as measured in this run.
     """
 
     engine: Path
     sha256: str
     precision: str
     backend: str
+    arithmetic: str
     random_weights: bool
     figures: dict[str, float | None]
     missing: list[str]
     shift: dict[str, float | int] | None
-    stage_ms: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -100,6 +99,8 @@ def evaluate(
 ) -> Evaluation:
     """Run model files on the same annotated people and compute their figures.
 
+    INT8 is computed exactly, whatever the CPU: figures are those of the file, and times would not be those of `infer`.
+
     Args:
         engines: ONNX files with passports.
         images: the folder that the annotations' file names are relative to.
@@ -140,7 +141,6 @@ def evaluate(
         comparable = [replace(each.spec, name=backends[0].spec.name) == backends[0].spec for each in backends]
         results: list[EngineAccuracy] = []
         for i, each in enumerate(backends):
-            people = max(sum(len(found.poses) for found in run.found[i]), 1)
             figures, missing = figures_of(run.images, truth.keypoint_names, run.found[i], each.spec)
             results.append(
                 EngineAccuracy(
@@ -148,11 +148,11 @@ def evaluate(
                     sha256=each.passport.sha256,
                     precision=each.passport.precision,
                     backend=each.name,
+                    arithmetic=each.arithmetic,
                     random_weights=each.passport.random_weights,
                     figures=figures,
                     missing=missing,
                     shift=shift_between(run.found[0], run.found[i], each.spec) if i and comparable[i] else None,
-                    stage_ms={k: 1000 * v / people for k, v in each.times.seconds.items()},
                 )
             )
     return Evaluation(conditions, results, run.unreadable, not all(comparable), sum(run.unusable_boxes))
@@ -170,7 +170,7 @@ def record_accuracy(evaluation: Evaluation) -> None:
             passport = read_passport(each.engine)
             if passport.sha256 != each.sha256:
                 raise ModelFileError(f"{each.engine} was exchanged while it was measured")
-            conditions = {**evaluation.conditions, "backend": each.backend}
+            conditions = {**evaluation.conditions, "backend": each.backend, "arithmetic": each.arithmetic}
             entry = {**conditions, "versions": _versions(), **each.figures}
             others = [old for old in passport.accuracy if any(old.get(key) != conditions[key] for key in conditions)]
             write_passport(each.engine, replace(passport, accuracy=[*others, entry]))

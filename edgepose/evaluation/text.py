@@ -9,11 +9,12 @@ from edgepose.evaluation.figures import FIGURES
 def rows_of(evaluation: Evaluation) -> list[list[str]]:
     """The figures as a table's cells: a row each, a column per file, differences to the first file in brackets.
 
-    The first two rows are headings: the files' names, and their precisions and backends.
+    The first three rows are headings: the files' names, their precisions and backends, and what these computed in.
     """
     engines = evaluation.engines
     rows = [["", *(each.engine.name for each in engines)]]
     rows.append(["", *(f"{each.precision.upper()} {each.backend}" for each in engines)])
+    rows.append(["computed in", *(each.arithmetic for each in engines)])
     for name in FIGURES:
         values = [each.figures[name] for each in engines]
         if any(value is not None for value in values):
@@ -25,8 +26,6 @@ def rows_of(evaluation: Evaluation) -> list[list[str]]:
             ("share_over_1", "moved over 1 px", "{:.1%}"),
         ):
             rows.append([label, *(shape.format(each.shift[key]) if each.shift else "" for each in engines)])
-    rows.append(["ms per person", *(f"{sum(each.stage_ms.values()):.1f}" for each in engines)])
-    rows.append(["network alone", *(f"{each.stage_ms.get('network', 0):.1f}" for each in engines)])
     return rows
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edgepose.machine.system import find_jetson, power_mode, read, run
+from edgepose.machine.system import find_jetson, int8_instructions, power_mode, read, run
 
 _CPUS = "sys/devices/system/cpu"
 _EMC = "sys/kernel/debug/bpmp/debug/clk/emc/rate"  # Hz; root's only
@@ -48,6 +48,7 @@ def read_conditions(root: Path = Path("/")) -> Conditions:
     jetson = find_jetson(root)
     conditions.add("machine", jetson.board if jetson else _processor(root), "there is no processor's name")
     conditions.add("system", _system(), "unknown")
+    conditions.found["CPU INT8"] = ", ".join(int8_instructions(root)) or "no VNNI, AMX or dot product"
     if jetson:
         conditions.add("Jetson Linux", ".".join(map(str, jetson.release)), "there is no /etc/nv_tegra_release")
         conditions.add("JetPack", jetson.jetpack, "nvidia-jetpack is not installed")

@@ -15,7 +15,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgepose.machine.gpu import Gpu
-from edgepose.machine.system import ask, debian_version, find_jetson, memory, package_version, power_mode, read, run
+from edgepose.machine.system import (
+    ask,
+    debian_version,
+    find_jetson,
+    int8_instructions,
+    memory,
+    package_version,
+    power_mode,
+    read,
+    run,
+)
 
 OLDEST_TENSORRT = (10, 3)  # edgepose.trt.build's, which needs cv2 and that may be what is broken
 FLAVOURS = ("tensorrt", "tensorrt_rtx", "tensorrt_lean", "tensorrt_dispatch")
@@ -73,6 +83,7 @@ def examine(root: Path = Path("/")) -> list[Finding]:
         _package("edgepose"),
         Finding("machine", f"{platform.machine()}, {os.cpu_count()} CPUs, {platform.system()} {platform.release()}"),
         Finding("memory", memory(root)),
+        Finding("cpu int8", ", ".join(int8_instructions(root)) or "no VNNI: FP32 instead where INT8 kernels saturate"),
         Finding("python", _python(), "" if sys.version_info >= (3, 10) else "use Python 3.10 or newer"),
         jetson,
         gpu_finding,

@@ -55,6 +55,20 @@ def power_mode(root: Path = Path("/")) -> tuple[str, str]:
     return (mode[1].strip(), "") if mode else ("", error or "it names no mode")
 
 
+# What adds four products of bytes in 32 bits: x86's flags in /proc/cpuinfo, and ARM's (SDOT; Jetson's Cortex-A78AE).
+INT8_FLAGS = ("amx_int8", "avx512_vnni", "avx_vnni", "avx_vnni_int8", "asimddp", "i8mm")
+
+
+def int8_instructions(root: Path = Path("/")) -> list[str]:
+    """The processor's instructions that add up INT8 products without saturating, by their flags; empty: it has none.
+
+    Only what the processor has; `edgepose.backends.openvino_graph.int8_kernels_are_exact` tells what is made of it.
+    """
+    lines = read(root / "proc/cpuinfo").splitlines()
+    flags = next((line.partition(":")[2].split() for line in lines if line.startswith(("flags", "Features"))), [])
+    return [flag for flag in INT8_FLAGS if flag in flags]
+
+
 def memory(root: Path = Path("/")) -> str:
     """This machine's memory in words: in all, available, swap."""
     sizes = dict(re.findall(r"^(\w+): +(\d+) kB", read(root / "proc/meminfo"), flags=re.MULTILINE))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
 from contextlib import closing
 from functools import lru_cache
 from pathlib import Path
@@ -17,8 +19,10 @@ pytest.importorskip("onnxruntime")
 import onnx
 
 from edgepose.backends import load_backend
+from edgepose.backends.openvino_graph import int8_kernels_are_exact
 from edgepose.calibration.qdq import insert_qdq, quantisable_layers, quantised_inputs
-from edgepose.export.precision import to_fp16
+from edgepose.export.graph.fp16 import to_fp16
+from edgepose.machine.system import int8_instructions
 from tests.backends.exactness import check_levels, quantised, run_openvino
 from tests.calibration.graphs import GraphMaker, mobile_network, pose_network, prepare, run, toy_crops, write_model
 from tests.shared_data import SHARED, needs_shared
@@ -112,3 +116,9 @@ def test_by_default_an_int8_file_is_right_on_any_cpu(tmp_path: Path):
 
     assert backend.arithmetic.startswith("INT8 kernels")
     np.testing.assert_allclose(heatmaps, 63 * 127 * 127, rtol=1e-6)
+
+
+@pytest.mark.skipif("ONEDNN_MAX_CPU_ISA" in os.environ, reason="the processor's instructions are not all allowed")
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="an x86 rule")
+def test_kernels_are_exact_where_the_processor_has_vnni_or_amx():
+    assert int8_kernels_are_exact() == bool(int8_instructions())

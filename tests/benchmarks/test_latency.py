@@ -35,6 +35,7 @@ class TimedBackend:
     """Takes the milliseconds it is told to."""
 
     name = "fake"
+    arithmetic = "FP32"
 
     def __init__(self, clock: Clock, name: str, network_ms: float) -> None:
         self.path = Path(name)

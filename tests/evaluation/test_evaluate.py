@@ -58,6 +58,7 @@ class Finder:
     """A backend that knows the truth and puts each region's nearest person `offset_px` heat-map px beside it."""
 
     name = "finder"
+    arithmetic = "FP32"
 
     def __init__(self, annotations: Path, spec: ModelSpec, offset_px: float = 0, weights: str = "known") -> None:
         truth = read_annotations(annotations)
@@ -124,6 +125,20 @@ def test_a_model_that_knows_the_truth_is_always_right(tmp_path, finders):
     assert figures["PCKh@0.5"] is None
     assert evaluation.conditions["people"] == 6
     assert evaluation.conditions["images"] == 3
+
+
+def test_figures_are_those_of_exact_arithmetic(tmp_path, finders, monkeypatch):
+    annotations = make_people(tmp_path)
+    asked = []
+    monkeypatch.setattr(
+        edgepose.evaluation,
+        "load_backend",
+        lambda path, **options: asked.append(options["exact"]) or Finder(annotations, spec_of()),
+    )
+
+    evaluate([Path("m.onnx"), Path("m.int8.onnx")], tmp_path, annotations)
+
+    assert asked == [True, True]
 
 
 def test_the_second_file_is_compared_with_the_first(tmp_path, finders):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from edgepose.machine.conditions import read_conditions
+from edgepose.machine.system import int8_instructions
 
 ORIN = {
     "proc/device-tree/model": "NVIDIA Jetson Orin Nano Developer Kit\0",
@@ -92,3 +93,22 @@ def test_an_nvidia_smi_that_fails_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr("edgepose.machine.conditions.run", lambda command: ("", "NVIDIA-SMI has failed"))
 
     assert "nvidia-smi: NVIDIA-SMI has failed" in read_conditions(tmp_path).missing
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "found"),
+    [
+        ("processor\t: 0\nflags\t\t: fpu avx2 avx512f avx512_vnni\n", ["avx512_vnni"]),
+        ("flags\t\t: avx2 avx_vnni amx_int8\n", ["amx_int8", "avx_vnni"]),
+        ("flags\t\t: avx2 avx512f\nvmx flags\t: avx_vnni\n", []),
+        ("Features\t: fp asimd asimdrdm asimddp\n", ["asimddp"]),
+        ("Features\t: fp asimd\n", []),
+        ("", []),
+    ],
+)
+def test_instructions_for_int8_are_read_from_the_processors_flags(tmp_path, cpuinfo, found):
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/cpuinfo").write_text(cpuinfo)
+
+    assert int8_instructions(tmp_path) == found
+    assert read_conditions(tmp_path).found["CPU INT8"] == (", ".join(found) or "no VNNI, AMX or dot product")
