@@ -37,26 +37,35 @@ def find_peaks(
     if not 1 <= top_k <= LARGEST_TOP_K:
         raise ValueError(f"top_k must be 1 to {LARGEST_TOP_K}, got {top_k}")
     count, channels, height, width = heatmaps.shape
-    maps = heatmaps.astype(np.float32).reshape(-1, height * width)
-    highest = _pooled(_pooled(heatmaps.astype(np.float32), window, axis=3), window, axis=2).reshape(maps.shape)
-    row, index = np.nonzero((maps == highest) & (maps > np.float32(threshold)) & np.isfinite(maps))  # False for NaN
-    value = maps[row, index]
+    row, index, value = _highest(heatmaps.reshape(-1, height, width), window, np.float32(threshold))
     order = np.lexsort((index, -value, row))
     row, index, value = row[order], index[order], value[order]
-    found = np.bincount(row, minlength=len(maps))
+    found = np.bincount(row, minlength=count * channels)
     rank = np.arange(len(row)) - (np.cumsum(found) - found)[row]
     kept = rank < top_k
-    peaks = np.zeros((len(maps), top_k, 3), np.float32)
+    peaks = np.zeros((count * channels, top_k, 3), np.float32)
     peaks[row[kept], rank[kept]] = np.stack([index % width, index // width, value], axis=1)[kept]
     counts = np.minimum(found, top_k).astype(np.int32)
     return peaks.reshape(count, channels, top_k, 3), counts.reshape(count, channels)
 
 
-def _pooled(maps: np.ndarray, window: int, axis: int) -> np.ndarray:
-    """The highest value within window // 2 along an axis; NaN where one is among them."""
-    pooled = maps.copy()
-    along, result = np.moveaxis(maps, axis, -1), np.moveaxis(pooled, axis, -1)  # views
-    for step in range(1, min(window // 2, along.shape[-1] - 1) + 1):
-        np.maximum(result[..., step:], along[..., :-step], out=result[..., step:])
-        np.maximum(result[..., :-step], along[..., step:], out=result[..., :-step])
-    return pooled
+def _highest(maps: np.ndarray, window: int, threshold: np.float32) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The map, the index in it and the value of each pixel that is a peak; few pixels are higher than the threshold."""
+    count, height, width = maps.shape
+    radius = window // 2
+    reach_y, reach_x = min(radius, height - 1), min(radius, width - 1)
+    high, wide = height + 2 * reach_y, width + 2 * reach_x
+    bordered = np.full((count, high, wide), -np.inf, np.float32)  # beyond the border lies nothing
+    bordered[:, reach_y : reach_y + height, reach_x : reach_x + width] = maps
+    flat = bordered.ravel()
+    with np.errstate(invalid="ignore"):
+        place = np.flatnonzero(flat > threshold)
+    value = flat[place]
+    place, value = place[np.isfinite(value)], value[np.isfinite(value)]
+    steps = [(y, x) for y in range(-reach_y, reach_y + 1) for x in range(-reach_x, reach_x + 1) if (y, x) != (0, 0)]
+    for y, x in sorted(steps, key=lambda step: abs(step[0]) + abs(step[1])):  # the nearest rule out most
+        highest = value >= flat[place + y * wide + x]  # False for NaN
+        place, value = place[highest], value[highest]
+    row, inside = np.divmod(place, high * wide)
+    at_y, at_x = np.divmod(inside, wide)
+    return row, (at_y - reach_y) * width + at_x - reach_x, value
