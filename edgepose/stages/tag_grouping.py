@@ -1,0 +1,196 @@
+"""People out of heat maps and tags (bottom-up, associative embedding).
+
+Newell et al., "Associative Embedding", NIPS 2017: key points of one person have like tags. Key point after key point,
+the peaks are given to the people found so far at the least total distance of tags; one that fits nobody begins a
+person. The people are those of mmpose v1 (`AssociativeEmbedding`), or with `refinement="original"` those of HigherHRNet
+(Cheng et al., CVPR 2020, `HeatmapParser`). Their assignment counts whole distances and leaves open which of equal sums
+is taken; here it is the one with more tags that are near.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from edgepose.model.heads.tags import Tags
+from edgepose.stages.assignment import assign
+from edgepose.stages.peaks import find_peaks
+
+FARTHEST = 1e6  # distance of tags; farther ones are as far
+NEARER = 1e-6  # what d / (1 + d) weighs against a distance d's whole number
+CLEAR = (0.1, 0.01)  # heights of a map above which a missing key point is looked for before all of it is
+
+
+def decode_tags(heatmaps: np.ndarray, tags: np.ndarray, head: Tags) -> tuple[np.ndarray, np.ndarray]:
+    """Find all people in one image's maps.
+
+    Args:
+        heatmaps: (K, h, w) float32 or float16.
+        tags: (L K, h, w), likewise: for each of L numbers K maps. A flip test brings twice the head's `tag_size`.
+
+    Returns:
+        keypoints: (N, K, 3) float32 of x, y, score in px of the maps as they are given (integers at pixel centres);
+            a key point that was not found is NaN, NaN, 0. A peak with a tag that is not finite is none.
+        scores: (N,) float32: the mean over all K, before missing ones are filled in.
+
+    Raises:
+        ValueError: maps of another shape.
+    """
+    count = len(head.order)
+    if (
+        heatmaps.ndim != 3
+        or len(heatmaps) != count
+        or heatmaps.shape[1:] != tags.shape[1:]
+        or len(tags) == 0
+        or len(tags) % (count * head.tag_size)
+    ):
+        raise ValueError(
+            f"wanted heatmaps ({count}, h, w) and tags ({count * head.tag_size}, h, w), "
+            f"got {heatmaps.shape} and {tags.shape}"
+        )
+    heatmaps, tags = enlarge(heatmaps, head.upsample), enlarge(tags, head.upsample)
+    tags = tags.reshape(-1, *heatmaps.shape)
+    peaks, counts = find_peaks(heatmaps[None], head.window, head.peak_threshold, head.top_k)
+    x, y = peaks[0, ..., :2].transpose(2, 0, 1).astype(int)
+    peak_tags = tags[:, np.arange(count)[:, None], y, x].transpose(1, 2, 0)
+    keypoints = group_peaks(peaks[0], counts[0], peak_tags, head)
+    scores = keypoints[..., 2].mean(axis=1)
+    found = keypoints[..., 2] > 0
+    if head.refinement == "original":
+        filled = _filled(keypoints, found, heatmaps, tags, 1) if head.fill else keypoints
+        keypoints = _moved(filled, filled[..., 2] > 0, heatmaps, head)
+    else:
+        keypoints = _moved(keypoints, found, heatmaps, head)
+        keypoints = _filled(keypoints, found, heatmaps, tags, 100) if head.fill else keypoints
+    keypoints[..., :2] = (keypoints[..., :2] + 0.5) / head.upsample - 0.5
+    keypoints[keypoints[..., 2] <= 0] = (np.nan, np.nan, 0)
+    return keypoints, scores.astype(np.float32)
+
+
+def enlarge(maps: np.ndarray, factor: int) -> np.ndarray:
+    """(C, h, w) -> (C, factor h, factor w) float32, by linear interpolation between pixel centres."""
+    maps = np.asarray(maps, np.float32)
+    if factor == 1:
+        return maps
+    channels, height, width = maps.shape
+    large = np.empty((channels, height * factor, width * factor), np.float32)
+    for source, target in zip(maps, large, strict=True):
+        cv2.resize(source, target.shape[::-1], dst=target, interpolation=cv2.INTER_LINEAR)
+    return large
+
+
+def group_peaks(peaks: np.ndarray, counts: np.ndarray, tags: np.ndarray, head: Tags) -> np.ndarray:
+    """Give each peak to a person.
+
+    Args:
+        peaks: (K, M, 3) of x, y, value, as find_peaks gives them.
+        counts: (K,) how many of the M there are.
+        tags: (K, M, L).
+
+    Returns:
+        (N, K, 3) float32 of x, y, value, 0 where a person has none; at most `max_people`, those who began first.
+    """
+    keypoints, most, length = len(peaks), int(counts.sum()), tags.shape[2]
+    people = np.zeros((most, keypoints, 3), np.float32)
+    tag_sums, tag_counts, begun = np.zeros((most, length)), np.zeros(most), 0
+    for kind in head.order:
+        fine = np.flatnonzero(np.isfinite(tags[kind, : counts[kind]]).all(axis=1))
+        found, found_tags = peaks[kind, fine], tags[kind, fine].astype(np.float64)
+        rows = np.full(len(found), -1)
+        known = min(begun, head.max_people)
+        if known and len(found):
+            means = tag_sums[:known] / tag_counts[:known, None]
+            distances = np.minimum(np.linalg.norm(found_tags[:, None] - means, axis=2), FARTHEST)
+            # concave: of 0 + 6 and 3 + 3 the first, which keeps a person together; on a line such sums are often equal
+            costs = np.round(distances) * 100 - found[:, 2:] + NEARER * distances / (1 + distances)
+            rows = assign(costs)
+            near = (rows >= 0) & (distances[np.arange(len(rows)), rows] < head.tag_threshold)
+            rows[~near] = -1
+        new = np.flatnonzero(rows < 0)
+        rows[new] = begun + np.arange(len(new))
+        begun += len(new)
+        people[rows, kind] = found
+        tag_sums[rows] += found_tags
+        tag_counts[rows] += 1
+    return people[: min(begun, head.max_people)]
+
+
+def _moved(keypoints: np.ndarray, which: np.ndarray, heatmaps: np.ndarray, head: Tags) -> np.ndarray:
+    """A quarter px towards the higher neighbour, and the centre's shift."""
+    person, kind = np.nonzero(which)
+    x, y = keypoints[person, kind, :2].astype(int).T
+    height, width = heatmaps.shape[1:]
+    left, right = heatmaps[kind, y, np.maximum(x - 1, 0)], heatmaps[kind, y, np.minimum(x + 1, width - 1)]
+    above, below = heatmaps[kind, np.maximum(y - 1, 0), x], heatmaps[kind, np.minimum(y + 1, height - 1), x]
+    with np.errstate(invalid="ignore"):
+        if head.refinement == "original":
+            step = np.where([right > left, below > above], 0.25, -0.25)
+        else:
+            inside = np.array([(x > 1) & (x < width - 1) & (y > 0), (y > 1) & (y < height - 1) & (x > 0)])
+            step = 0.25 * np.nan_to_num(np.sign([right - left, below - above])) * inside
+    moved = keypoints.copy()
+    moved[person, kind, :2] += step.T + head.center_shift
+    return moved
+
+
+def _filled(
+    keypoints: np.ndarray, found: np.ndarray, heatmaps: np.ndarray, tags: np.ndarray, weight: float
+) -> np.ndarray:
+    """Each person's missing key points where the map, less `weight` times the tag's whole distance, is highest.
+
+    Args:
+        tags: (L, K, h, w).
+    """
+    filled = keypoints.copy()
+    height, width = heatmaps.shape[1:]
+    person, kind = np.nonzero(found)
+    x, y = keypoints[person, kind, :2].astype(int).T
+    at = tags[:, kind, np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)]
+    means = np.stack([np.bincount(person, row, len(keypoints)) for row in at]) / np.maximum(found.sum(axis=1), 1)
+    for one in np.flatnonzero(~found.all(axis=0)):
+        lacking = np.flatnonzero(~found[:, one])
+        flat, flat_tags = heatmaps[one].ravel(), tags[:, one].reshape(len(tags), -1)
+        places = _best_places(flat, flat_tags, means[:, lacking], weight)
+        filled[lacking, one] = np.stack([places % width, places // width, flat[places]], axis=1)
+    return filled
+
+
+def _best_places(heights: np.ndarray, tags: np.ndarray, means: np.ndarray, weight: float) -> np.ndarray:
+    """For each of N mean tags, the first pixel with the highest height - weight * round(distance).
+
+    Where a pixel higher than c has a tag at a distance that rounds to 0, no lower pixel is better. So the few high ones
+    are looked at first.
+
+    Args:
+        heights: (P,) float32.
+        tags: (L, P) float32.
+        means: (L, N).
+    """
+    places = np.zeros(means.shape[1], dtype=int)
+    lacking = list(range(len(places)))
+    for clear in (*CLEAR, -np.inf):
+        with np.errstate(invalid="ignore"):
+            high = np.flatnonzero(heights > clear)
+        if len(high) == 0:
+            continue
+        some_heights, some_tags = heights[high], tags[:, high]
+        left = []
+        for row in lacking:
+            distances = _distances(some_tags, means[:, row])
+            best = int((some_heights - weight * distances).argmax())
+            places[row] = high[best]
+            if distances[best] != 0:
+                left.append(row)
+        lacking = left
+    return places
+
+
+def _distances(tags: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """(P,) float32: how far each of (L, P) tags is from a mean, rounded; FARTHEST where it is not finite."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        if len(tags) == 1:
+            distances = np.abs(tags[0] - np.float32(mean[0]))
+        else:
+            distances = np.sqrt(((tags - mean[:, None].astype(np.float32)) ** 2).sum(axis=0))
+        np.rint(distances, out=distances)
+    return np.fmin(distances, np.float32(FARTHEST), out=distances)
