@@ -192,6 +192,16 @@ CROWDPOSE14 = _skeleton(
     (0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089, 0.089, 0.079, 0.079),
 )
 
+# Order: OpenPose's COCO model (CMU-Perceptual-Computing-Lab/openpose), which lightweight OpenPose and
+# tf-pose-estimation share; nobody published a sigma of its neck.
+OPENPOSE18 = _skeleton(
+    "openpose18",
+    "nose neck right_shoulder right_elbow right_wrist left_shoulder left_elbow left_wrist right_hip right_knee "
+    "right_ankle left_hip left_knee left_ankle right_eye left_eye right_ear left_ear",
+    _BODY_LIMBS + "neck-right_shoulder neck-left_shoulder neck-right_hip neck-left_hip neck-nose nose-right_eye "
+    "right_eye-right_ear nose-left_eye left_eye-left_ear",
+)
+
 # Order: PoseTrack18 (Andriluka et al., CVPR 2018). Sigmas: COCO's, index by index, as mmpose evaluates it.
 POSETRACK17 = _skeleton(
     "posetrack17",
@@ -238,7 +248,7 @@ WHOLEBODY133 = _whole_body()
 SKELETONS = {
     skeleton.name: skeleton
     for skeleton in (
-        *(COCO17, MPII16, HALPE26, AIC14, CROWDPOSE14, POSETRACK17, WHOLEBODY133),
+        *(COCO17, MPII16, HALPE26, AIC14, CROWDPOSE14, POSETRACK17, OPENPOSE18, WHOLEBODY133),
         *(HAND21, FACE98, FACE106),
     )
 }

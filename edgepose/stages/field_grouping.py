@@ -148,9 +148,10 @@ def _alone(kind: np.ndarray, xy: np.ndarray, distance: float, maps: tuple[int, .
     """(P,) bool: which points surely have nobody near, in cells of the distance's size; most have not."""
     size = max(int(np.ceil(distance)), 1)
     x, y = (xy // size + 1).T
-    points = np.zeros((maps[0], maps[1] // size + 3, maps[2] // size + 3), np.int32)
-    np.add.at(points, (kind, y, x), 1)
-    around = sum(points[kind, y + step_y, x + step_x] for step_y in (-1, 0, 1) for step_x in (-1, 0, 1))
+    rows, columns = maps[1] // size + 3, maps[2] // size + 3
+    cell = (kind * rows + y) * columns + x
+    points = np.bincount(cell, minlength=maps[0] * rows * columns)
+    around = sum(points[cell + step_y * columns + step_x] for step_y in (-1, 0, 1) for step_x in (-1, 0, 1))
     return np.asarray(around == 1)
 
 

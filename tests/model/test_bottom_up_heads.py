@@ -1,14 +1,15 @@
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from types import SimpleNamespace
 
 import pytest
 
 from edgepose.model.heads.fields import Fields
 from edgepose.model.heads.tags import Tags
-from edgepose.model.skeletons import COCO17, Skeleton
+from edgepose.model.skeletons import COCO17, OPENPOSE18
 
 COCO = SimpleNamespace(skeleton=COCO17)
-NECK = SimpleNamespace(skeleton=Skeleton("with neck", (*COCO17.keypoints, "neck"), ()))
+NECK = SimpleNamespace(skeleton=OPENPOSE18)
 
 
 def test_outputs_of_fields():
@@ -69,3 +70,16 @@ def test_fields_that_cannot_be_are_refused(changes, message):
 def test_tags_that_cannot_be_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         replace(Tags((128, 128)), **changes)
+
+
+def test_every_limb_of_openpose_is_drawn_but_those_that_only_fill():
+    head = Fields((46, 54))
+
+    assert {frozenset(limb) for limb in head.limbs[:-2]} == {frozenset(limb) for limb in OPENPOSE18.limbs}
+
+
+@pytest.mark.parametrize("head", [Fields((46, 54)), Tags((128, 128))])
+def test_heads_come_back_from_json(head):
+    data = json.loads(json.dumps(asdict(head)))
+
+    assert type(head)(**data) == head

@@ -48,6 +48,8 @@ class Tags:
     fill: bool = True
 
     def __post_init__(self) -> None:
+        for key in ("map_hw", "order"):  # lists, where they come from JSON
+            object.__setattr__(self, key, tuple(getattr(self, key)))
         if len(self.map_hw) != 2 or not all(_is_count(side, 2, 8192) for side in self.map_hw):
             raise ValueError(f"map_hw must be two whole numbers of pixels from 2 to 8192, got {self.map_hw}")
         if not self.order or sorted(self.order) != list(range(len(self.order))):
