@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from fractions import Fraction
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -69,7 +72,7 @@ class VideoWriter:
 
     def __init__(self, path: Path, fps: float) -> None:
         self._path, self._fps = path, fps
-        self._writer: cv2.VideoWriter | None = None
+        self._writer: _H264 | _Mpeg4 | None = None
         self._size_wh = (0, 0)
         self.frames = 0
 
@@ -78,30 +81,79 @@ class VideoWriter:
         height, width = frame.shape[:2]
         if self._writer is None:
             self._size_wh = (width + width % 2, height + height % 2)  # the codec halves its colour planes
-            self._writer = cv2.VideoWriter(str(self._path), cv2.VideoWriter.fourcc(*"mp4v"), self._fps, self._size_wh)
-            if not self._writer.isOpened():
-                raise EdgeposeError(
-                    f"this OpenCV cannot write a {width}x{height} MPEG-4 video: use --no-save-overlay for videos"
-                )
+            kind = _H264 if find_spec("av") else _Mpeg4
+            self._writer = kind(self._path, self._fps, self._size_wh)
         right, bottom = self._size_wh[0] - width, self._size_wh[1] - height
         if right < 0 or bottom < 0 or right > 1 or bottom > 1:
             frame, right, bottom = cv2.resize(frame, self._size_wh), 0, 0
-        pixels = cv2.copyMakeBorder(
-            cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), 0, bottom, 0, right, borderType=cv2.BORDER_REPLICATE
-        )
-        self._writer.write(pixels)
+        self._writer.write(cv2.copyMakeBorder(frame, 0, bottom, 0, right, borderType=cv2.BORDER_REPLICATE))
         self.frames += 1
 
     def close(self) -> None:
         """Finish the file."""
         if self._writer is not None:
-            self._writer.release()
+            self._writer.close()
             self._writer = None
+
+
+class _H264:
+    """By PyAV, which every browser plays."""
+
+    def __init__(self, path: Path, fps: float, size_wh: tuple[int, int]) -> None:
+        import av
+
+        self._av: Any = av
+        try:
+            self._container: Any = av.open(str(path), "w", format="mp4")
+            self._stream: Any = self._container.add_stream("h264", rate=Fraction(fps).limit_denominator(1001))
+            self._stream.width, self._stream.height = size_wh
+            self._stream.pix_fmt = "yuv420p"
+        except (av.FFmpegError, ValueError) as error:
+            raise EdgeposeError(f"PyAV cannot write a {size_wh[0]}x{size_wh[1]} H.264 video: {error}") from error
+
+    def write(self, frame: np.ndarray) -> None:
+        """Add an RGB frame."""
+        self._encode(self._av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), "rgb24"))
+
+    def close(self) -> None:
+        """Write what the encoder still holds, and the index."""
+        try:
+            self._encode(None)
+        finally:
+            self._container.close()
+
+    def _encode(self, frame: Any) -> None:
+        try:
+            for packet in self._stream.encode(frame):
+                self._container.mux(packet)
+        except self._av.FFmpegError as error:
+            raise EdgeposeError(f"the video could not be written: {error}") from error
+
+
+class _Mpeg4:
+    """By OpenCV, whose wheels have no H.264."""
+
+    def __init__(self, path: Path, fps: float, size_wh: tuple[int, int]) -> None:
+        self._writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), fps, size_wh)
+        if not self._writer.isOpened():
+            raise EdgeposeError(
+                f"this OpenCV cannot write a {size_wh[0]}x{size_wh[1]} MPEG-4 video: use --no-save-overlay for videos"
+            )
+
+    def write(self, frame: np.ndarray) -> None:
+        """Add an RGB frame."""
+        self._writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+
+    def close(self) -> None:
+        """Finish the file."""
+        self._writer.release()
 
 
 @contextmanager
 def video_file(path: Path, fps: float) -> Iterator[VideoWriter]:
-    """An MP4 file to write frames to; whole or not at all.
+    """An MP4 file to write frames to: H.264 where PyAV is installed, else MPEG-4.
+
+    After an interrupt or an error what was written until then, which plays, is PATH's stem with .partial.mp4.
 
     Raises:
         EdgeposeError: OpenCV cannot write such a video, or not all frames arrived on the disk.
@@ -110,8 +162,13 @@ def video_file(path: Path, fps: float) -> Iterator[VideoWriter]:
         writer = VideoWriter(temporary, fps)
         try:
             yield writer
-        finally:
-            writer.close()
+        except BaseException:
+            with suppress(EdgeposeError, OSError):
+                writer.close()
+                if writer.frames:
+                    os.replace(temporary, path.with_name(f"{path.stem}.partial{path.suffix}"))
+            raise
+        writer.close()
         check = cv2.VideoCapture(str(temporary))  # the writer says nothing when the disk is full
         written = int(check.get(cv2.CAP_PROP_FRAME_COUNT)) if check.isOpened() else 0
         check.release()

@@ -24,6 +24,7 @@ DOORS = {
     "pycocotools": ("edgepose/evaluation/coco_ap.py",),
     "tensorrt": ("edgepose/trt/plan.py", "edgepose/trt/build.py"),
     "tensorrt_rtx": ("edgepose/trt/plan.py", "edgepose/trt/build.py"),
+    "av": ("edgepose/io/video.py",),
     "pycuda": ("edgepose/cuda/memory.py",),
     "torch": ("export/",),
     "h5py": ("export/checkpoints/keras.py",),

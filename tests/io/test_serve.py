@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import cv2
+import numpy as np
+import pytest
+
+from edgepose.errors import InputError
+from edgepose.io.serve import PictureServer
+
+PICTURE = np.full((48, 64, 3), (255, 0, 0), np.uint8)
+
+
+@pytest.fixture
+def server() -> Iterator[PictureServer]:
+    with closing(PictureServer(["a.mp4", "<b>"], port=0)) as running:
+        yield running
+
+
+def read(url: str, **headers: str) -> bytes:
+    with urlopen(Request(url, headers=headers), timeout=10) as answer:
+        return answer.read()
+
+
+def test_the_page_shows_every_source_and_escapes_its_name(server: PictureServer):
+    page = read(server.url).decode()
+
+    assert 'src="stream?source=0"' in page
+    assert 'src="stream?source=1"' in page
+    assert "&lt;b&gt;" in page
+    assert "<b>" not in page
+
+
+def test_the_status_is_what_was_shown_last(server: PictureServer):
+    server.show(1, PICTURE, {"people": 3, "fps": 12.5, "frame": 7})
+
+    status = json.loads(read(f"{server.url}status"))
+
+    assert status["sources"][1] == {"name": "<b>", "people": 3, "fps": 12.5, "frame": 7}
+
+
+def test_a_stream_gives_the_pictures_and_ends_with_the_server(server: PictureServer):
+    server.show(0, PICTURE, {"people": 0, "fps": 1.0, "frame": 0})
+
+    with urlopen(f"{server.url}stream?source=0", timeout=10) as stream:
+        assert stream.headers["Content-Type"].startswith("multipart/x-mixed-replace")
+        head = [stream.readline() for _ in range(4)]
+        jpeg = stream.read(int(head[2].split(b":")[1]))
+        server.close()
+        stream.read()
+
+    blue, green, red = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)[24, 32]
+    assert (red > 200, green < 40, blue < 40) == (True, True, True)
+
+
+@pytest.mark.parametrize("path", ["stream?source=2", "stream?source=-1", "stream?source=x", "nothing", "../etc/passwd"])
+def test_what_is_not_there_is_not_found(server: PictureServer, path: str):
+    with pytest.raises(HTTPError, match="404"):
+        read(f"{server.url}{path}")
+
+
+def test_a_token_is_asked_for():
+    with closing(PictureServer(["a"], port=0, token="sesame")) as server:
+        base = f"http://127.0.0.1:{server.port}/"
+
+        assert b"token=sesame" in read(server.url)
+        assert read(f"{base}status", Authorization="Bearer sesame")
+        for url in (base, f"{base}?token=wrong", f"{base}stream?source=0"):
+            with pytest.raises(HTTPError, match="403"):
+                read(url)
+
+
+def test_a_page_elsewhere_that_leads_its_name_here_reads_nothing(server: PictureServer):
+    with pytest.raises(HTTPError, match="403"):
+        read(f"{server.url}status", Host=f"evil.example:{server.port}")
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "camera.local"])
+def test_others_watch_with_a_token_only(host: str):
+    with pytest.raises(InputError, match=f"--serve on {host} lets others watch: give a --token"):
+        PictureServer(["a"], host=host, port=0)
+
+
+def test_a_port_in_use_is_one_line(server: PictureServer):
+    with pytest.raises(InputError, match=rf"cannot listen on 127.0.0.1:{server.port}: Address already in use"):
+        PictureServer(["a"], port=server.port)

@@ -1,0 +1,57 @@
+"""A stream over HTTP, as edgepose serves one, that is cut and comes back."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import closing
+
+import cv2
+import numpy as np
+import pytest
+
+from edgepose.io.prefetch import Prefetch
+from edgepose.io.serve import PictureServer
+from edgepose.io.sources import CaptureSource, Shot, open_source
+
+
+class Broadcast:
+    """A server that shows grey pictures, one after the other, until it is cut."""
+
+    def __init__(self, grey: int, port: int = 0) -> None:
+        self.server = PictureServer(["test"], port=port)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._show, args=(np.full((64, 96, 3), grey, np.uint8),), daemon=True)
+        self._thread.start()
+
+    def _show(self, picture: np.ndarray) -> None:
+        while not self._stop.wait(0.01):
+            self.server.show(0, picture, {"people": 0, "fps": 1.0, "frame": 0})
+
+    def cut(self) -> None:
+        self._stop.set()
+        self._thread.join()
+        self.server.close()
+
+
+@pytest.mark.skipif(cv2.CAP_FFMPEG not in cv2.videoio_registry.getBackends(), reason="this OpenCV has no FFmpeg")
+def test_a_stream_that_is_cut_and_comes_back_goes_on():
+    first = Broadcast(40)
+    source = open_source(f"http://127.0.0.1:{first.server.port}/stream?source=0")
+    assert isinstance(source, CaptureSource)
+    source._back_off_s = (0.05,) * 40
+    shots: list[Shot] = []
+
+    with closing(source), closing(Prefetch(iter(source), drop=True)) as frames:
+        iterator = iter(frames)
+        shots += [next(iterator) for _ in range(3)]
+        first.cut()
+        second = Broadcast(200, first.server.port)
+        while shots[-1].image.mean() < 150:
+            shots.append(next(iterator))
+        source.close()
+        second.cut()
+
+    assert [shot.index for shot in shots] == sorted({shot.index for shot in shots})
+    assert abs(float(shots[0].image.mean()) - 40) < 3
+    assert len(source.notes) == 1
+    assert "broke off after frame" in source.notes[0]
