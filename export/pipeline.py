@@ -132,7 +132,7 @@ def export_model(
         if len(model.styles) > 1:
             report(f"building it in {style} style")
         network = model.build(style)
-        load_into(network, state, path=path, label=model.label)
+        load_into(network, model.adapt(state), path=path, label=model.label)
         spec = replace(spec, **model.recipes.get(origin, {}))
         source = model.published.url if weights == "auto" and model.published else path.name
         asked = f", {style} style" if len(model.styles) > 1 else ""  # no checkpoint tells, so the passport does
@@ -228,8 +228,8 @@ def randomize(network: nn.Module, spec: ModelSpec) -> None:
             if isinstance(module, nn.BatchNorm2d):
                 module.momentum = 1.0  # the statistics become those of the next batch
         # A variance of too few values would be far from that of other pictures: deep networks need larger ones.
-        for side in (128, 256):
-            if _fewest_values(network, replace(spec, input_hw=(side, side))) > FEW_VALUES:
+        for size in (spec.input_hw,) if hasattr(network, "input_hw") else ((128, 128), (256, 256)):
+            if _fewest_values(network, replace(spec, input_hw=size)) > FEW_VALUES:
                 break
         network.float().eval()
 
@@ -245,7 +245,7 @@ def _fewest_values(network: nn.Module, spec: ModelSpec) -> int:
     network.double().train()(torch.from_numpy(smooth_crops(spec)).double())
     for hook in hooks:
         hook.remove()
-    return min(counts)
+    return min(counts, default=FEW_VALUES + 1)
 
 
 def _weights_path(model: Model, weights: str) -> Path | None:

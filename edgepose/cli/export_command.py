@@ -39,7 +39,10 @@ def _input_hw(context: click.Context, parameter: click.Parameter, value: str | N
     metavar="HxW",
     help="Input size.  [default: a published FILE's, else the smallest]",
 )
-@click.option("--dataset", help="What it was trained on: coco or mpii.  [default: coco]")
+@click.option(
+    "--dataset",
+    help="What it was trained on, as edgepose models lists it; of ViTPose+ also which expert.  [default: coco]",
+)
 @click.option(
     "--decoder",
     type=click.Choice(DECODERS),

@@ -64,6 +64,12 @@ def _simple_baseline(state: State) -> str:
     return f"simplebaseline_resnet{_RESNETS.get((blocks, 'layer1.0.conv3.weight' in state), '?')}"
 
 
+def _vitpose(state: State) -> str:
+    sizes = {(384, 12): "s", (768, 12): "b", (1024, 24): "l", (1280, 32): "h"}  # width, blocks
+    size = sizes.get((state["patch_embed.proj.weight"].shape[0], _count(state, "blocks")), "?")
+    return f"vitpose_{size}{'' if 'deconv_layers.0.weight' in state else '_simple'}"
+
+
 def _hourglass(state: State) -> str:
     stacks = _count(state, "hourglass_modules")
     return "hourglass52" if stacks == 1 else f"hourglass{52 * stacks}"
@@ -82,6 +88,7 @@ def _count(state: State, prefix: str) -> int:
 # A key that no other family has, the head's weight, the name, and the style where these keys tell it.
 _FINGERPRINTS: tuple[tuple[str, str, Callable[[State], str], str], ...] = (
     ("stage4.2.fuse_layers.0.3.0.weight", "final_layer.weight", _hrnet, ""),
+    ("patch_embed.proj.weight", "final_layer.weight", _vitpose, ""),
     ("deconv_layers.0.weight", "final_layer.weight", _simple_baseline, ""),
     ("cpm_stages.0.model.0.conv.weight", "out_convs.0.1.conv.weight", lambda state: "cpm", ""),
     ("hourglass_modules.0.up1.0.conv1.weight", "multi_final_layers.0.weight", _hourglass, ""),

@@ -16,6 +16,7 @@ import torch
 from edgepose.errors import CheckpointError
 from edgepose.export.checkpoints.fingerprint import Family, recognize
 from edgepose.export.checkpoints.state_dict import COUNTER, StateDict, read_checkpoint
+from edgepose.export.checkpoints.vitpose import EXPERTS, experts_of, is_vitpose, to_original
 from edgepose.export.zoo.find import find_model, models
 from edgepose.export.zoo.model import Model
 from edgepose.files import sha256_of
@@ -77,6 +78,9 @@ def identify(
             leaves open what the user must say; the message names the options.
     """
     state, origin = read_checkpoint(path)
+    if is_vitpose(state):
+        of_dataset = EXPERTS.index(dataset) if experts_of(state) and dataset in EXPERTS else 0
+        state = to_original(state, expert=of_dataset)
     family = recognize(state)
     if family is None:
         raise CheckpointError(f"{path} is of no network that edgepose knows: {_nearest(state)}")

@@ -24,7 +24,6 @@ COUNTER = ".num_batches_tracked"  # training's business; files before PyTorch 0.
 _OTHER_KINDS = {  # suffix -> what such a file is, and what to do with it
     ".onnx": "an ONNX graph, not a checkpoint: edgepose import takes it",
     ".keras": "an archive of Keras: save its weights, model.save_weights('NAME.weights.h5'), and give those",
-    ".safetensors": "of safetensors: save it anew with torch.save(safetensors.torch.load_file(FILE), OTHER_FILE)",
 }
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.bool)
 
@@ -36,7 +35,7 @@ def read_checkpoint(path: Path) -> tuple[StateDict, str]:
 
     Known containers: a plain state dict, {'state_dict'}, {'meta', 'state_dict'}, training checkpoints
     {'epoch', 'model', 'state_dict', 'perf', 'optimizer'}, all with or without `module.` prefixes.
-    Keras's files go to `keras_weights`. Nothing in the file is executed.
+    safetensors' files hold a plain state dict. Keras's files go to `keras_weights`. Nothing in the file is executed.
 
     Returns:
         float32 tensors under the names the original implementation gave them, and one of `ORIGINS`: "original"
@@ -48,7 +47,7 @@ def read_checkpoint(path: Path) -> tuple[StateDict, str]:
     """
     if is_keras_file(path):
         return read_keras_weights(path), "keras"
-    content = _load(path)
+    content = _load_safetensors(path) if Path(path).suffix.lower() == ".safetensors" else _load(path)
     state = _find_state_dict(content, path)
     while prefix := next((prefix for prefix in _WRAPPERS if all(key.startswith(prefix) for key in state)), None):
         state = {key.removeprefix(prefix): tensor for key, tensor in state.items()}
@@ -113,10 +112,7 @@ def _clash(network: nn.Module, state: StateDict) -> str:
 
 
 def _load(path: Path) -> Mapping[str, Any]:
-    if Path(path).is_dir():
-        raise CheckpointError(f"{path} is a folder; wanted: the checkpoint file in it")
-    if not Path(path).is_file():
-        raise CheckpointError(f"{path}: no such file")
+    _check_is_file(path)
     if other := _OTHER_KINDS.get(Path(path).suffix.lower()):
         raise CheckpointError(f"{path} is {other}")
     try:
@@ -148,6 +144,30 @@ def _load(path: Path) -> Mapping[str, Any]:
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, not a state_dict")
     return content
+
+
+def _load_safetensors(path: Path) -> Mapping[str, Any]:
+    _check_is_file(path)
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise CheckpointError(
+            f"{path} needs the package safetensors, which is not installed: pip install 'edgepose[workstation]'"
+        ) from error
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path} is not a safetensors file, or it is damaged ({error}); fetch it again"
+        ) from error
+
+
+def _check_is_file(path: Path) -> None:
+    if Path(path).is_dir():
+        raise CheckpointError(f"{path} is a folder; wanted: the checkpoint file in it")
+    if not Path(path).is_file():
+        raise CheckpointError(f"{path}: no such file")
 
 
 def _numpy_globals() -> list[Any]:

@@ -42,8 +42,9 @@ class RTMPose(CSPNeXt):
         token: int = TOKEN,
     ) -> None:
         super().__init__(width, depth, last_stride)
-        stride = 16 * last_stride
-        cells = (input_hw[0] // stride) * (input_hw[1] // stride)
+        self.input_hw = input_hw  # its tokens fit no other
+        self.stride = 16 * last_stride
+        cells = (input_hw[0] // self.stride) * (input_hw[1] // self.stride)
         self.final_layer = nn.Conv2d(int(1024 * width), num_keypoints, KERNEL, padding=KERNEL // 2)
         self.mlp = nn.Sequential(ScaleNorm(cells), nn.Linear(cells, token, bias=False))
         self.gau = GatedAttention(token)
@@ -53,7 +54,7 @@ class RTMPose(CSPNeXt):
     def forward(self, crops: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # type: ignore[override]
         """Crops (n, 3, H, W) -> vectors (n, K, 2 W) and (n, K, 2 H)."""
         features = super().forward(crops)[-1]
-        tokens = self.gau(self.mlp(self.final_layer(features).flatten(2)))
+        tokens = self.gau(self.mlp(rows(self.final_layer(features), self.input_hw, self.stride)))
         return self.cls_x(tokens), self.cls_y(tokens)
 
 
@@ -71,6 +72,7 @@ class RTMW(CSPNeXt):
         self, num_keypoints: int, input_hw: tuple[int, int], width: float, depth: float, depth_bins: int = 0
     ) -> None:
         super().__init__(width, depth)
+        self.input_hw = input_hw  # its tokens fit no other
         channels = int(1024 * width)
         cells = (input_hw[0] // 32) * (input_hw[1] // 32)
         self.neck = PathAggregation((channels // 4, channels // 2, channels))
@@ -87,12 +89,17 @@ class RTMW(CSPNeXt):
     def forward(self, crops: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Crops (n, 3, H, W) -> vectors (n, K, 2 W), (n, K, 2 H) and, with `depth_bins`, (n, K, D)."""
         fine, coarse = self.neck(super().forward(crops))
-        of_coarse = self.mlp(self.final_layer(coarse).flatten(2))
+        of_coarse = self.mlp(rows(self.final_layer(coarse), self.input_hw, 32))
         fine = torch.cat([self.conv_dec(functional.pixel_shuffle(coarse, 2)), fine], dim=1)
-        of_fine = self.mlp2(self.final_layer2(fine).flatten(2))
+        of_fine = self.mlp2(rows(self.final_layer2(fine), self.input_hw, 16))
         tokens = self.gau(torch.cat([of_coarse, of_fine], dim=2))
         vectors = (self.cls_x(tokens), self.cls_y(tokens))
         return vectors if self.cls_z is None else (*vectors, self.cls_z(tokens))
+
+
+def rows(maps: torch.Tensor, input_hw: tuple[int, int], stride: int) -> torch.Tensor:
+    """(n, K, H/stride, W/stride) maps -> (n, K, cells); by numbers, so that the graph computes no shapes."""
+    return maps.reshape(-1, int(maps.shape[1]), (input_hw[0] // stride) * (input_hw[1] // stride))
 
 
 class ScaleNorm(nn.Module):

@@ -9,9 +9,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from edgepose.export.networks.rtmpose import SPLIT_RATIO, rows
 from edgepose.export.networks.simple_baseline import SimpleBaseline
-
-SPLIT_RATIO = 2  # bins a px of the input
 
 
 class SimCCResNet(SimpleBaseline):
@@ -25,6 +24,7 @@ class SimCCResNet(SimpleBaseline):
 
     def __init__(self, num_keypoints: int, input_hw: tuple[int, int], depth: int = 50) -> None:
         super().__init__(depth, num_keypoints)
+        self.input_hw = input_hw  # its last layers fit no other
         height, width = input_hw
         cells = (height // 4) * (width // 4)
         self.deconv_head = nn.ModuleDict({"deconv_layers": self.deconv_layers, "final_layer": self.final_layer})
@@ -36,5 +36,5 @@ class SimCCResNet(SimpleBaseline):
         """Crops (n, 3, H, W) -> vectors (n, K, 2 W) and (n, K, 2 H)."""
         x = self.maxpool(torch.relu(self.bn1(self.conv1(crops))))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        maps = self.deconv_head["final_layer"](self.deconv_head["deconv_layers"](x)).flatten(2)
+        maps = rows(self.deconv_head["final_layer"](self.deconv_head["deconv_layers"](x)), self.input_hw, 4)
         return self.mlp_head_x(maps), self.mlp_head_y(maps)

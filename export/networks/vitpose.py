@@ -37,8 +37,10 @@ class ViTPose(nn.Module):
     ) -> None:
         super().__init__()
         width, blocks, heads = SIZES[size]
+        self.input_hw = input_hw  # its position embedding fits no other
         self.grid_hw = (input_hw[0] // PATCH, input_hw[1] // PATCH)
         tokens = self.grid_hw[0] * self.grid_hw[1]
+        self.width, self.tokens = width, tokens
         self.patch_embed = nn.ModuleDict({"proj": nn.Conv2d(3, width, PATCH, PATCH, padding=PADDING)})
         self.pos_embed = nn.Parameter(torch.zeros(1, tokens + 1, width))  # the first is a class token's, seen by all
         self.blocks = nn.Sequential(*(_Block(width, heads, tokens) for _ in range(blocks)))
@@ -63,9 +65,10 @@ class ViTPose(nn.Module):
 
     def features(self, crops: torch.Tensor) -> torch.Tensor:
         """Crops (n, 3, H, W) -> the transformer's output as maps (n, width, H/16, W/16)."""
-        tokens = self.patch_embed["proj"](crops).flatten(2).transpose(1, 2)
+        patches = self.patch_embed["proj"](crops)
+        tokens = patches.reshape(-1, self.width, self.tokens).transpose(1, 2)
         tokens = tokens + (self.pos_embed[:, 1:] + self.pos_embed[:, :1])
-        return self.last_norm(self.blocks(tokens)).transpose(1, 2).unflatten(2, self.grid_hw)
+        return self.last_norm(self.blocks(tokens)).transpose(1, 2).reshape(-1, self.width, *self.grid_hw)
 
 
 class _Block(nn.Module):

@@ -11,18 +11,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgepose.model.skeletons import COCO17, MPII16, Skeleton
+from edgepose.model.skeletons import AIC14, COCO17, MPII16, WHOLEBODY133, Skeleton
 from edgepose.model.spec import ModelSpec
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 MMPOSE = "https://download.openmmlab.com/mmpose"
 WEIGHTS = Path(__file__).parents[1] / "weights"
 
 V1 = "v1/body_2d_keypoint/topdown_heatmap/coco/td-hm"
 
-DATASETS: dict[str, Skeleton] = {"coco": COCO17, "mpii": MPII16}
+DATASETS: dict[str, Skeleton] = {"coco": COCO17, "mpii": MPII16, "aic": AIC14, "wholebody": WHOLEBODY133}
 Shape = tuple[str, int, int]  # data set, input height and width
 
 # mmpose v1 checks the border of x and y by themselves.
@@ -72,16 +72,17 @@ class Model:
 
     Attributes:
         name: what `--model` takes; several entries may share it.
-        dataset: "coco" or "mpii", or "" where there is only one.
+        dataset: one of DATASETS, or "" where there is only one.
         spec: the recipe with which its published checkpoint reached its accuracy.
         build: makes the network, given the stride style (one of `styles`).
-        gflops: of one crop, convolutions only; a multiply-add is two operations. In the first style.
+        gflops: of one crop, convolutions and matrix products; a multiply-add is two operations. In the first style.
         params: number of trainable values. In the first style.
         published: what `--weights auto` loads; None if nobody published one at a stable address.
         by_hand: what was published without one.
         embedded: a checkpoint inside the package, which `--weights auto` loads instead.
         styles: ways to build it; the first is the default. A checkpoint tells some apart and some not.
         recipes: what a style, or a checkpoint's origin (checkpoint.ORIGINS), changes in the spec.
+        adapt: a checkpoint's state dict with the network's own names, where its publishers have several layouts.
     """
 
     name: str
@@ -95,6 +96,7 @@ class Model:
     embedded: Path | None = None
     styles: tuple[str, ...] = ("pytorch",)
     recipes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    adapt: Callable[[dict[str, Tensor]], dict[str, Tensor]] = lambda state: state
 
     @property
     def label(self) -> str:

@@ -23,9 +23,19 @@ def rows() -> list[list[str]]:
     ]
 
 
+def later_rows() -> dict[str, str]:
+    """File name -> what is published of it: AP or another measure, for the networks of 2023 and later."""
+    text = (SHARED / "reference" / "networks_2026.md").read_text(encoding="utf-8")
+    cells = [line.split(" | ") for line in text.splitlines() if line.startswith("|") and ".pth" in line]
+    return {row[3].removesuffix(" |").rsplit("/", 1)[1].removesuffix(".pth"): row[2] for row in cells}
+
+
 @pytest.mark.parametrize("model", PUBLISHED, ids=lambda model: f"{model.label} {model.spec.decoder}")
 def test_a_published_file_has_its_tables_accuracy(model):
     name = model.published.url.rsplit("/", 1)[1].removesuffix(".pth")
+    if later := later_rows().get(name):
+        assert float(later.split()[-1]) == model.published.accuracy
+        return
     found = []
     for cells in rows():
         for cell, accuracies in pairwise(cells):

@@ -2,6 +2,7 @@ import json
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from edgepose.export.zoo.find import models
 from edgepose.export.zoo.model import WEIGHTS, Model
@@ -28,6 +29,20 @@ def test_the_zoo_tells_the_size_and_cost_of_each_network(name):
         assert heatmaps.shape == (1, model.spec.output_channels, *model.spec.heatmap_hw)
         assert model.gflops == pytest.approx(flops / 1e9, abs=0.0051)
         assert model.params == params
+
+
+@pytest.mark.parametrize(
+    "model", [model for model in models() if model.name.startswith("vitpose")], ids=lambda m: f"{m.name} {m.dataset}"
+)
+def test_the_zoo_tells_the_size_and_cost_of_each_transformer(model):
+    with torch.device("meta"):
+        network = model.build(model.styles[0]).eval()
+        with FlopCounterMode(display=False) as counter:
+            heatmaps = network(torch.empty(1, 3, *model.spec.input_hw))
+
+    assert heatmaps.shape == (1, model.spec.output_channels, *model.spec.heatmap_hw)
+    assert model.gflops == pytest.approx(counter.get_total_flops() / 1e9, abs=0.0051)
+    assert model.params == sum(parameter.numel() for parameter in network.parameters())
 
 
 def test_every_published_file_is_named_with_the_start_of_its_hash():

@@ -200,7 +200,6 @@ def test_a_folder_is_told_from_a_missing_file(tmp_path):
     ("name", "advice"),
     [
         ("pose.onnx", "an ONNX graph.*: edgepose import"),
-        ("pose.safetensors", r"safetensors\.torch\.load_file"),
         ("pose.keras", r"model\.save_weights"),
     ],
 )
