@@ -34,8 +34,8 @@ def test_outputs_of_tags():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"map_hw": (46,)}, "map_hw must be two whole numbers"),
-        ({"map_hw": (46, 1.5)}, "map_hw must be two whole numbers"),
+        ({"size_hw": (46,)}, "size_hw must be two whole numbers"),
+        ({"size_hw": (46, 1.5)}, "size_hw must be two whole numbers"),
         ({"limbs": ()}, "limbs must be pairs"),
         ({"limbs": ((1, 1),), "fields": (0,)}, "limbs must be pairs"),
         ({"fields": (0, 1)}, "fields must name each of 19 fields once"),
@@ -55,7 +55,7 @@ def test_fields_that_cannot_be_are_refused(changes, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"map_hw": (0, 128)}, "map_hw must be two whole numbers"),
+        ({"size_hw": (0, 128)}, "size_hw must be two whole numbers"),
         ({"order": (0, 0, 1)}, "order must name each key point once"),
         ({"order": ()}, "order must name each key point once"),
         ({"tag_size": 0}, "tag_size must be"),

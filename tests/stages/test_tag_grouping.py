@@ -72,7 +72,7 @@ def test_people_are_those_that_mmpose_found():
         heatmaps, tags = (golden[key][0].astype(np.float32) for key in ("heatmaps", "tags"))
         expected = np.concatenate([golden["keypoints"] / 2, golden["scores"][..., None]], axis=2)  # in heat-map px
 
-    people, _ = decode_tags(heatmaps, tags, replace(HEAD, map_hw=(128, 256)))
+    people, _ = decode_tags(heatmaps, tags, replace(HEAD, size_hw=(128, 256)))
 
     assert len(people) == len(expected)
     difference = np.abs(people[:, None] - expected).max(axis=(2, 3))

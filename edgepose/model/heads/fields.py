@@ -22,7 +22,7 @@ class Fields:
     of lightweight OpenPose (Osokin, arXiv 1811.12004).
 
     Attributes:
-        map_hw: height and width of all maps, px.
+        size_hw: height and width of the maps, px.
         limbs: pairs of key points, in the order in which people are put together; each key point but the first of
             all should come second in one pair before it comes first in another.
         fields: of each limb, which field is its own: maps 2 f (x) and 2 f + 1 (y) of `pafs`.
@@ -41,7 +41,7 @@ class Fields:
 
     kind: ClassVar[str] = "fields"
 
-    map_hw: tuple[int, int]
+    size_hw: tuple[int, int]
     limbs: tuple[tuple[int, int], ...] = OPENPOSE18_LIMBS
     fields: tuple[int, ...] = OPENPOSE18_FIELDS
     fill_limbs: int = 2
@@ -57,10 +57,10 @@ class Fields:
     joined: bool = False
 
     def __post_init__(self) -> None:
-        for key in ("map_hw", "limbs", "fields"):  # lists, where they come from JSON
+        for key in ("size_hw", "limbs", "fields"):  # lists, where they come from JSON
             object.__setattr__(self, key, tuple(tuple(v) if isinstance(v, list) else v for v in getattr(self, key)))
-        if len(self.map_hw) != 2 or not all(_is_count(side, 2, 8192) for side in self.map_hw):
-            raise ValueError(f"map_hw must be two whole numbers of pixels from 2 to 8192, got {self.map_hw}")
+        if len(self.size_hw) != 2 or not all(_is_count(side, 2, 8192) for side in self.size_hw):
+            raise ValueError(f"size_hw must be two whole numbers of pixels from 2 to 8192, got {self.size_hw}")
         if not self.limbs or not all(
             len(limb) == 2 and all(_is_count(point, 0, 1023) for point in limb) and limb[0] != limb[1]
             for limb in self.limbs
@@ -93,8 +93,8 @@ class Fields:
             raise ValueError(f"limbs name key point {highest}, skeleton {spec.skeleton.name!r} has {keypoints}")
         maps, fields = keypoints + 1, 2 * len(self.limbs)
         if self.joined:
-            return {"heatmaps": (maps + fields, *self.map_hw)}
-        return {"heatmaps": (maps, *self.map_hw), "pafs": (fields, *self.map_hw)}
+            return {"heatmaps": (maps + fields, *self.size_hw)}
+        return {"heatmaps": (maps, *self.size_hw), "pafs": (fields, *self.size_hw)}
 
 
 def _is_count(value: Any, low: int, high: int) -> bool:

@@ -16,7 +16,7 @@ class Tags:
     Newell et al., "Associative Embedding", NIPS 2017; Cheng et al., "HigherHRNet", CVPR 2020.
 
     Attributes:
-        map_hw: height and width of all maps, px.
+        size_hw: height and width of the maps, px.
         order: key points in the order in which they are grouped, each once.
         tag_size: numbers in a tag.
         upsample: maps are enlarged so many times, by linear interpolation, before peaks are looked for.
@@ -34,7 +34,7 @@ class Tags:
 
     kind: ClassVar[str] = "tags"
 
-    map_hw: tuple[int, int]
+    size_hw: tuple[int, int]
     order: tuple[int, ...] = COCO17_ORDER
     tag_size: int = 1
     upsample: int = 1
@@ -48,10 +48,10 @@ class Tags:
     fill: bool = True
 
     def __post_init__(self) -> None:
-        for key in ("map_hw", "order"):  # lists, where they come from JSON
+        for key in ("size_hw", "order"):  # lists, where they come from JSON
             object.__setattr__(self, key, tuple(getattr(self, key)))
-        if len(self.map_hw) != 2 or not all(_is_count(side, 2, 8192) for side in self.map_hw):
-            raise ValueError(f"map_hw must be two whole numbers of pixels from 2 to 8192, got {self.map_hw}")
+        if len(self.size_hw) != 2 or not all(_is_count(side, 2, 8192) for side in self.size_hw):
+            raise ValueError(f"size_hw must be two whole numbers of pixels from 2 to 8192, got {self.size_hw}")
         if not self.order or sorted(self.order) != list(range(len(self.order))):
             raise ValueError(f"order must name each key point once, got {self.order}")
         for key, low, high in (
@@ -80,7 +80,7 @@ class Tags:
             raise ValueError(
                 f"order names {len(self.order)} key points, skeleton {spec.skeleton.name!r} has {keypoints}"
             )
-        return {"heatmaps": (keypoints, *self.map_hw), "tags": (keypoints * self.tag_size, *self.map_hw)}
+        return {"heatmaps": (keypoints, *self.size_hw), "tags": (keypoints * self.tag_size, *self.size_hw)}
 
 
 def _is_count(value: Any, low: int, high: int) -> bool:
