@@ -21,6 +21,7 @@ ORIGINS = ("original", "mmpose_v0", "mmpose_v1", "keras")
 
 _WRAPPERS = ("module.", "model.")  # DataParallel, Lightning and the like; may be nested
 COUNTER = ".num_batches_tracked"  # training's business; files before PyTorch 0.4.1 lack it
+_HOLDERS = ("state_dict", "model", "model_pos", "network")  # the last two: VideoPose3D's and 3DMPPE PoseNet's
 _OTHER_KINDS = {  # suffix -> what such a file is, and what to do with it
     ".onnx": "an ONNX graph, not a checkpoint: edgepose import takes it",
     ".keras": "an archive of Keras: save its weights, model.save_weights('NAME.weights.h5'), and give those",
@@ -34,8 +35,9 @@ def read_checkpoint(path: Path) -> tuple[StateDict, str]:
     """Read a checkpoint in whatever container it was published.
 
     Known containers: a plain state dict, {'state_dict'}, {'meta', 'state_dict'}, training checkpoints
-    {'epoch', 'model', 'state_dict', 'perf', 'optimizer'}, all with or without `module.` prefixes.
-    safetensors' files hold a plain state dict. Keras's files go to `keras_weights`. Nothing in the file is executed.
+    {'epoch', 'model', 'state_dict', 'perf', 'optimizer'}, VideoPose3D's {'model_pos'} and 3DMPPE PoseNet's
+    {'network'}, all with or without `module.` prefixes. safetensors' files hold a plain state dict. Keras's files go
+    to `keras_weights`. Nothing in the file is executed.
 
     Returns:
         float32 tensors under the names the original implementation gave them, and one of `ORIGINS`: "original"
@@ -180,12 +182,32 @@ def _numpy_globals() -> list[Any]:
         for module in ("numpy.core.multiarray", "numpy._core.multiarray")
         for name in ("scalar", "_reconstruct")
     ]
-    kinds = ("Float64DType", "Float32DType", "Int64DType", "Int32DType", "UInt8DType", "BoolDType")
-    return [*named, np.ndarray, np.dtype, *(getattr(np.dtypes, kind) for kind in kinds)]
+    kinds = ("Float64DType", "Float32DType", "Int64DType", "Int32DType", "UInt32DType", "UInt8DType", "BoolDType")
+    return [*named, np.ndarray, np.dtype, *(getattr(np.dtypes, kind) for kind in kinds), *_RANDOM_STATES]
+
+
+class _Ignored:
+    """Stands for what a file holds besides weights, without making it."""
+
+    def __init__(self, *parts: object) -> None: ...
+
+    def __setstate__(self, state: object) -> None: ...
+
+
+# VideoPose3D keeps its training's random state beside the weights; it is pickled by these names.
+_RANDOM_STATES = [
+    (_Ignored, f"numpy.random.{name}")
+    for name in (
+        "__RandomState_ctor",
+        "_pickle.__randomstate_ctor",
+        "_pickle.__bit_generator_ctor",
+        "_mt19937.MT19937",
+    )
+]
 
 
 def _find_state_dict(content: Mapping[str, Any], path: Path) -> StateDict:
-    for holder in (content.get("state_dict"), content.get("model"), content):
+    for holder in (*(content.get(name) for name in _HOLDERS), content):
         if isinstance(holder, Mapping) and holder and all(isinstance(key, str) for key in holder):
             tensors = {key: value for key, value in holder.items() if isinstance(value, torch.Tensor)}
             if tensors and (holder is not content or len(tensors) == len(holder)):
@@ -206,9 +228,24 @@ def _origin(state: StateDict, meta: Any) -> str:
 
 
 def _without_mmpose_prefixes(state: StateDict) -> StateDict:
-    """mmpose's names are the original ones behind `backbone.` and `head.` (v0: `keypoint_head.`)."""
-    return {
+    """mmpose's names are the original ones behind `backbone.` and `head.` (v0: `keypoint_head.`), but VideoPose3D's.
+
+    The second network of a semi-supervised VideoPose3D, for its path through space, is left out.
+    """
+    plain = {
         re.sub(r"^(backbone|head|keypoint_head)\.", "", key): tensor
         for key, tensor in state.items()
-        if not key.startswith("data_preprocessor.")
+        if not key.startswith(("data_preprocessor.", "traj_"))
     }
+    if "expand_conv.conv.weight" not in plain:
+        return plain
+    return {_videopose_name(key): tensor for key, tensor in plain.items()}
+
+
+def _videopose_name(key: str) -> str:
+    """VideoPose3D's own name for one of mmpose's."""
+    key = re.sub(r"^expand_conv\.(conv|bn)\.", r"expand_\1.", re.sub(r"^conv\.", "shrink.", key))
+    if layer := re.match(r"tcn_blocks\.(\d+)\.conv([12])\.0\.(conv|bn)\.(.+)", key):
+        block, half, kind, rest = layer.groups()
+        return f"layers_{kind}.{2 * int(block) + int(half) - 1}.{rest}"
+    return key
