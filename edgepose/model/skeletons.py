@@ -245,10 +245,34 @@ def _whole_body() -> Skeleton:
 # Order: COCO-WholeBody (Jin et al., ECCV 2020). Sigmas: its myeval_wholebody.py.
 WHOLEBODY133 = _whole_body()
 
+# Order: the 17 key points of Human3.6M (Ionescu et al., TPAMI 2014) that Martinez et al. (ICCV 2017) and VideoPose3D
+# keep of its 32. Both call the tenth "Neck/Nose" and the eleventh "Head".
+H36M17 = _skeleton(
+    "h36m17",
+    "pelvis right_hip right_knee right_ankle left_hip left_knee left_ankle spine thorax nose head "
+    "left_shoulder left_elbow left_wrist right_shoulder right_elbow right_wrist",
+    "pelvis-right_hip right_hip-right_knee right_knee-right_ankle pelvis-left_hip left_hip-left_knee "
+    "left_knee-left_ankle pelvis-spine spine-thorax thorax-nose nose-head thorax-left_shoulder "
+    "left_shoulder-left_elbow left_elbow-left_wrist thorax-right_shoulder right_shoulder-right_elbow "
+    "right_elbow-right_wrist",
+)
+
+
+def _without(skeleton: Skeleton, name: str, *left_out: str) -> Skeleton:
+    """The skeleton without some key points, and without the limbs that end in them."""
+    names = " ".join(key for key in skeleton.keypoints if key not in left_out)
+    ends = ([skeleton.keypoints[index] for index in limb] for limb in skeleton.limbs)
+    return _skeleton(name, names, " ".join(f"{a}-{b}" for a, b in ends if a not in left_out and b not in left_out))
+
+
+H36M16 = _without(H36M17, "h36m16", "nose")  # what Martinez et al. lift: stacked hourglasses find no "Neck/Nose"
+BODY15 = _without(H36M17, "body15", "nose", "head")  # trunk and limbs, which COCO-17 and MPII-16 both tell
+
 SKELETONS = {
     skeleton.name: skeleton
     for skeleton in (
         *(COCO17, MPII16, HALPE26, AIC14, CROWDPOSE14, POSETRACK17, OPENPOSE18, WHOLEBODY133),
         *(HAND21, FACE98, FACE106),
+        *(H36M17, H36M16, BODY15),
     )
 }
