@@ -3,3 +3,4 @@
 #include "decode.cu"
 #include "peaks.cu"
 #include "simcc.cu"
+#include "volume.cu"

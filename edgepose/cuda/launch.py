@@ -85,6 +85,13 @@ def simcc_grid(num_keypoints: int, count: int) -> tuple[Shape, Shape]:
     return (128, 1, 1), (count * num_keypoints, 1, 1)
 
 
+def volume_grid(volumes: int) -> tuple[Shape, Shape]:
+    """Block and grid of a launch of volume.cu for `volumes` volumes (people times key points), at least one."""
+    if volumes < 1:
+        raise ValueError(f"one launch takes at least one volume, got {volumes}")
+    return (256, 1, 1), (volumes, 1, 1)
+
+
 def _check_count(count: int) -> None:
     if not 1 <= count <= LARGEST_COUNT:
         raise ValueError(f"one launch takes 1 to {LARGEST_COUNT} people, got {count}")

@@ -6,6 +6,7 @@
 #define DYNAMIC_SHARED(type, name) static type name[1 << 16]
 #else
 #include <cuda_fp16.h>
+#include <cfloat>
 #define DYNAMIC_SHARED(type, name) extern __shared__ type name[]
 #endif
 

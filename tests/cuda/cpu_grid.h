@@ -8,6 +8,7 @@
 #include <atomic>
 #include <barrier>
 #include <bit>
+#include <cfloat>
 #include <climits>
 #include <cmath>
 #include <cstring>

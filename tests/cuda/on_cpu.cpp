@@ -53,3 +53,11 @@ PEAKS_ON_CPU(peaks_f16, __half)
     }
 SIMCC_ON_CPU(simcc_f32, float)
 SIMCC_ON_CPU(simcc_f16, __half)
+
+#define VOLUME_ON_CPU(name, T)                                                                                        \
+    extern "C" void run_##name(const T* volumes, float* keypoints, int depth, int height, int width, float depth_m,   \
+                               const int* shape) {                                                                    \
+        launch(shape, [=] { name(volumes, keypoints, depth, height, width, depth_m); });                              \
+    }
+VOLUME_ON_CPU(volume_f32, float)
+VOLUME_ON_CPU(volume_f16, __half)

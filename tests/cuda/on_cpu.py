@@ -18,9 +18,11 @@ from edgepose.cuda.launch import (
     peaks_grid,
     simcc_grid,
     to_image_factors,
+    volume_grid,
 )
 from edgepose.cuda.nvcc import FOLDER
 from edgepose.machine.nvcc import find_nvcc
+from edgepose.model.heads.volume import Volume
 from edgepose.model.spec import ModelSpec
 from edgepose.stages.geometry import Regions
 
@@ -170,6 +172,23 @@ def run_simcc(
         y.shape[2],
         ctypes.c_float(1 / split_ratio),
         launch(*simcc_grid(x.shape[1], len(x))),
+    )
+    return keypoints
+
+
+def run_volume(kernels: ctypes.CDLL, volume: np.ndarray, head: Volume) -> np.ndarray:
+    depth, height, width = head.volume_dhw
+    points = volume.shape[1] // depth
+    keypoints = np.full((len(volume), points, 4), 99, np.float32)
+    function = kernels.run_volume_f16 if volume.dtype == np.float16 else kernels.run_volume_f32
+    function(
+        pointer(volume),
+        pointer(keypoints),
+        depth,
+        height,
+        width,
+        ctypes.c_float(head.depth_m),
+        launch(*volume_grid(len(volume) * points)),
     )
     return keypoints
 

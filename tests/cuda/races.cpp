@@ -39,4 +39,6 @@ int main() {
         simcc_f32(
             x.data(), y.data(), x.data(), y.data(), flip_order, &to_image, keypoints.data(), points, 300, 200, 0.5f);
     });
+    std::vector<float> keypoint(4);
+    run_grid({1, 1, 1}, {VOLUME_THREADS, 1, 1}, [&] { volume_f32(maps.data(), keypoint.data(), 8, 8, 40, 2.0f); });
 }
