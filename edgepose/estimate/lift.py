@@ -1,0 +1,91 @@
+"""From one person's key points in the frames of a video to positions in space: a lifter run over a track."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgepose.model.heads.lift import Lift
+from edgepose.model.skeletons import Skeleton
+from edgepose.stages.conversion import convert_keypoints
+from edgepose.stages.lifting import fill_gaps, mirrored, to_metres, to_units, windows_of
+
+BATCH = 256  # windows a run
+
+Run = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Lifter:
+    """A lifter that is ready to run.
+
+    Attributes:
+        run: arrays by name in, arrays by name out: `points` (n, frames, K, 2) to `xyz` (n, K', 3).
+        head: how its key points are scaled.
+        points: the skeleton that goes in.
+        skeleton: the skeleton that comes out.
+    """
+
+    run: Run
+    head: Lift
+    points: Skeleton
+    skeleton: Skeleton
+
+    def track(
+        self,
+        frames: np.ndarray,
+        xy: np.ndarray,
+        scores: np.ndarray,
+        skeleton: Skeleton,
+        image_wh: tuple[int, int],
+        *,
+        flip_test: bool = False,
+    ) -> np.ndarray:
+        """Positions of one person in each frame in which it was found.
+
+        A track shorter than the window is padded with its first and last frame, as published. Where it was lost for
+        more frames than a window has, it is lifted in parts.
+
+        Args:
+            frames: (T,) numbers of the frames, rising; T may be 0.
+            xy: (T, K, 2) image px. What is NaN, or has score 0, was not found: it is taken from before and after.
+            scores: (T, K).
+            skeleton: of xy and scores; it must tell the lifter's `points`.
+            image_wh: width and height of the video's images, px.
+            flip_test: average with the mirrored person, as VideoPose3D's figures do; "statistics" know no mirror.
+
+        Returns:
+            (T, K', 3) float32 metres around the root; NaN for a track in which a key point was never found.
+
+        Raises:
+            ModelFileError: the lifter wants key points that the skeleton does not tell.
+        """
+        points, certain = convert_keypoints(np.asarray(xy, np.float64), scores, skeleton, self.points)
+        parts = np.split(np.arange(len(frames)), np.flatnonzero(np.diff(frames) > self.head.frames) + 1)
+        lifted = [
+            self._part(frames[part], points[part], certain[part] > 0, image_wh, flip_test)
+            for part in parts
+            if len(part)
+        ]
+        return np.concatenate([np.zeros((0, len(self.skeleton), 3), np.float32), *lifted])
+
+    def _part(
+        self, frames: np.ndarray, points: np.ndarray, found: np.ndarray, image_wh: tuple[int, int], flip_test: bool
+    ) -> np.ndarray:
+        dense = fill_gaps(frames, points, found)
+        if np.isnan(dense).any():
+            return np.full((len(frames), len(self.skeleton), 3), np.nan, np.float32)
+        windows = windows_of(len(dense), self.head)[frames - frames[0]]
+        lifted = []
+        for first in range(0, len(windows), BATCH):
+            inputs = to_units(dense[windows[first : first + BATCH]], self.head, self.points, image_wh)
+            xyz = self._positions(inputs)
+            if flip_test and self.head.units != "statistics":
+                xyz = (xyz + mirrored(self._positions(mirrored(inputs, self.points)), self.skeleton)) / 2
+            lifted.append(xyz)
+        return np.concatenate(lifted)
+
+    def _positions(self, inputs: np.ndarray) -> np.ndarray:
+        return to_metres(self.run({"points": inputs})["xyz"], self.head, self.skeleton)
