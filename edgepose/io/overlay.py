@@ -25,7 +25,7 @@ def draw_poses(image: np.ndarray, poses: Poses, skeleton: Skeleton, min_score: f
         (H, W, 3) uint8 RGB.
     """
     canvas = np.ascontiguousarray(image).copy()
-    sides = [_side(name) for name in skeleton.keypoints]
+    sides = [side_color(name) for name in skeleton.keypoints]
     for xy, scores, box in zip(poses.xy, poses.scores, poses.boxes_xyxy, strict=True):
         # points far outside, or not finite, would overflow cv2's integers
         shown = (scores >= min_score) & (np.abs(xy) < 1e5).all(axis=1)
@@ -45,7 +45,8 @@ def draw_poses(image: np.ndarray, poses: Poses, skeleton: Skeleton, min_score: f
     return canvas
 
 
-def _side(name: str) -> tuple[int, int, int]:
+def side_color(name: str) -> tuple[int, int, int]:
+    """The colour of a key point's side: orange for the person's left, blue for the right, green for neither."""
     return LEFT if name.startswith("left_") else RIGHT if name.startswith("right_") else MIDDLE
 
 

@@ -27,6 +27,7 @@ DOORS = {
     "av": ("edgepose/io/video.py",),
     "pycuda": ("edgepose/cuda/memory.py",),
     "torch": ("export/",),
+    "matplotlib": ("edgepose/io/space.py",),
     "h5py": ("export/checkpoints/keras.py",),
     "onnx": ("export/", "calibration/"),
     "onnxsim": ("export/", "calibration/"),

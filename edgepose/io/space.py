@@ -1,0 +1,87 @@
+"""Positions in space drawn beside the picture they were found in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+
+from edgepose.errors import EdgeposeError
+from edgepose.io.overlay import side_color
+from edgepose.model.skeletons import Skeleton
+
+MOST_SHOWN = 4  # people; more would be too small to see
+REACH_M = 1.1  # of the axes from the root on: a person with arms up fits
+DPI = 100
+VIEWS = (("from the camera", 10, -90), ("from the right", 10, 0))  # name, elevation and azimuth in degrees
+
+
+def draw_positions(xyz: np.ndarray, skeleton: Skeleton, names: Sequence[str], size_hw: tuple[int, int]) -> np.ndarray:
+    """Stick figures of up to MOST_SHOWN people, a row for each, as the camera sees them and from the right side.
+
+    Colours are the overlay's: the person's left is orange, right is blue, the rest green. Axes are metres.
+
+    Args:
+        xyz: (N, K, 3) metres around the root, x to the right, y down, z away from the camera. Points that are not
+            finite are left out, and the limbs that end in them.
+        names: N, one for each person.
+        size_hw: of the drawing, px.
+
+    Returns:
+        (H, W, 3) uint8 RGB; blank for nobody.
+
+    Raises:
+        EdgeposeError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise EdgeposeError(
+            "drawing positions in space needs matplotlib: pip install 'edgepose[plot]', or say --no-save-overlay"
+        ) from error
+    height, width = size_hw
+    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    shown = min(len(xyz), MOST_SHOWN)
+    for row in range(shown):
+        for column, (view, elevation, azimuth) in enumerate(VIEWS):
+            axes = figure.add_subplot(shown, len(VIEWS), row * len(VIEWS) + column + 1, projection="3d")
+            _draw_person(axes, xyz[row], skeleton)
+            axes.view_init(elev=elevation, azim=azimuth)
+            axes.set_title(f"{names[row]}, {view}", fontsize=9)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def _draw_person(axes: Any, xyz: np.ndarray, skeleton: Skeleton) -> None:
+    """Matplotlib's axes have z upwards: x is x, depth is y, and up is against the image's y."""
+    x, depth, up = xyz[:, 0], xyz[:, 2], -xyz[:, 1]
+    known = np.isfinite(xyz).all(axis=1)
+    for a, b in skeleton.limbs:
+        if known[a] and known[b]:
+            color = _color(skeleton.keypoints[b], skeleton.keypoints[a])
+            axes.plot(x[[a, b]], depth[[a, b]], up[[a, b]], color=color, linewidth=2.5, solid_capstyle="round")
+    colors = [_color(name) for name, is_known in zip(skeleton.keypoints, known, strict=True) if is_known]
+    axes.scatter(x[known], depth[known], up[known], c=colors, s=14, depthshade=False)
+    for set_limits in (axes.set_xlim, axes.set_ylim, axes.set_zlim):
+        set_limits(-REACH_M, REACH_M)
+    axes.set_box_aspect((1, 1, 1))
+    for set_ticks in (axes.set_xticks, axes.set_yticks, axes.set_zticks):
+        set_ticks((-1, 0, 1))
+    axes.tick_params(labelsize=7, pad=-2)
+
+
+def _color(*names: str) -> tuple[float, float, float]:
+    """The side's colour, 0 to 1; a limb whose first end is of the middle has its second's."""
+    red, green, blue = side_color(names[0])
+    return red / 255, green / 255, blue / 255
+
+
+def beside(picture: np.ndarray, drawing: np.ndarray) -> np.ndarray:
+    """(H, W + W', 3) uint8: the drawing to the right of the picture, scaled to its height."""
+    height = picture.shape[0]
+    width = max(1, round(drawing.shape[1] * height / drawing.shape[0]))
+    return np.concatenate([picture, cv2.resize(drawing, (width, height), interpolation=cv2.INTER_AREA)], axis=1)
