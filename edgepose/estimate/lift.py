@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ from edgepose.model.heads.lift import Lift
 from edgepose.model.skeletons import Skeleton
 from edgepose.stages.conversion import convert_keypoints
 from edgepose.stages.lifting import fill_gaps, mirrored, to_metres, to_units, windows_of
+from edgepose.stages.poses import Poses
 
 BATCH = 256  # windows a run
 
@@ -89,3 +90,49 @@ class Lifter:
 
     def _positions(self, inputs: np.ndarray) -> np.ndarray:
         return to_metres(self.run({"points": inputs})["xyz"], self.head, self.skeleton)
+
+
+def lift_frames(
+    lifter: Lifter,
+    frames: Sequence[Poses],
+    skeleton: Skeleton,
+    image_wh: tuple[int, int],
+    *,
+    track_ids: Sequence[np.ndarray] | None = None,
+    flip_test: bool = False,
+) -> list[np.ndarray]:
+    """Positions of everybody in each frame of a video.
+
+    Args:
+        frames: the poses of each frame, all frames in their order.
+        skeleton: of the poses.
+        image_wh: width and height of the frames, px.
+        track_ids: for each frame (N,) who is who. None: nobody knows. Then a video with one person a frame at most is
+            taken for that of one person; of several people each is lifted from its own frame alone.
+        flip_test: see `Lifter.track`.
+
+    Returns:
+        For each frame (N, K', 3) float32 metres; NaN for a person of whom a key point was never found.
+    """
+    owners = _owners(frames) if track_ids is None else track_ids
+    places: dict[int, list[tuple[int, int]]] = {}  # who -> frame and row
+    for frame, who in enumerate(owners):
+        for row, person in enumerate(who):
+            places.setdefault(int(person), []).append((frame, row))
+    found = [np.full((len(poses), len(lifter.skeleton), 3), np.nan, np.float32) for poses in frames]
+    for track in places.values():
+        numbers = np.array([frame for frame, _ in track])
+        xy = np.stack([frames[frame].xy[row] for frame, row in track])
+        scores = np.stack([frames[frame].scores[row] for frame, row in track])
+        xyz = lifter.track(numbers, xy, scores, skeleton, image_wh, flip_test=flip_test)
+        for (frame, row), positions in zip(track, xyz, strict=True):
+            found[frame][row] = positions
+    return found
+
+
+def _owners(frames: Sequence[Poses]) -> list[np.ndarray]:
+    counts = [len(poses) for poses in frames]
+    if max(counts, default=0) <= 1:
+        return [np.zeros(count, int) for count in counts]
+    first = np.concatenate([[0], np.cumsum(counts)])
+    return [np.arange(start, start + count) for start, count in zip(first, counts, strict=False)]

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from edgepose.errors import ModelFileError
-from edgepose.estimate.lift import Lifter
+from edgepose.estimate.lift import Lifter, lift_frames
 from edgepose.model.heads.lift import Lift
 from edgepose.model.skeletons import BODY15, COCO17, H36M17, MPII16, Skeleton
+from edgepose.stages.poses import Poses
 
 WH = (200, 100)  # so x / w * 2 - 1 is x / 100 - 1, and y / w * 2 - h / w is y / 100 - 0.5
 
@@ -137,3 +138,55 @@ def test_published_skeletons_go_into_the_embedded_lifters(skeleton):
     xy = np.random.default_rng(0).uniform(0, 100, (2, len(skeleton), 2))
 
     assert np.isfinite(lifter.track(np.arange(2), xy, np.ones(xy.shape[:2]), skeleton, WH)).all()
+
+
+def make_poses(xy: np.ndarray) -> Poses:
+    """(N, 17, 2) found for sure."""
+    return Poses(xy.astype(np.float32), np.ones(xy.shape[:2], np.float32), np.zeros((len(xy), 4), np.float32))
+
+
+def test_a_video_of_one_person_is_one_track():
+    frames, xy, scores = make_track(6)
+
+    found = lift_frames(make_lifter(), [make_poses(one[None]) for one in xy], H36M17, WH)
+
+    assert np.allclose(np.concatenate(found), make_lifter().track(frames, xy, scores, H36M17, WH), atol=1e-5)
+
+
+def test_a_frame_without_people_has_no_positions_and_keeps_the_track():
+    frames, xy, scores = make_track(6)
+    seen = np.array([0, 1, 3, 4, 5])
+    poses = [make_poses(xy[i : i + 1] if i in seen else xy[:0]) for i in frames]
+
+    found = lift_frames(make_lifter(), poses, H36M17, WH)
+
+    assert [len(xyz) for xyz in found] == [1, 1, 0, 1, 1, 1]
+    expected = make_lifter().track(frames[seen], xy[seen], scores[seen], H36M17, WH)
+    assert np.allclose(np.concatenate(found), expected, atol=1e-5)
+
+
+def test_people_are_told_apart_by_their_track():
+    frames, xy, scores = make_track(6)
+    other = xy[::-1] + 20
+    poses = [make_poses(np.stack([other[i], xy[i]] if i % 2 else [xy[i], other[i]])) for i in frames]
+    ids = [np.array([9, 4] if i % 2 else [4, 9]) for i in frames]
+
+    found = lift_frames(make_lifter(), poses, H36M17, WH, track_ids=ids)
+
+    mine = np.stack([found[i][list(ids[i]).index(4)] for i in frames])
+    assert np.allclose(mine, make_lifter().track(frames, xy, scores, H36M17, WH), atol=1e-5)
+
+
+def test_several_people_whom_nobody_followed_are_lifted_frame_by_frame():
+    _, xy, scores = make_track(4)
+
+    found = lift_frames(make_lifter(), [make_poses(xy[:2]), make_poses(xy[2:])], H36M17, WH)
+
+    for i in range(4):
+        alone = make_lifter().track(np.array([0]), xy[i : i + 1], scores[:1], H36M17, WH)[0]
+        assert np.allclose(found[i // 2][i % 2], alone, atol=1e-5)
+
+
+def test_a_video_without_frames_or_people_is_no_trouble():
+    assert lift_frames(make_lifter(), [], H36M17, WH) == []
+    assert [len(xyz) for xyz in lift_frames(make_lifter(), [make_poses(np.zeros((0, 17, 2)))], H36M17, WH)] == [0]
