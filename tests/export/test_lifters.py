@@ -120,3 +120,13 @@ def test_published_containers_are_read(holder, tmp_path):
     assert set(found) == set(state)
     assert origin == {"model_pos": "original"}.get(holder, holder)
     assert all(torch.equal(found[key], value.float()) for key, value in state.items() if value.is_floating_point())
+
+
+@pytest.mark.parametrize(("widths", "frames", "millions"), [(3, 27, 8.56), (4, 81, 12.75), (5, 243, 16.95)])
+def test_networks_have_the_published_size(widths, frames, millions):
+    """The parameters that Pavllo et al. give for each receptive field."""
+    with torch.device("meta"):
+        network = TemporalConvolutions(17, 17, (3,) * widths)
+
+    assert network.frames == frames
+    assert sum(weight.numel() for weight in network.parameters()) == pytest.approx(millions * 1e6, abs=5e3)
