@@ -11,10 +11,10 @@ from edgepose.model.skeletons import Skeleton
 # From COCO-17 to Human3.6M-17 these are the rules of mmpose's `convert_keypoint_definition` and of MotionBERT's
 # `coco2h36m`: they are approximate, COCO has no thorax, spine and head.
 MIDDLES: dict[str, tuple[tuple[str, ...], ...]] = {
-    "pelvis": (("left_hip", "right_hip"),),
+    "pelvis": (("hip",), ("left_hip", "right_hip")),
     "thorax": (("left_shoulder", "right_shoulder"),),
     "spine": (("pelvis", "thorax"),),
-    "head": (("head_top",), ("left_eye", "right_eye")),
+    "head": (("head_top",), ("top_head",), ("left_eye", "right_eye")),
     "nose": (("upper_neck",),),  # Human3.6M's tenth is between the two
 }
 
