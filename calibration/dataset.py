@@ -19,6 +19,7 @@ from edgepose.stages.crop import cut_out
 from edgepose.stages.geometry import Regions, boxes_in_view
 
 CLOSE_CROPS = 2  # a person, of a network that is run twice
+BLANK = 16  # grey levels: a picture whose pixels are all closer together shows nothing
 HELD_OUT_SHARE = 10  # one image in so many, by its hash, is kept for checking
 Watch = Callable[[Sequence[ImageBoxes]], Iterable[ImageBoxes]]
 
@@ -59,6 +60,7 @@ class CalibrationSet:
         unreadable: one line for each image that could not be read.
         unusable_boxes: boxes left out: not finite, without area, or wholly outside their image.
         turned: images among those used whose EXIF notes a rotation, which was ignored.
+        blank: people left out because their box is of one colour, to 16 grey levels.
     """
 
     fitting: tuple[CalibrationImage, ...]
@@ -66,6 +68,7 @@ class CalibrationSet:
     unreadable: tuple[str, ...]
     unusable_boxes: int = 0
     turned: int = 0
+    blank: int = 0
 
 
 def read_calibration_set(
@@ -86,7 +89,7 @@ def read_calibration_set(
     order = np.random.default_rng(seed).permutation(len(people))
     chosen: dict[str, CalibrationImage] = {}
     unreadable: list[str] = []
-    unusable = turned = 0
+    unusable = turned = blank = 0
     missing = limit
     for entry in watch([people[index] for index in order]):
         if missing == 0:
@@ -102,7 +105,10 @@ def read_calibration_set(
         found = entry.boxes_in(pixels)
         in_view = boxes_in_view(found, pixels.shape[:2])
         unusable += entry.unusable + int((~in_view).sum())
-        found = found[in_view][:missing]
+        found = found[in_view]
+        shows = np.array([_shows_something(pixels, box) for box in found], bool)
+        blank += int((~shows).sum())
+        found = found[shows][:missing]
         digest = sha256_of(entry.path)
         if len(found) and digest not in chosen:  # a copy of an image says nothing new
             chosen[digest] = CalibrationImage(entry.path, digest, found)
@@ -111,14 +117,23 @@ def read_calibration_set(
     if not chosen:
         raise CalibrationError(
             f"no usable person in {len(people)} images ({len(unreadable)} unreadable"
-            f"{', the first: ' + unreadable[0] if unreadable else ''}); wanted: at least one"
+            f"{', the first: ' + unreadable[0] if unreadable else ''}"
+            f"{f', {blank} people blank: of one colour' if blank else ''}); wanted: at least one"
             f"{', check that the boxes belong to these images' if boxes else ''}"
         )
     by_hash = sorted(chosen.values(), key=lambda image: image.sha256)
     count = min(max(1, len(by_hash) // HELD_OUT_SHARE), len(by_hash) - 1)
     held_out = {image.sha256 for image in by_hash[:count]}
     fitting = tuple(image for image in chosen.values() if image.sha256 not in held_out)
-    return CalibrationSet(fitting, tuple(by_hash[:count]) or fitting, tuple(unreadable), unusable, turned)
+    return CalibrationSet(fitting, tuple(by_hash[:count]) or fitting, tuple(unreadable), unusable, turned, blank)
+
+
+def _shows_something(image: np.ndarray, box_xyxy: np.ndarray) -> bool:
+    """Whether the box's pixels of an image (H, W, 3) differ by 16 grey levels in some colour."""
+    left, top = np.maximum(np.floor(box_xyxy[:2]), 0).astype(int)
+    right, bottom = np.ceil(box_xyxy[2:]).astype(int)
+    pixels = image[top : bottom + 1, left : right + 1].reshape(-1, 3)
+    return bool((np.ptp(pixels, axis=0) >= BLANK).any())
 
 
 def with_close_crops(

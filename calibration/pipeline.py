@@ -19,6 +19,7 @@ from google.protobuf.message import DecodeError
 from edgepose.backends import load_backend
 from edgepose.calibration.biases import correct_biases
 from edgepose.calibration.dataset import (
+    BLANK,
     CalibrationImage,
     CalibrationSet,
     count_crops,
@@ -27,7 +28,7 @@ from edgepose.calibration.dataset import (
     with_close_crops,
 )
 from edgepose.calibration.equalise import find_factors, scale_channels
-from edgepose.calibration.qdq import insert_qdq, quantisable_layers, quantised_inputs
+from edgepose.calibration.qdq import insert_qdq, pairs_beyond_fp16, quantisable_layers, quantised_inputs
 from edgepose.calibration.ranges import find_ranges
 from edgepose.calibration.statistics import CROPS, channel_statistics
 from edgepose.calibration.table import CalibrationTable, table_path, usable_table, write_table
@@ -66,6 +67,8 @@ class Calibrated:
         moved_far: share of those key points that moved by more than 1/64 of their heat map's longer side.
         random_weights: True: the figures mean nothing.
         turned: images whose EXIF notes a rotation, which was ignored.
+        blank: people left out because their box is of one colour: a range of nothing is no range.
+        kept_fp32: names of the layers whose weights or values do not fit FP16, and which stay in FP32.
     """
 
     int8: Path
@@ -80,6 +83,8 @@ class Calibrated:
     moved_far: float
     random_weights: bool
     turned: int = 0
+    blank: int = 0
+    kept_fp32: tuple[str, ...] = ()
 
     def summary(self) -> str:
         """What was written and what INT8 costs, for people."""
@@ -106,6 +111,13 @@ class Calibrated:
                 found.append(f"… and {len(self.unreadable) - SHOWN} more")
         if self.unusable_boxes:
             found.append(f"{self.unusable_boxes} boxes left out: not finite, without area, or outside their image")
+        if self.blank:
+            found.append(f"{self.blank} people left out: their boxes are blank, of one colour to {BLANK} grey levels")
+        if self.kept_fp32:
+            found.append(
+                f"{len(self.kept_fp32)} layers stay in FP32, because weights or values of theirs lie beyond FP16: "
+                f"{', '.join(self.kept_fp32[:SHOWN])}{', …' if len(self.kept_fp32) > SHOWN else ''}"
+            )
         if self.turned:
             found.append(turned_warning(self.turned))
         if self.crops < FEW_CROPS:
@@ -175,11 +187,13 @@ def calibrate(
     layers = quantisable_layers(prepared)
     means = {name: np.array(values) for name, values in table.means.items()}
     quantised = insert_qdq(correct_biases(prepared, layers, means), table.ranges, layers)
-    crops = next(crops_of(people.held_out, passport.spec))
+    kept_fp32 = beyond_fp16(prepared, next(crops_of(people.held_out, passport.spec)))
     with tempfile.TemporaryDirectory(prefix=".edgepose-", dir=folder) as temporary:
         written = Path(temporary) / int8.name
         written.write_bytes(
-            to_fp16(quantised, keep_fp32=beyond_fp16(prepared, crops)).SerializeToString(deterministic=True)
+            to_fp16(quantised, keep_fp32=[*kept_fp32, *pairs_beyond_fp16(quantised)]).SerializeToString(
+                deterministic=True
+            )
         )
         made = {model_path.name: passport.sha256, path.name: sha256_of(path)}
         packages = ("edgepose", "onnx", "onnxruntime", "numpy")
@@ -213,6 +227,8 @@ def calibrate(
         float((distances > FAR * max(passport.spec.heatmap_hw)).mean()) if len(distances) else 0.0,
         passport.random_weights,
         people.turned,
+        people.blank,
+        tuple(kept_fp32),
     )
 
 

@@ -16,6 +16,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from edgepose.export.graph.edit import arrays_of, attributes_of, drop_unused, replace_nodes
+from edgepose.export.graph.fp16 import FP16_MAX
 
 PASSIVE = ("MaxPool", "DepthToSpace", "Slice")  # hand on the values of their first input
 LEVELS = 127  # of [-127, 127]
@@ -139,6 +140,16 @@ def insert_qdq(model: onnx.ModelProto, ranges: Mapping[str, float], layers: Coll
     return quantised
 
 
+def pairs_beyond_fp16(quantised: onnx.ModelProto) -> list[str]:
+    """Names of the QuantizeLinear and DequantizeLinear nodes whose largest level is no FP16 number."""
+    arrays = arrays_of(quantised)
+    return [
+        node.name
+        for node in quantised.graph.node
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear") and LEVELS * arrays[node.input[1]].max() > FP16_MAX
+    ]
+
+
 def _quantise_weight(graph: onnx.GraphProto, conv: onnx.NodeProto, weight: np.ndarray) -> onnx.NodeProto:
     name = f"{conv.output[0]}.weight"
     steps = weight_steps(weight)
@@ -166,5 +177,10 @@ def _levels(weight: np.ndarray, steps: np.ndarray) -> np.ndarray:
 
 
 def as_step(step: np.ndarray) -> np.ndarray:
-    """float32 steps that FP16 holds exactly, so that rounding is done with the very step the file will carry."""
-    return np.maximum(step, 2.0**-20).astype(np.float16).astype(np.float32)
+    """float32 steps that FP16 holds exactly, so that rounding is done with the very step the file will carry.
+
+    Of levels that FP16 does not hold, and whose pair stays in FP32, the steps are as they are.
+    """
+    step = np.maximum(step, 2.0**-20)
+    held = np.minimum(step, FP16_MAX).astype(np.float16)
+    return np.where(LEVELS * step > FP16_MAX, step, held).astype(np.float32)

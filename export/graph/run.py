@@ -27,7 +27,8 @@ def run_onnx(model: onnx.ModelProto, crops: np.ndarray, outputs: Sequence[str] |
 def beyond_fp16(model: onnx.ModelProto, crops: np.ndarray) -> list[str]:
     """Names of an FP32 graph's nodes that read or make values beyond half of float16's range on these crops.
 
-    Half, because the crops of real use are not these ones.
+    Half, because the crops of real use are not these ones. Weights are always the same and may take the whole range;
+    the limits of a Clip or Pad are cut to it.
     """
     observed = onnx.ModelProto()
     observed.CopyFrom(model)
@@ -36,7 +37,19 @@ def beyond_fp16(model: onnx.ModelProto, crops: np.ndarray) -> list[str]:
     observed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
     values = zip(names, run_onnx(observed, crops, names), strict=True)
     large = {name for name, made in values if made.dtype == np.float32 and not _within_fp16(made)}
-    return [node.name for node in model.graph.node if large & {*node.input, *node.output}]
+    weights = {item.name for item in model.graph.initializer if _is_beyond_fp16(item)}
+    return [
+        node.name
+        for node in model.graph.node
+        if large & {*node.input, *node.output} or (node.op_type not in ("Clip", "Pad") and weights & {*node.input})
+    ]
+
+
+def _is_beyond_fp16(weight: onnx.TensorProto) -> bool:
+    if weight.data_type != onnx.TensorProto.FLOAT:
+        return False
+    values = onnx.numpy_helper.to_array(weight)
+    return bool(np.abs(values[np.isfinite(values)]).max(initial=0.0) > FP16_MAX)
 
 
 def _within_fp16(values: np.ndarray) -> bool:

@@ -175,17 +175,18 @@ def test_nothing_is_looked_at_closely_where_no_key_point_was_located(tmp_path):
     backend = load_backend(write_toy_model(tmp_path / "m.onnx", spec), backend="onnxruntime")
     images = tmp_path / "images"
     images.mkdir()
-    black = np.zeros((64, 48, 3), np.uint8)
-    red = black.copy()
+    green = np.zeros((64, 48, 3), np.uint8)
+    red = green.copy()
+    green[20:24, 10:14, 1] = 255  # no point's colour
     red[20:24, 10:14, 2] = 255  # BGR: of the two points the first
-    cv2.imwrite(str(images / "black.png"), black)
+    cv2.imwrite(str(images / "green.png"), green)
     cv2.imwrite(str(images / "red.png"), red)
     people = read_calibration_set([images], None, limit=10, seed=0)
 
     closer = with_close_crops(people, backend, seed=0)
 
     assert {image.path.stem: len(image.close) for image in (*closer.fitting, *closer.held_out)} == {
-        "black": 0,
+        "green": 0,
         "red": 1,
     }
     assert count_crops([*closer.fitting, *closer.held_out]) == 3
@@ -202,3 +203,22 @@ def test_close_crops_are_few_and_the_same_every_time(tmp_path, monkeypatch):
     assert [len(image.close) for image in first.fitting] == [1] * len(first.fitting)
     for one, other in zip(first.fitting, again.fitting, strict=True):
         np.testing.assert_array_equal(one.close.center_xy, other.close.center_xy)
+
+
+def test_blank_boxes_are_left_out_and_counted(tmp_path):
+    picture = smooth_image()
+    picture[:, 80:] = 7 + np.indices((120, 80)).sum(axis=0)[:, :, None] % 16  # 15 grey levels of noise
+    cv2.imwrite(str(tmp_path / "001.png"), picture)
+    boxes = write_boxes(tmp_path / "boxes.json", {1: [[10, 5, 40, 80], [85, 5, 60, 80]]})
+
+    people = read_calibration_set([tmp_path / "001.png"], boxes, limit=10, seed=0)
+
+    assert (people.blank, people.fitting[0].boxes_xyxy.tolist()) == (1, [[10, 5, 50, 85]])
+
+
+def test_pictures_without_content_are_refused(tmp_path):
+    for number in range(5):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((120, 160, 3), number, np.uint8))
+
+    with pytest.raises(CalibrationError, match=r"no usable person in 5 images.*5 people blank"):
+        read_calibration_set([tmp_path], None, limit=10, seed=0)

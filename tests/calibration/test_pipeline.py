@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -102,6 +103,25 @@ def test_what_lies_beyond_fp16_stays_in_fp32(model, images, monkeypatch):
     types = {item.name: item.data_type for item in graph.initializer}
     (head,) = (node for node in graph.node if node.op_type == "Conv" and node.output[0].startswith("heatmaps"))
     assert types[head.input[1]] == TensorProto.FLOAT
+    assert head.name in result.kept_fp32
+    assert any(head.name in line for line in result.warnings())
+
+
+def test_layers_of_weights_and_values_beyond_fp16_are_computed_in_fp32(tmp_path, images):
+    network = pose_network()
+    for item in network.graph.initializer:
+        if item.name in ("first_bn.0", "first_bn.1"):
+            large = onnx.numpy_helper.to_array(item) * np.float32(1e6)
+            item.CopyFrom(onnx.numpy_helper.from_array(large, item.name))
+
+    result = calibrate(write_model(tmp_path, network), [images], method="mse", output_dir=tmp_path / "out")
+
+    steps = {item.name: item.data_type for item in onnx.load(result.int8).graph.initializer if "step" in item.name}
+    assert {"first", "second"} <= set(result.kept_fp32)
+    assert steps["first_relu.step"] == TensorProto.FLOAT
+    assert steps["crops.step"] == TensorProto.FLOAT16
+    with closing(load_backend(result.int8, exact=True)) as backend:
+        assert np.isfinite(backend.heatmaps(np.ones((1, 3, 64, 48), np.float32))).all()
 
 
 def test_the_same_inputs_give_the_same_bytes(model, images, tmp_path):

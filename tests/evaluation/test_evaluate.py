@@ -131,7 +131,7 @@ def test_figures_are_those_of_exact_arithmetic(tmp_path, finders, monkeypatch):
     annotations = make_people(tmp_path)
     asked = []
     monkeypatch.setattr(
-        edgepose.evaluation,
+        edgepose.evaluation.evaluate,
         "load_backend",
         lambda path, **options: asked.append(options["exact"]) or Finder(annotations, spec_of()),
     )

@@ -128,6 +128,9 @@ def test_nodes_near_the_end_of_fp16_are_found():
 
     assert beyond_fp16(model, np.full((1, 3, 4, 4), 2, np.float32)) == ["large", "small"]  # makes it and reads it
     assert beyond_fp16(model, np.full((1, 3, 4, 4), 1, np.float32)) == []
+    assert beyond_fp16(model, np.full((1, 3, 4, 4), 0, np.float32)) == []  # a weight of 3e4 fits
+    model.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.float32(7e4), "a"))
+    assert beyond_fp16(model, np.full((1, 3, 4, 4), 0, np.float32)) == ["large"]
 
 
 def test_a_graph_that_cannot_run_is_an_export_error():
