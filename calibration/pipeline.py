@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -38,7 +37,7 @@ from edgepose.export.graph.deconvolutions import without_deconvolutions
 from edgepose.export.graph.fold import fold
 from edgepose.export.graph.fp16 import to_fp16
 from edgepose.export.graph.run import beyond_fp16
-from edgepose.files import check_targets, locked, put_in_place, sha256_of
+from edgepose.files import check_targets, locked, put_in_place, sha256_of, temporary_folder
 from edgepose.io.images import turned_warning
 from edgepose.model.passport import Passport, keep_accuracy, passport_path, read_passport, write_passport
 from edgepose.stages.decode import decode_heatmaps
@@ -188,8 +187,8 @@ def calibrate(
     means = {name: np.array(values) for name, values in table.means.items()}
     quantised = insert_qdq(correct_biases(prepared, layers, means), table.ranges, layers)
     kept_fp32 = beyond_fp16(prepared, next(crops_of(people.held_out, passport.spec)))
-    with tempfile.TemporaryDirectory(prefix=".edgepose-", dir=folder) as temporary:
-        written = Path(temporary) / int8.name
+    with temporary_folder(folder) as temporary:
+        written = temporary / int8.name
         written.write_bytes(
             to_fp16(quantised, keep_fp32=[*kept_fp32, *pairs_beyond_fp16(quantised)]).SerializeToString(
                 deterministic=True
@@ -213,7 +212,7 @@ def calibrate(
         write_passport(written, replace(int8_passport, verified=verified))
         with locked(folder):  # or what another process measures meanwhile would be lost
             keep_accuracy(written, int8)
-            put_in_place(Path(temporary), folder, names)
+            put_in_place(temporary, folder, names)
     return Calibrated(
         int8,
         path,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from edgepose.errors import ModelFileError
-from edgepose.files import write_json
+from edgepose.errors import InputError, ModelFileError
+from edgepose.files import parse_json, read_input, write_json
 
 FORMAT = 2  # raise it when the rules that fill the table change
 
@@ -68,7 +67,7 @@ def write_table(path: Path, table: CalibrationTable) -> None:
 def usable_table(path: Path, made_from: Mapping[str, Any]) -> CalibrationTable | None:
     """The table at `path` if it is readable and was made from exactly this, else None."""
     try:
-        table = CalibrationTable.from_json(json.loads(path.read_bytes()))
-    except (OSError, ValueError, RecursionError, ModelFileError):  # missing or damaged: it will be made anew
+        table = CalibrationTable.from_json(parse_json(read_input(path)))
+    except (InputError, ValueError, ModelFileError):  # missing or damaged: it will be made anew
         return None
     return table if table.made_from == made_from else None

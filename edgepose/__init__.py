@@ -8,14 +8,17 @@ poses = estimate_poses(backend, image, boxes_xyxy)  # poses.xy (N, K, 2) in imag
 
 from __future__ import annotations
 
-from edgepose.backends import Backend, load_backend
-from edgepose.errors import EdgeposeError
-from edgepose.estimate.top_down import estimate_poses
-from edgepose.model.passport import Passport, read_passport
-from edgepose.model.skeletons import COCO17, MPII16, Skeleton
-from edgepose.model.spec import ModelSpec
-from edgepose.stages.frames import Frame
-from edgepose.stages.poses import Poses
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgepose.backends import Backend, load_backend
+    from edgepose.errors import EdgeposeError
+    from edgepose.estimate.top_down import estimate_poses
+    from edgepose.model.passport import Passport, read_passport
+    from edgepose.model.skeletons import COCO17, MPII16, Skeleton
+    from edgepose.model.spec import ModelSpec
+    from edgepose.stages.frames import Frame
+    from edgepose.stages.poses import Poses
 
 __version__ = "0.1.0"
 __all__ = [
@@ -32,3 +35,23 @@ __all__ = [
     "load_backend",
     "read_passport",
 ]
+
+_HOMES = {  # loaded when they are asked for: the command must start before numpy does, to be interrupted in one line
+    "edgepose.backends": ("Backend", "load_backend"),
+    "edgepose.errors": ("EdgeposeError",),
+    "edgepose.estimate.top_down": ("estimate_poses",),
+    "edgepose.model.passport": ("Passport", "read_passport"),
+    "edgepose.model.skeletons": ("COCO17", "MPII16", "Skeleton"),
+    "edgepose.model.spec": ("ModelSpec",),
+    "edgepose.stages.frames": ("Frame",),
+    "edgepose.stages.poses": ("Poses",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    home = next((home for home, names in _HOMES.items() if name in names), None)
+    if home is None:
+        raise AttributeError(f"module 'edgepose' has no attribute {name!r}")
+    return getattr(import_module(home), name)

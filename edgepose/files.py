@@ -5,18 +5,22 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
+import re
 import secrets
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from edgepose.errors import InputError
-from edgepose.limits import LARGEST_INPUT
+from edgepose.limits import LARGEST_INPUT, LEFTOVER_AGE
 
 
 def sha256_of(path: Path) -> str:
@@ -53,6 +57,40 @@ def read_input(path: str | Path) -> bytes:
     return data
 
 
+def parse_json(data: bytes, *, nan: bool = False) -> Any:
+    """The value of a JSON text of which nothing can fail later: what is written is as good as what was read.
+
+    Args:
+        nan: allow NaN and infinities, which Python and others write, though JSON has none.
+
+    Raises:
+        ValueError: not UTF-8, not JSON, nested too deep, a number beyond float64, or half of a character (a surrogate).
+    """
+    text = data.decode(json.detect_encoding(data))
+    try:
+        value = json.loads(text, parse_constant=None if nan else _refuse)
+        if _SUSPICIOUS.search(text):  # rarely, and reading takes four times as long so
+            json.loads(text, parse_int=_check_finite, parse_float=_check_finite)
+            json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise ValueError("half of a character, a lone surrogate, in a text") from None
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    return value
+
+
+_SUSPICIOUS = re.compile(r"[0-9]{200}|[eE]\+?[0-9]{3}|\\u[dD][89a-fA-F]")
+
+
+def _check_finite(text: str) -> None:
+    if math.isinf(float(text)):
+        raise ValueError(f"the number {text[:20]}… is beyond what a float holds")
+
+
+def _refuse(text: str) -> None:
+    raise ValueError(f"{text} is not a number")
+
+
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold a folder, or a file, while the body runs; other processes that ask for it wait. A file is made if need be.
@@ -78,6 +116,7 @@ def locked(path: Path) -> Iterator[None]:
             os.close(descriptor)
 
 
+_TEMPORARY = ".edgepose-"  # what temporary files and folders begin with; `cli` takes it out of messages
 _WRITING_FAILS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # Python names no file for what ends a write
 
 
@@ -99,8 +138,9 @@ def whole_file(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.gettempdir()) if special else path.parent
+        _remove_leftovers(folder)
         # named before it is made, so that an interrupt leaves none; mkstemp's 0600 would hide it from other accounts
-        temporary = folder / f".{path.stem}.{secrets.token_hex(4)}{path.suffix}"
+        temporary = folder / f"{_TEMPORARY}{secrets.token_hex(4)}{path.suffix if len(path.suffix) < 9 else ''}"
         temporary.touch(exist_ok=False)
         yield temporary
         if special:
@@ -117,6 +157,33 @@ def whole_file(path: Path) -> Iterator[Path]:
         if temporary is not None:
             with suppress(OSError):  # it may not have been made
                 temporary.unlink()
+
+
+@contextmanager
+def temporary_folder(folder: Path) -> Iterator[Path]:
+    """A folder inside another, which must exist, to make files in that are then moved out of it; removed at the end."""
+    _remove_leftovers(folder)
+    try:
+        with tempfile.TemporaryDirectory(prefix=_TEMPORARY, dir=folder) as made:
+            yield Path(made)
+    except OSError as error:
+        if error.filename is None and error.errno in _WRITING_FAILS:
+            error.filename = str(folder)
+        raise
+
+
+@cache
+def _remove_leftovers(folder: Path) -> None:
+    """Remove, once a process, what earlier ones that were killed have left in a folder: by its name and its age."""
+    with suppress(OSError):
+        for path in folder.glob(f"{_TEMPORARY}*"):
+            newest = max(each.lstat().st_mtime for each in (path, *path.glob("*")))
+            if time.time() - newest < LEFTOVER_AGE:
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def _is_special(path: Path) -> bool:
@@ -156,17 +223,17 @@ def put_in_place(made: Path, folder: Path, names: Sequence[str]) -> None:
         OSError: one cannot be moved; the others are taken back.
     """
     check_targets(folder, names)
-    with tempfile.TemporaryDirectory(prefix=".edgepose-", dir=folder) as kept:
+    with temporary_folder(folder) as kept:
         for name in names:
             if (folder / name).is_file():
-                _copy(folder / name, Path(kept) / name)
+                _copy(folder / name, kept / name)
         try:
             for name in names:
                 os.replace(made / name, folder / name)
         except BaseException:
             for name in names:
-                if (Path(kept) / name).is_file():
-                    os.replace(Path(kept) / name, folder / name)
+                if (kept / name).is_file():
+                    os.replace(kept / name, folder / name)
                 elif not (made / name).exists():  # it has been moved
                     (folder / name).unlink(missing_ok=True)
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
@@ -285,21 +286,27 @@ def _image_ids(entries: Sequence[ImageBoxes], boxes_file: Path | None) -> dict[P
 
 def _overlay_targets(inputs: Sequence[Path], folder: Path) -> dict[Path, Path]:
     """Where each input's overlay goes: under its own name, numbered where two inputs share it."""
-    originals = {path.resolve() for path in inputs}
+    originals = {os.path.realpath(path) for path in inputs}  # Path.resolve would end at a circle of links
     targets: dict[Path, Path] = {}
     taken: set[str] = set()
     for path in inputs:
         suffix = ".png" if path.suffix.lower() == ".png" else ".jpg"
         suffix = ".mp4" if path.suffix.lower() in VIDEO_SUFFIXES else suffix
-        name, number = f"{path.stem}{suffix}", 1
+        name, number = _short(path.stem, suffix), 1
         while name in taken:
             number += 1
-            name = f"{path.stem}-{number}{suffix}"
+            name = _short(path.stem, f"-{number}{suffix}")
         taken.add(name)
         targets[path] = folder / name
-        if targets[path].resolve() in originals:
+        if os.path.realpath(targets[path]) in originals:
             raise InputError(f"{targets[path]} is an input, and the overlay would replace it: choose another --out")
     return targets
+
+
+def _short(stem: str, end: str) -> str:
+    """A file's name of at most 255 bytes, which is what file systems take."""
+    name, room = os.fsencode(stem), 255 - len(end)
+    return (stem if len(name) <= room else name[:room].decode(errors="ignore")) + end
 
 
 def _boxes_of_frames(reader: VideoReader, boxes_file: Path | None, min_score: float) -> dict[int, ImageBoxes]:

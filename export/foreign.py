@@ -128,6 +128,8 @@ def _keep_interface(model: onnx.ModelProto, spec: ModelSpec, path: Path, output_
         names = ", ".join(value.name for value in inputs)
         raise ModelFileError(f"{path} has {len(inputs)} inputs ({names}), wanted one: the crops")
     outputs = {value.name: value for value in graph.output}
+    if not outputs:
+        raise ModelFileError(f"{path} has no output: export it anew, with the heat maps as its output")
     output_name = output_name or (OUTPUT if OUTPUT in outputs else next(iter(outputs)))
     if output_name not in outputs:
         raise ModelFileError(f"{path} has no output {output_name}; it has: {', '.join(outputs)}")
@@ -194,6 +196,8 @@ def _run_checked(model: onnx.ModelProto, crop: np.ndarray, spec: ModelSpec, path
         )
     if not np.isfinite(heatmaps).all():
         raise ModelFileError(f"{path} gives NaN or infinite heat maps; its weights are damaged")
+    if np.ptp(heatmaps) == 0:
+        raise ModelFileError(f"{path} gives heat maps of {heatmaps.flat[0]:g} alone; its weights are lost")
     return heatmaps
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import onnx
 import torch
 from torch import nn
@@ -23,7 +23,7 @@ from edgepose.export.graph.simplify import simplify
 from edgepose.export.to_onnx import to_onnx
 from edgepose.export.verify import Difference, check_fp16, check_fp32
 from edgepose.export.zoo.model import ChoiceError, Model
-from edgepose.files import check_targets, locked, put_in_place, sha256_of
+from edgepose.files import check_targets, locked, put_in_place, sha256_of, temporary_folder
 from edgepose.model.passport import Passport, keep_accuracy, passport_path, write_passport
 from edgepose.model.spec import ModelSpec
 
@@ -155,6 +155,8 @@ def export_model(
     crops = sample_crops(spec)
     with torch.no_grad():
         reference = network(torch.from_numpy(crops)).numpy()
+    if np.ptp(reference) == 0:
+        raise CheckpointError(f"{weights}: its heat maps are {reference.flat[0]:g} everywhere; its weights are lost")
     check_fp32(reference, run_onnx(raw, crops)[0], spec, "the exported graph differs from the network")
     heatmaps = run_onnx(simplified, crops)[0]
     difference = check_fp32(reference, heatmaps, spec, "the simplified graph differs from the network")
@@ -184,10 +186,10 @@ def write_models(
     report("making the FP16 graph")
     large = beyond_fp16(model, crops[:1])
     half = to_fp16(model, keep_fp32=large)
-    with tempfile.TemporaryDirectory(prefix=".edgepose-", dir=output_dir) as folder:
-        fp32 = _write(model, Path(folder) / f"{spec.name}.onnx", spec, "fp32", weights, difference.entries("fp32"))
+    with temporary_folder(output_dir) as folder:
+        fp32 = _write(model, folder / f"{spec.name}.onnx", spec, "fp32", weights, difference.entries("fp32"))
         made_from = {fp32.name: sha256_of(fp32)}
-        fp16 = _write(half, Path(folder) / f"{spec.name}.fp16.onnx", spec, "fp16", weights, {}, made_from)
+        fp16 = _write(half, folder / f"{spec.name}.fp16.onnx", spec, "fp16", weights, {}, made_from)
         report("comparing FP16 with FP32")
         reference = load_backend(fp32, backend="onnxruntime").heatmaps(crops)
         heatmaps = load_backend(fp16, backend="openvino").heatmaps(crops)
@@ -203,7 +205,7 @@ def write_models(
         with locked(output_dir):  # or what another process measures meanwhile would be lost
             for path in (fp32, fp16):
                 keep_accuracy(path, output_dir / path.name)
-            put_in_place(Path(folder), output_dir, file_names(spec))
+            put_in_place(folder, output_dir, file_names(spec))
     written = (output_dir / fp32.name, output_dir / fp16.name)
     return Exported(*written, spec, weights.source, difference, fp16_difference)
 

@@ -329,7 +329,7 @@ def test_ctrl_c_keeps_what_was_found_and_says_how_far_it_came(model, tmp_path):
             writer.write(np.zeros((64, 48, 3), np.uint8))
     process = run("--engine", model, "--input", tmp_path / "long.mp4", "--out", out, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
-    while not list(out.glob("overlays/.long*")) and time.monotonic() < deadline:
+    while not list(out.glob("overlays/.edgepose-*")) and time.monotonic() < deadline:
         time.sleep(0.01)
 
     process.send_signal(signal.SIGINT)
@@ -338,7 +338,8 @@ def test_ctrl_c_keeps_what_was_found_and_says_how_far_it_came(model, tmp_path):
     assert process.returncode == 130
     assert stderr.startswith("interrupted after ")
     assert len(stderr.splitlines()) == 1
-    assert [path.name for path in out.rglob("*") if path.is_file()] == ["keypoints.partial.json"]
+    left = {path.name for path in out.rglob("*") if path.is_file()}
+    assert left - {"long.partial.mp4"} == {"keypoints.partial.json"}  # the video, if a frame of it was written
     people = json.loads((out / "keypoints.partial.json").read_text())
     count = int(stderr.split()[2])
     assert len(people) in (count, count + 1)  # the interrupt may fall between writing and counting

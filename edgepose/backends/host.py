@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
@@ -138,9 +139,15 @@ def check_shapes(
 
 
 def reason(error: Exception) -> str:
-    """The last line of a runtime's error: the lines before it say where in its own sources it arose."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+    """The last line of a runtime's error, without places in its own sources, which the lines before it tell as well.
+
+    Raises:
+        MemoryError: that is the reason, and nothing is wrong with the file.
+    """
+    if isinstance(error, MemoryError) or "bad_alloc" in str(error):
+        raise MemoryError from error
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : |/\S+\.(cc|cpp|h):\d+ ", "", lines[-1])
 
 
 def _text(shape: Sequence[int | None]) -> str:

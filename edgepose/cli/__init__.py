@@ -11,12 +11,13 @@ import re
 import sys
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from edgepose import interrupts
 from edgepose.errors import EdgeposeError
-from edgepose.limits import LARGEST_PICTURE
+from edgepose.limits import LARGEST_PICTURE, LEAST_ADDRESS_SPACE
 
 if TYPE_CHECKING:
     from edgepose.model.passport import Passport
@@ -75,16 +76,37 @@ class _LazyGroup(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; what the user can act on becomes one line on stderr and exit status 1."""
         try:
+            interrupts.interrupt_work()
+            _check_place()
             return super().invoke(ctx)
-        except EdgeposeError as error:
-            _fail(str(error))
-        except OSError as error:
-            if error.errno not in _CURES:  # EPIPE, the reader of our stdout has gone, is click's
-                raise
-            _fail_of_file(error)
         except KeyboardInterrupt as interrupt:
-            click.echo(f"interrupted {interrupt}".rstrip() + "; nothing half-written was left", err=True)
-            sys.exit(130)
+            _interrupted(str(interrupt))
+        except Exception as error:
+            if interrupts.came():  # a module that was being loaded says that its installation is broken, for one
+                _interrupted("")
+            if isinstance(error, EdgeposeError):
+                _fail(str(error))
+            if isinstance(error, MemoryError):
+                _fail("out of memory: free some, or give smaller pictures or fewer people at a time")
+            if isinstance(error, OSError) and error.errno in _CURES:  # EPIPE, a reader of stdout that left, is click's
+                _fail_of_file(error)
+            raise
+
+
+def _check_place() -> None:
+    """What no package that a command loads would say well."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        _fail("the working directory has been removed: change to another, cd for one")
+    import resource
+
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if resource.RLIM_INFINITY != limit < LEAST_ADDRESS_SPACE:
+        _fail(
+            f"memory is limited to {limit >> 20} MiB (ulimit -v), less than {LEAST_ADDRESS_SPACE >> 20} MiB, with "
+            f"which no runtime can be loaded: raise the limit"
+        )
 
 
 def warn_of_random_weights(model: Path, passport: Passport) -> None:
@@ -93,13 +115,18 @@ def warn_of_random_weights(model: Path, passport: Passport) -> None:
         click.echo(f"{model}: its weights are random, key points mean nothing: for timing only", err=True)
 
 
-def _fail_of_file(error: OSError) -> None:
+def _fail_of_file(error: OSError) -> NoReturn:
     """Name the file that was wanted, not the temporary folder it was to come from."""
     wanted = re.sub(r"\.edgepose-[^/\\]*[/\\]?", "", str(error.filename or "output"))
     _fail(f"{wanted}: {error.strerror}: {_CURES[error.errno or 0]}; nothing half-written was left")
 
 
-def _fail(message: str) -> None:
+def _interrupted(how_far: str) -> NoReturn:
+    click.echo(f"interrupted {how_far}".rstrip() + "; nothing half-written was left", err=True)
+    sys.exit(interrupts.STATUS)
+
+
+def _fail(message: str) -> NoReturn:
     click.echo(f"edgepose: {' '.join(message.split())}", err=True)
     sys.exit(1)
 

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import click
 
+from edgepose.cli.options import THREADS, Number
+from edgepose.limits import LONGEST_MEASUREMENT
+
 
 def _batches(_: click.Context, __: click.Parameter, value: str) -> list[int]:
     try:
@@ -22,12 +25,12 @@ def _batches(_: click.Context, __: click.Parameter, value: str) -> list[int]:
 @click.option("--batch", "batches", default="1,4,8", show_default=True, callback=_batches, help="People in the frame.")
 @click.option(
     "--seconds",
-    type=click.FloatRange(0, min_open=True),
+    type=Number(0, LONGEST_MEASUREMENT, min_open=True),
     default=5.0,
     show_default=True,
     help="Measuring time of the latency of each row of the table; half of it again for throughput and energy.",
 )
-@click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: the backend's choice]")
+@click.option("--threads", type=THREADS, help="CPU threads.  [default: the backend's choice]")
 @click.option(
     "--backend",
     "backends",

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import click
 
+from edgepose.cli.options import THREADS
+
 
 @click.command("evaluate")
 @click.option(
@@ -30,7 +32,7 @@ import click
 @click.option("--flip-test", is_flag=True, help="Average with the mirrored crop, as published figures do.")
 @click.option("--limit", type=click.IntRange(1), help="Only the first so many images with annotated people.")
 @click.option("--backend", type=click.Choice(("openvino", "onnxruntime")), help="Default: the best installed.")
-@click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: the runtime's]")
+@click.option("--threads", type=THREADS, help="CPU threads.  [default: the runtime's]")
 @click.option("--json", "json_file", metavar="FILE", help="Write the figures as JSON; - prints them instead.")
 def command(
     engines: tuple[Path, ...],

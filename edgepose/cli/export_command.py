@@ -13,9 +13,9 @@ from edgepose.model.spec import DECODERS
 def _input_hw(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
     if value is None:
         return None
-    match = re.fullmatch(r"(\d+)x(\d+)", value)
+    match = re.fullmatch(r"([0-9]{1,5})x([0-9]{1,5})", value)
     if not match:
-        raise click.BadParameter(f"{value!r} is not HEIGHTxWIDTH, such as 256x192")
+        raise click.BadParameter(f"{value[:40]!r} is not HEIGHTxWIDTH, such as 256x192")
     return int(match[1]), int(match[2])
 
 
@@ -95,14 +95,13 @@ def command(
     from edgepose.export.zoo.find import find_model
     from edgepose.export.zoo.model import ChoiceError
 
+    note = ""
     try:
         if model and weights in ("auto", "random"):
             chosen = find_model(model, dataset=dataset, input_hw=input_hw, decoder=decoder)
         elif model:
             chosen, note = find_named(Path(weights), model, dataset=dataset, input_hw=input_hw, decoder=decoder)
             decoder = chosen.spec.decoder
-            if note:
-                click.echo(note, err=True)
         elif weights in ("auto", "random"):
             raise click.UsageError(f"--weights {weights} needs a --model: edgepose models lists them")
         else:
@@ -121,4 +120,6 @@ def command(
         )
     except ChoiceError as error:
         raise click.UsageError(str(error)) from error
+    if note:  # of a file that turned out to be whole
+        click.echo(note, err=True)
     click.echo(exported.summary())

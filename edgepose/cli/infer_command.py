@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 from pathlib import Path
 
 import click
+
+from edgepose.cli.options import THREADS, Number
 
 
 @click.command("infer")
@@ -22,7 +25,7 @@ import click
 @click.option(
     "--boxes", type=click.Path(path_type=Path), help="COCO annotations or detections; else an image is a person."
 )
-@click.option("--min-box-score", type=float, help="Leave out boxes of a lower score.  [default: none]")
+@click.option("--min-box-score", type=Number(), help="Leave out boxes of a lower score.  [default: none]")
 @click.option(
     "-o",
     "--out",
@@ -41,7 +44,7 @@ import click
     "done.",
 )
 @click.option("--backend", type=click.Choice(("openvino", "onnxruntime")), help="Default: the best installed.")
-@click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: the runtime's]")
+@click.option("--threads", type=THREADS, help="CPU threads.  [default: the runtime's]")
 @click.option(
     "--cuda-graphs/--no-cuda-graphs", default=True, show_default=True, help="On a GPU: launch the network as a whole."
 )
@@ -79,10 +82,12 @@ def command(
         raise click.UsageError("give images with --input")
     paths = find_images(named, (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES))
     if "-" in (*inputs, *more):
-        lines = [line.rstrip("\r\n") for line in sys.stdin if line.strip()]
+        lines = [os.fsdecode(line.rstrip(b"\r\n")) for line in sys.stdin.buffer if line.strip()]
         if any("\0" in line for line in lines):
             raise InputError("stdin has a zero byte: give the paths one a line (find -print, not -print0)")
         paths += map(Path, lines)
+    if not paths:
+        raise InputError("stdin names no file: give paths, one a line")
     streaming = form == "jsonl" or out == "-"
     folder = None if out == "-" or (streaming and out is None) else Path(out or "poses")
     with closing(load_backend(engine, backend=backend, threads=threads, cuda_graphs=cuda_graphs)) as loaded:

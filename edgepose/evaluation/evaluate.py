@@ -260,9 +260,15 @@ def _find_people(
 
 
 def image_path(folder: Path, file_name: str) -> Path:
-    """Where an image lies: as annotated, or in the folder itself where annotations name a folder of their own."""
+    """Where an image lies: as annotated, or in the folder itself where annotations name a folder of their own.
+
+    A name that leads out of the folder is looked for in it: annotations do not choose which files are opened.
+    """
+    inside = not os.path.isabs(file_name) and ".." not in Path(file_name).parts
     path = folder / file_name
-    return path if os.path.exists(path) else folder / Path(file_name).name  # False, not an error, for a name too long
+    if inside and os.path.exists(path):  # False, not an error, for a name too long
+        return path
+    return folder / Path(file_name).name
 
 
 def _check_size(image: AnnotatedImage, pixels: np.ndarray) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgepose.errors import InputError
+from edgepose.files import parse_json, read_input
 from edgepose.stages.geometry import usable_boxes
 
 PERSON = 1  # COCO's category
@@ -97,18 +98,20 @@ def boxes_of_frames(video: Path, boxes_file: Path, *, min_score: float = -math.i
 
 
 def read_json(path: Path) -> Any:
-    """Parse a JSON file that the user gave; InputError if it is missing, empty or no JSON."""
+    """Parse a JSON file that the user gave; InputError if it is missing, empty, too large or no JSON.
+
+    NaN and infinities are left to whoever knows what they stand for: detectors write them.
+    """
+    data = read_input(path)
     try:
-        return json.loads(Path(path).read_bytes())
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:  # ValueError: not UTF-8, or not JSON
+        return parse_json(data, nan=True)
+    except ValueError as error:
         raise InputError(f"{path}: not readable as JSON ({error})") from error
 
 
 def id_of_name(path: Path) -> int | None:
-    """The number that a file's name is, as in COCO: 000000000139.jpg -> 139."""
-    return int(path.stem) if path.stem.isascii() and path.stem.isdigit() else None
+    """The number that a file's name is, as in COCO: 000000000139.jpg -> 139; at most 18 digits."""
+    return int(path.stem) if re.fullmatch("[0-9]{1,18}", path.stem) else None
 
 
 Names = dict[str, list[tuple[Path, int]]]  # base name -> the images of that name: file_name and id
@@ -170,7 +173,7 @@ def _parse(data: Any, min_score: float) -> tuple[Names, dict[int, list[list[floa
 def _image_boxes(path: Path, image_id: int | None, rows: list[list[float]]) -> ImageBoxes:
     table = np.array(rows, np.float64).reshape(-1, 5)
     xyxy = np.concatenate([table[:, :2], table[:, :2] + table[:, 2:4]], axis=1)
-    usable = usable_boxes(xyxy) & np.isfinite(table[:, 4])
+    usable = usable_boxes(xyxy) & (np.abs(table[:, 4]) <= np.finfo(np.float32).max)
     return ImageBoxes(
         path, image_id, xyxy[usable].astype(np.float32), table[usable, 4].astype(np.float32), int((~usable).sum())
     )

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from edgepose.errors import ModelFileError
-from edgepose.files import sha256_of, write_json
+from edgepose.errors import InputError, ModelFileError
+from edgepose.files import parse_json, read_input, sha256_of, write_json
+from edgepose.model.printable import printable, unprintable
 from edgepose.model.spec import ModelSpec
 
 FORMAT = 1  # of the passport's JSON
@@ -68,6 +69,8 @@ class Passport:
             raise ModelFileError(
                 f"passport of format {data['edgepose_passport']}, this edgepose reads {FORMAT}: export the model again"
             )
+        if (text := unprintable(data)) is not None:
+            raise ModelFileError(f"passport with a text that has control codes: {text[:80]!r}")
         values = {key: value for key, value in data.items() if key != "edgepose_passport"}
         try:
             passport = cls(**{**values, "spec": ModelSpec.from_json(values.get("spec"))})
@@ -111,11 +114,22 @@ def _check_engine(engine: dict[str, Any]) -> None:
     ):
         if not isinstance(engine.get(key), kind):
             raise ModelFileError(f"passport with {key} {engine.get(key)!r} of the engine: not of the right type")
-    if engine["runtime"] not in RUNTIMES:
-        raise ModelFileError(f"passport with runtime {engine['runtime']!r} of the engine; known: {', '.join(RUNTIMES)}")
-    kernels = engine.get("kernels") or {"file": "", "sha256": ""}
-    if engine["max_batch"] < 1 or not all(isinstance(kernels.get(key), str) for key in ("file", "sha256")):
-        raise ModelFileError(f"passport with an engine of max_batch {engine['max_batch']}, kernels {kernels}: damaged")
+    kernels = engine["kernels"] or {"file": "", "sha256": "0" * 64}
+    for key, fits in (
+        ("runtime", engine["runtime"] in RUNTIMES),  # it is imported
+        ("tensorrt", re.fullmatch(r"\d{1,4}(\.\w{1,20}){1,5}", engine["tensorrt"])),
+        ("targets", engine["targets"] and all(re.fullmatch(r"sm_\d{2,4}", str(each)) for each in engine["targets"])),
+        ("max_batch", type(engine["max_batch"]) is int and 1 <= engine["max_batch"] <= 65535),
+        ("dla", engine["dla"] is None or (type(engine["dla"]) is int and 0 <= engine["dla"] < 16)),
+        ("kernels", isinstance(kernels.get("file"), str) and _is_sha256(kernels.get("sha256"))),
+    ):
+        if not fits:
+            known = f"; known: {', '.join(RUNTIMES)}" if key == "runtime" else ": damaged"
+            raise ModelFileError(f"passport with {key} {str(engine[key])[:80]!r} of the engine{known}")
+
+
+def _is_sha256(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
 
 
 def passport_path(model: Path) -> Path:
@@ -125,7 +139,7 @@ def passport_path(model: Path) -> Path:
 
 def write_passport(model: Path, passport: Passport) -> None:
     """Write the passport beside its model file."""
-    write_json(passport_path(model), passport.to_json())
+    write_json(passport_path(model), printable(passport.to_json()))
 
 
 def read_passport(model: Path) -> Passport:
@@ -147,8 +161,8 @@ def read_passport(model: Path) -> Passport:
             f"or give a foreign ONNX one: edgepose import {model} --spec SPEC.json"
         )
     try:
-        passport = Passport.from_json(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, RecursionError) as error:  # ValueError: not UTF-8, or not JSON
+        passport = Passport.from_json(parse_json(read_input(path)))
+    except (InputError, ValueError) as error:  # ValueError: not UTF-8, not JSON, or with numbers that are none
         raise ModelFileError(f"{path}: not a readable passport ({error}): export the model again") from error
     except ModelFileError as error:
         raise ModelFileError(f"{path}: {error}") from error

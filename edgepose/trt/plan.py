@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from edgepose.errors import BackendError, EngineMismatchError, ModelFileError
@@ -95,11 +96,11 @@ def build_line(plan: Path, passport: Passport, max_batch: int | None = None) -> 
     """The command that builds a plan as it was built before, or for another number of people at a time."""
     engine = passport.engine or {}
     onnx = next(iter(passport.made_from), "MODEL.onnx")
-    options = [f"-o {plan}", f"--max-batch {max_batch or engine['max_batch']}"]
+    options = [f"-o {quote(str(plan))}", f"--max-batch {max_batch or engine['max_batch']}"]
     options += ["--version-compatible"] * engine["version_compatible"]
     options += [] if engine["dla"] is None else [f"--dla {engine['dla']}"]
     options += ["--runtime tensorrt_rtx"] * (engine["runtime"] == "tensorrt_rtx")
-    return f"edgepose build {onnx} {' '.join(options)}"
+    return f"edgepose build {quote(onnx)} {' '.join(options)}"
 
 
 def _plain_build_line(plan: Path) -> str:

@@ -3,24 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, TimeoutError
+from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
 
+from edgepose.backends.host import reason
 from edgepose.errors import ExportError
 from edgepose.export.graph.fp16 import FP16_MAX
+from edgepose.limits import LONGEST_RUN
 
 
 def run_onnx(model: onnx.ModelProto, crops: np.ndarray, outputs: Sequence[str] | None = None) -> list[np.ndarray]:
     """Run an FP32 graph in ONNX Runtime on the CPU, one input; all outputs unless some are named."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # its errors are raised as well
-    try:
+    options, running = onnxruntime.SessionOptions(), onnxruntime.RunOptions()
+    options.log_severity_level = running.log_severity_level = 4  # its errors are raised as well
+
+    def run() -> list[Any]:
         session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        results = session.run(outputs, {session.get_inputs()[0].name: crops})
-    except Exception as error:  # onnxruntime's exceptions have no common base
-        raise ExportError(f"ONNX Runtime cannot run the exported graph: {error}") from error
+        return session.run(outputs, {session.get_inputs()[0].name: crops}, running)
+
+    with ThreadPoolExecutor(1) as pool:  # another thread, so that this one can end it
+        ended = pool.submit(run)
+        try:
+            results = ended.result(LONGEST_RUN)
+        except TimeoutError as error:
+            raise ExportError(
+                f"the graph has run for {LONGEST_RUN:g} s without an end: a loop in it may have none; export it without"
+            ) from error
+        except Exception as error:  # onnxruntime's exceptions have no common base
+            raise ExportError(f"ONNX Runtime cannot run the graph ({reason(error)}): export it anew") from error
+        finally:
+            running.terminate = True
     return [np.asarray(result) for result in results]
 
 

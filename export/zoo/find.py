@@ -41,11 +41,7 @@ def find_model(
     if not named:
         known = ", ".join(dict.fromkeys([*ALIASES, *(model.name for model in models())]))
         raise ChoiceError(f"unknown model {name!r}; known: {known}")
-    fitting = [
-        model
-        for model in named
-        if dataset in (None, model.dataset or dataset) and input_hw in (None, model.spec.input_hw)
-    ]
+    fitting = [model for model in named if dataset in (None, model.dataset) and input_hw in (None, model.spec.input_hw)]
     if not fitting:
         known = ", ".join(dict.fromkeys(model.label.removeprefix(f"{model.name} ") for model in named))
         asked = " ".join(([dataset] if dataset else []) + (["{}x{}".format(*input_hw)] if input_hw else []))

@@ -210,7 +210,7 @@ def test_damaged_weights_are_told(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", r"spec\.json: not readable as JSON"),
+        ("", r"spec\.json: the file is empty"),
         ("[1, 2]", "must be a JSON object"),
         ('{"name": "x"}', "missing heatmap_hw, input_hw, skeleton"),
         (json.dumps({**SPEC.to_json(), "name": "a/b"}), "names the files to write"),

@@ -20,7 +20,7 @@ from edgepose.files import write_json
 from edgepose.model.passport import passport_path
 from tests.makers import dots_image, write_toy_model
 
-COMMAND = [sys.executable, "-c", "from edgepose.cli import main; main()"]
+BEGIN = "from edgepose.__main__ import main; main()"
 
 thorough = pytest.mark.skipif(not os.environ.get("EDGEPOSE_TEST_ALL"), reason="one of the long ones: make test-all")
 
@@ -30,10 +30,10 @@ def run(*arguments: object, stdin: str | bytes | None = None) -> Result:
     return CliRunner().invoke(main, [str(argument) for argument in arguments], input=stdin)
 
 
-def start(*arguments: object, **options: Any) -> subprocess.Popen[str]:
-    """One command, as a process of its own that nobody waits for."""
+def start(*arguments: object, code: str = BEGIN, **options: Any) -> subprocess.Popen[str]:
+    """One command, as a process of its own that nobody waits for; `code` begins it."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
-    return subprocess.Popen([*COMMAND, *map(str, arguments)], **pipes)
+    return subprocess.Popen([sys.executable, "-c", code, *map(str, arguments)], **pipes)
 
 
 def assert_refused(result: Result, *words: str, status: int = 1) -> None:

@@ -85,7 +85,7 @@ def test_other_categories_are_left_out(tmp_path):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "not readable as JSON"),
+        (b"", "the file is empty"),
         (b'{"images": [', "not readable as JSON"),
         (b"\x80\x02\x93 random bytes \xff", "not readable as JSON"),
         (b"a text", "not readable as JSON"),
