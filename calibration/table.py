@@ -40,18 +40,27 @@ class CalibrationTable:
         if not isinstance(data, Mapping) or data.get("edgepose_calibration") != FORMAT:
             raise ModelFileError(f"not an edgepose calibration table of format {FORMAT}")
         try:
-            return cls(
+            table = cls(
                 made_from=dict(data["made_from"]),
-                ranges={str(name): float(value) for name, value in data["ranges"].items()},
+                ranges={str(name): _number(value) for name, value in data["ranges"].items()},
                 factors=_lists(data["factors"]),
                 means=_lists(data["means"]),
             )
+            if not all(value > 0 for value in table.ranges.values()):
+                raise ValueError("a range must be over 0")
+            return table
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ModelFileError(f"a calibration table with wrong entries: {error}") from error
 
 
 def _lists(data: Mapping[str, Any]) -> dict[str, list[float]]:
-    return {str(name): [float(value) for value in values] for name, values in data.items()}
+    return {str(name): [_number(value) for value in values] for name, values in data.items()}
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{value!r} is not a number")
+    return float(value)
 
 
 def table_path(model: Path, folder: Path) -> Path:

@@ -47,11 +47,13 @@ class OnnxRuntimeBackend(HostBackend):
         options.intra_op_num_threads = threads or 0
         try:
             self._session: Any = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # its exceptions have no common base but this one
+            crops, outputs = self._session.get_inputs()[0], self._session.get_outputs()
+            heatmaps = next((output for output in outputs if output.name == "heatmaps"), outputs[0])
+            self._crops, self._heatmaps = crops.name, heatmaps.name
+        except IndexError as error:
+            raise ModelFileError(f"{path} has no input or no output: export it again") from error
+        except Exception as error:  # its exceptions have no common base but this one; names may be no UTF-8
             raise ModelFileError(f"{path}: ONNX Runtime cannot read it ({reason(error)}): export it again") from error
-        crops, outputs = self._session.get_inputs()[0], self._session.get_outputs()
-        heatmaps = next((output for output in outputs if output.name == "heatmaps"), outputs[0])
-        self._crops, self._heatmaps = crops.name, heatmaps.name
         super().__init__(path, passport, check_shapes(path, passport.spec, _sizes(crops), _sizes(heatmaps)))
 
     def _run(self, crops: np.ndarray) -> np.ndarray:
