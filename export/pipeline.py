@@ -21,7 +21,7 @@ from edgepose.export.graph.fp16 import to_fp16
 from edgepose.export.graph.run import beyond_fp16, run_onnx
 from edgepose.export.graph.simplify import simplify
 from edgepose.export.to_onnx import to_onnx
-from edgepose.export.verify import Difference, check_fp16, check_fp32
+from edgepose.export.verify import FP16_LIMIT_PX, Difference, check_fp16, check_fp32, compare
 from edgepose.export.zoo.model import ChoiceError, Model
 from edgepose.files import check_targets, locked, put_in_place, sha256_of, temporary_folder
 from edgepose.model.passport import Passport, keep_accuracy, passport_path, write_passport
@@ -53,7 +53,8 @@ class Exported:
         spec: the recipe in the passports.
         weights: URL or file name; "random".
         fp32_difference: the simplified ONNX against the network (or, of an imported file, against the original).
-        fp16_difference: the FP16 ONNX against the FP32 one.
+        fp16_difference: the FP16 ONNX against the FP32 one, computed in FP32 between its weights.
+        fp16_stored: the same, every result rounded to FP16 as a GPU stores it; None of random weights.
     """
 
     fp32: Path
@@ -62,6 +63,7 @@ class Exported:
     weights: str
     fp32_difference: Difference
     fp16_difference: Difference
+    fp16_stored: Difference | None = None
 
     def summary(self) -> str:
         """What was written and how exact it is, for people."""
@@ -73,6 +75,12 @@ class Exported:
                 (self.fp16, self.fp16_difference, "FP32's"),
             )
         ]
+        if self.fp16_stored is not None:
+            lines.append(
+                f"With every result rounded to FP16, as a GPU stores it, its key points are within "
+                f"{self.fp16_stored.px:.1e} heat-map px of FP32's"
+                + ("" if self.fp16_stored.px <= FP16_LIMIT_PX else ": look at evaluate --exact-fp16 before you use it")
+            )
         few = self.fp32_difference.peaks < self.spec.num_keypoints
         if few and self.weights != "random":
             lines.append(
@@ -200,14 +208,19 @@ def write_models(
             "the FP16 graph differs from FP32",
             random_weights=weights.source == "random",
         )
-        entries = {**fp16_difference.entries("fp16"), "fp16_nodes_kept_in_fp32": float(len(large))}
+        stored = None
+        if weights.source != "random":  # whose peaks are ties
+            rounded = load_backend(fp16, backend="openvino", store_fp16=True).heatmaps(crops)
+            stored = compare(reference, rounded, spec.num_keypoints)
+        entries = {**fp16_difference.entries("fp16"), **(stored.entries("fp16_stored") if stored else {})}
+        entries = {**entries, "fp16_nodes_kept_in_fp32": float(len(large))}
         _write(half, fp16, spec, "fp16", weights, entries, made_from)
         with locked(output_dir):  # or what another process measures meanwhile would be lost
             for path in (fp32, fp16):
                 keep_accuracy(path, output_dir / path.name)
             put_in_place(folder, output_dir, file_names(spec))
     written = (output_dir / fp32.name, output_dir / fp16.name)
-    return Exported(*written, spec, weights.source, difference, fp16_difference)
+    return Exported(*written, spec, weights.source, difference, fp16_difference, stored)
 
 
 def file_names(spec: ModelSpec) -> list[str]:

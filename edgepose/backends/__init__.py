@@ -83,6 +83,7 @@ def load_backend(
     backend: str | None = None,
     threads: int | None = None,
     exact: bool = False,
+    store_fp16: bool = False,
     cuda_graphs: bool = True,
 ) -> Backend:
     """Open a model file with the backend that computes it rightly.
@@ -95,6 +96,7 @@ def load_backend(
         exact: of an INT8 ONNX: compute in FP32 on the quantised values, the same on every CPU: for all that judges a
             file. False takes INT8 kernels, on a CPU without VNNI only for layers that they compute rightly.
             `Backend.arithmetic` says what was taken.
+        store_fp16: of an FP16 or INT8 ONNX: round every result that the file has in FP16, as a GPU stores it; slow.
         cuda_graphs: of a plan: replay the network as a CUDA graph.
 
     Raises:
@@ -121,7 +123,7 @@ def load_backend(
         try:
             from edgepose.backends.openvino import OpenVinoBackend
 
-            return OpenVinoBackend(path, passport, threads, exact)
+            return OpenVinoBackend(path, passport, threads, exact=exact, store_fp16=store_fp16)
         except MissingPackageError:
             if backend == "openvino" or passport.precision != "fp32" or find_spec("onnxruntime") is None:
                 raise

@@ -19,6 +19,7 @@ class OpenVinoBackend(HostBackend):
     Args:
         exact: of an INT8 file: compute all in FP32 on the quantised values; False: with INT8 kernels where they do not
             saturate.
+        store_fp16: round every result that the file has in FP16 to FP16, as a GPU stores it: several times slower.
 
     Raises:
         ModelFileError: OpenVINO cannot read the file, or it has other shapes than its passport.
@@ -26,7 +27,15 @@ class OpenVinoBackend(HostBackend):
 
     name = "openvino"
 
-    def __init__(self, path: Path, passport: Passport, threads: int | None = None, exact: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        passport: Passport,
+        threads: int | None = None,
+        *,
+        exact: bool = False,
+        store_fp16: bool = False,
+    ) -> None:
         height, width = passport.spec.input_hw
         try:
             if passport.precision == "int8":
@@ -34,8 +43,10 @@ class OpenVinoBackend(HostBackend):
                 self.arithmetic = "FP32 on INT8 values" if exact else kernels
             elif passport.precision == "fp16":
                 self.arithmetic = "FP32 on FP16 weights"
+            if passport.precision != "fp32" and store_fp16:
+                self.arithmetic += ", stored as FP16"
             core = openvino.Core()
-            model = read_onnx(path, exact=exact)
+            model = read_onnx(path, exact=exact, store_fp16=store_fp16)
             crops, heatmaps = model.inputs[0], _heatmaps_of(model)
             fixed_batch = check_shapes(path, passport.spec, _sizes(crops), _sizes(heatmaps))
             model.reshape({crops: [fixed_batch or -1, 3, height, width]})

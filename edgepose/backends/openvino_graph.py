@@ -27,6 +27,9 @@ import numpy as np
 from edgepose.errors import BackendError, MissingPackageError
 from edgepose.machine.packages import is_absent, load_failure
 
+FP16_MAX = 65504.0
+EXACT = "edgepose_exact"  # marks a conversion to FP16 of values that a GPU holds as INT8
+SUMS = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData", "MatMul")
 PROBE = (1, 64, 8, 8)  # shape of the tensor that shows whether INT8 kernels saturate
 
 
@@ -72,13 +75,14 @@ def settings(threads: int | None) -> dict[str, Any]:
     return found
 
 
-def read_onnx(path: Path, *, exact: bool) -> Any:
+def read_onnx(path: Path, *, exact: bool, store_fp16: bool = False) -> Any:
     """The model of an ONNX file; RuntimeError if it is none.
 
     `Core.read_model` would try the readers of all other formats on a damaged file, and some write to stderr.
 
     Args:
         exact: Q/DQ pairs as FP32 arithmetic; False: as what INT8 kernels are made from, where these are right.
+        store_fp16: round the result of every operator that the file computes in FP16, as a GPU stores it.
     """
     frontend = import_module("openvino.frontend").FrontEndManager().load_by_framework("onnx")
     extension = import_module("openvino.frontend.onnx").ConversionExtension
@@ -91,30 +95,70 @@ def read_onnx(path: Path, *, exact: bool) -> Any:
         raise RuntimeError(str(error)) from error
     if not model.inputs or not model.outputs:
         raise RuntimeError("it has no input or no output")
-    _store_in_fp32(model)
+    stored = _compute_in_fp32(model)
+    if store_fp16:
+        for output in stored:
+            readers = output.get_target_inputs()
+            _replace(output, _rounded_to_fp16(output), readers)
+        model.validate_nodes_and_infer_types()
     return model
 
 
-def _store_in_fp32(model: Any) -> None:
-    """Make all FP16 tensors of a model FP32: what is computed in FP32 is not to be rounded in between.
+def _compute_in_fp32(model: Any) -> list[Any]:
+    """Make all FP16 tensors of a model FP32; the outputs that were FP16, whose values a GPU would round.
 
-    OpenVINO does so when it compiles, but folds constants before: 127 steps have more bits than FP16.
+    OpenVINO makes them FP32 when it compiles, but folds constants before: 127 steps have more bits than FP16.
     """
-    half = openvino.Type.f16
+    stored = []
     for operator in model.get_ordered_ops():
         kind = operator.get_type_name()
-        if kind == "Constant" and operator.get_element_type() == half:
-            _replace(operator, _float(np.array(operator.get_data())).output(0))
-        elif kind == "Convert" and operator.get_element_type() == half:
-            _replace(operator, operator.input_value(0))
+        half = [output for output in operator.outputs() if output.get_element_type() == openvino.Type.f16]
+        if kind == "Parameter" or not half:
+            continue
+        output = operator.output(0)
+        if kind == "Constant":
+            _replace(output, _float(np.array(operator.get_data())).output(0), output.get_target_inputs())
+        elif kind == "Convert":
+            readers, value = output.get_target_inputs(), operator.input_value(0)
+            if EXACT not in operator.get_rt_info():
+                value = _operators().convert(value, "f32").output(0)
+                stored.append(value)
+            _replace(output, value, readers)
+        elif not (kind in SUMS and _is_biased(output)):
+            stored += half
     model.validate_nodes_and_infer_types()
+    return stored
 
 
-def _replace(operator: Any, output: Any) -> None:
-    """Let others read `output` in the place of an operator's, by its names as well."""
-    output.add_names(operator.output(0).get_names())
-    for reader in operator.output(0).get_target_inputs():
-        reader.replace_source_output(output)
+def _replace(output: Any, other: Any, readers: Any) -> None:
+    """Let those that read `output` read `other`, by its names as well."""
+    other.add_names(output.get_names())
+    for reader in readers:
+        reader.replace_source_output(other)
+
+
+def _is_biased(output: Any) -> bool:
+    """Whether a sum is read by the addition of its bias alone: the two are one operator of the file."""
+    readers = [port.get_node() for port in output.get_target_inputs()]
+    return [reader.get_type_name() for reader in readers] == ["Add"] and any(
+        port.get_source_output().get_node().get_type_name() == "Constant" for port in readers[0].inputs()
+    )
+
+
+def _rounded_to_fp16(output: Any) -> Any:
+    """Floats rounded to the nearest FP16 number, ties to even: infinite from 65520 on, multiples of 2**-24 at least.
+
+    By adding and taking away 1.5 * 2**13 times the power of two below each value, whose last bit is FP16's. OpenVINO
+    has no type that would be rounded so, and drops a conversion to FP16 and back. The power of two: Rump, Zimmermann,
+    Boldo, Melquiond, "Computing predecessor and successor in rounding to nearest", BIT 49 (2009), algorithm 3.
+    """
+    ops = _operators()
+    product = ops.multiply(output, _float(2.0**23 + 1))
+    power = ops.abs(ops.subtract(product, ops.multiply(product, _float(1 - 2.0**-24))))
+    large = ops.multiply(ops.maximum(power, _float(2.0**-14)), _float(1.5 * 2.0**13))
+    rounded = ops.subtract(ops.add(output, large), large)
+    is_large = ops.greater(ops.abs(rounded), _float(FP16_MAX))
+    return ops.select(is_large, ops.multiply(rounded, _float(np.inf)), rounded).output(0)
 
 
 def _quantize(node: Any) -> list[Any]:
@@ -218,9 +262,13 @@ def _as_float(output: Any) -> Any:
 
 
 def _in_type(values: Any, other: Any) -> Any:
-    """Values (float32) in the type of another tensor."""
+    """Dequantised values (float32) in the type of another tensor, but never rounded to it."""
     kind = other.get_element_type()
-    return values if kind == openvino.Type.f32 else _operators().convert(values, kind)
+    if kind == openvino.Type.f32:
+        return values
+    converted = _operators().convert(values, kind)
+    converted.get_rt_info()[EXACT] = True
+    return converted
 
 
 @lru_cache(maxsize=1)

@@ -33,6 +33,11 @@ from edgepose.cli.options import THREADS
 @click.option("--limit", type=click.IntRange(1), help="Only the first so many images with annotated people.")
 @click.option("--backend", type=click.Choice(("openvino", "onnxruntime")), help="Default: the best installed.")
 @click.option("--threads", type=THREADS, help="CPU threads.  [default: the runtime's]")
+@click.option(
+    "--exact-fp16",
+    is_flag=True,
+    help="Of ONNX files: round every FP16 result as a GPU stores it; several times slower.",
+)
 @click.option("--json", "json_file", metavar="FILE", help="Write the figures as JSON; - prints them instead.")
 def command(
     engines: tuple[Path, ...],
@@ -43,6 +48,7 @@ def command(
     limit: int | None,
     backend: str | None,
     threads: int | None,
+    exact_fp16: bool,
     json_file: str | None,
 ) -> None:
     """Measure AP, AR, PCK and PCKh on annotated people, and note them in the models' passports.
@@ -70,6 +76,7 @@ def command(
             limit=limit,
             backend=backend,
             threads=threads,
+            store_fp16=exact_fp16,
             watch=lambda images: progress("images", images, len(images)),
         )
         try:

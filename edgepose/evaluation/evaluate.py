@@ -95,6 +95,7 @@ def evaluate(
     limit: int | None = None,
     backend: str | None = None,
     threads: int | None = None,
+    store_fp16: bool = False,
     watch: Callable[[Sequence[AnnotatedImage]], Iterable[AnnotatedImage]] = iter,
 ) -> Evaluation:
     """Run model files on the same annotated people and compute their figures.
@@ -109,7 +110,7 @@ def evaluate(
             with a labelled key point.
         flip_test: average with the mirrored crop.
         limit: only the first so many images that have posed people.
-        backend, threads: as `load_backend` takes them.
+        backend, threads, store_fp16: as `load_backend` takes them.
         watch: sees the images pass, for a progress bar.
 
     Raises:
@@ -124,9 +125,8 @@ def evaluate(
     chosen = [image for image in truth.images if image.posed.any() or (boxes is not None and limit is None)][:limit]
     source = _BoxSource(boxes, chosen)
     with ExitStack() as stack:
-        backends = [
-            stack.enter_context(closing(load_backend(e, backend=backend, threads=threads, exact=True))) for e in engines
-        ]
+        options: dict[str, Any] = {"backend": backend, "threads": threads, "exact": True, "store_fp16": store_fp16}
+        backends = [stack.enter_context(closing(load_backend(engine, **options))) for engine in engines]
         run = _find_people(backends, Path(images), watch(chosen), source, flip_test)
         if not run.images:
             raise InputError(f"none of the {len(chosen)} images of {annotations} can be used; {run.unreadable[0]}")

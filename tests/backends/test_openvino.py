@@ -18,12 +18,13 @@ pytest.importorskip("onnxruntime")
 
 import onnx
 
-from edgepose.backends import load_backend
+from edgepose.backends import load_backend, openvino_graph
 from edgepose.backends.openvino_graph import int8_kernels_are_exact
 from edgepose.calibration.qdq import insert_qdq, quantisable_layers, quantised_inputs
+from edgepose.export.graph.edit import replace_nodes
 from edgepose.export.graph.fp16 import to_fp16
 from edgepose.machine.system import int8_instructions
-from tests.backends.exactness import check_levels, quantised, run_openvino
+from tests.backends.exactness import check_levels, in_fp32, quantised, run_openvino
 from tests.calibration.graphs import GraphMaker, mobile_network, pose_network, prepare, run, toy_crops, write_model
 from tests.shared_data import SHARED, needs_shared
 
@@ -122,3 +123,54 @@ def test_by_default_an_int8_file_is_right_on_any_cpu(tmp_path: Path):
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="an x86 rule")
 def test_kernels_are_exact_where_the_processor_has_vnni_or_amx():
     assert int8_kernels_are_exact() == bool(int8_instructions())
+
+
+def test_rounding_to_fp16_is_that_of_numpy():
+    every = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    numbers = np.unique(every[np.isfinite(every)].astype(np.float32))
+    ties = (numbers[1:] + numbers[:-1]) / 2
+    beside = [np.nextafter(ties, np.float32(end)) for end in (-np.inf, np.inf)]
+    values = np.concatenate([numbers, ties, *beside, np.float32([65519.99, 65520, -1e38, 1e38, 1e-30])])
+    x = openvino_graph._operators().parameter([-1], np.float32)
+    model = openvino_graph.openvino.Model([openvino_graph._rounded_to_fp16(x.output(0))], [x])
+    request = openvino_graph.openvino.Core().compile_model(model, "CPU", openvino_graph.settings(1))
+
+    rounded = request([values])[0]
+
+    with np.errstate(over="ignore"):
+        np.testing.assert_array_equal(rounded, values.astype(np.float16))
+
+
+@pytest.mark.parametrize("network", [pose_network, mobile_network])
+def test_stored_in_fp16_is_every_result_of_the_file_rounded(network, tmp_path: Path):
+    model, crops = to_fp16(network()), toy_crops()
+    path = write_model(tmp_path, model, precision="fp16")
+    wanted = run(rounding_each_result(model), crops)[0]
+
+    with (
+        closing(load_backend(path, backend="openvino", store_fp16=True)) as backend,
+        closing(load_backend(path, backend="openvino")) as plain,
+    ):
+        heatmaps, not_rounded = backend.heatmaps(crops), plain.heatmaps(crops)
+
+    assert backend.arithmetic == "FP32 on FP16 weights, stored as FP16"
+    np.testing.assert_array_equal(heatmaps, heatmaps.astype(np.float16))
+    # a sum in another order falls on the other side of a tie once in some thousand values
+    assert (heatmaps == wanted).mean() > 0.9
+    assert (not_rounded.astype(np.float16) == wanted).mean() < 0.8
+
+
+def rounding_each_result(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A graph in FP32 that rounds to FP16 whatever an FP16 graph has in FP16."""
+    single = in_fp32(model)
+    nodes = []
+    for node in single.graph.node:
+        if node.op_type == "Cast":
+            node.op_type = "Identity"
+            del node.attribute[:]
+        (output,) = node.output
+        node.output[0] = f"{output}.sum"
+        half = onnx.helper.make_node("Cast", [f"{output}.sum"], [f"{output}.half"], to=onnx.TensorProto.FLOAT16)
+        nodes += [node, half, onnx.helper.make_node("Cast", [f"{output}.half"], [output], to=onnx.TensorProto.FLOAT)]
+    replace_nodes(single, nodes)
+    return single
