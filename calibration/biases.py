@@ -19,13 +19,13 @@ def correct_biases(model: onnx.ModelProto, layers: Collection[str], means: Mappi
     """A copy of a prepared graph whose `layers`, once their weights are INT8, give the mean output of FP32 weights.
 
     Args:
-        layers: names of the convolutions that will be quantised.
+        layers: names of what will be quantised; only convolutions have their biases corrected.
         means: tensor -> (C,) the usual mean of each channel; layers that read another tensor stay as they are.
     """
     corrected = copy_of(model)
     arrays = arrays_of(model)
     for node in corrected.graph.node:
-        if node.output[0] not in layers or node.input[0] not in means:
+        if node.op_type != "Conv" or node.output[0] not in layers or node.input[0] not in means:
             continue
         weight = arrays[node.input[1]]
         groups = int(attributes_of(node).get("group", 1))

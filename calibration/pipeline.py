@@ -161,7 +161,7 @@ def calibrate(
         raise ModelFileError(f"{model_path} is {passport.precision.upper()}; wanted: the FP32 file it was made from")
     folded = fold(_load(model_path))
     if not quantisable_layers(without_deconvolutions(folded)):
-        raise CalibrationError(f"{model_path} has no convolution with constant weights before its head: nothing to do")
+        raise CalibrationError(f"{model_path} has no layer with constant weights before its head: nothing to do")
     people = read_calibration_set(
         images, boxes, limit=limit, seed=seed, watch=lambda items: watch("reading images", items, len(items))
     )

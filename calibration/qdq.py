@@ -1,10 +1,16 @@
 """Places Q/DQ pairs by TensorRT's rules: symmetric INT8, zero point 0, weights per output channel, biases in float.
 
-A pair goes on the input of every quantised convolution and on both inputs of every residual addition, behind the
-activation (never between Conv and ReLU, which TensorRT fuses), and before what only moves values (max pooling,
-DepthToSpace, Slice, nearest Resize). One tensor gets one pair, whoever reads it. The heat-map head stays in float:
-an INT8 step of a heat map is 0.8 % of its peak, which makes plateaus and ties where the peak is sought. Depthwise
-convolutions stay in float too: they are few of the operations and lose most by INT8, which makes them no faster.
+A pair goes on the input of every quantised convolution and on both inputs of every residual addition of convolutions,
+behind the activation (never between Conv and ReLU, which TensorRT fuses), and before what only moves values (max
+pooling, DepthToSpace, Slice, nearest Resize). One tensor gets one pair, whoever reads it. The heat-map head stays in
+float: an INT8 step of a heat map is 0.8 % of its peak, which makes plateaus and ties where the peak is sought.
+Depthwise convolutions stay in float too: they are few of the operations and lose most by INT8, which makes them no
+faster.
+
+Matrix products with constant weights (MatMul, Gemm) are layers like convolutions: a pair on their input, weights per
+output column. Products of two activations, LayerNormalization, Softmax and the additions between transformer layers
+stay in float: TensorRT has one kernel for an attention without pairs in it, and the sums carry what INT8 would round
+away.
 """
 
 from __future__ import annotations
@@ -19,21 +25,31 @@ from edgepose.export.graph.edit import arrays_of, attributes_of, drop_unused, re
 from edgepose.export.graph.fp16 import FP16_MAX
 
 PASSIVE = ("MaxPool", "DepthToSpace", "Slice")  # hand on the values of their first input
+PRODUCTS = ("MatMul", "Gemm")
 LEVELS = 127  # of [-127, 127]
 
 
 def quantisable_layers(model: onnx.ModelProto) -> list[str]:
-    """Names (the first output) of the convolutions to make INT8: all but depthwise ones and the heat maps' head."""
+    """Names (the first output) of the layers to make INT8: all but depthwise convolutions and the heat maps' head."""
     arrays = arrays_of(model)
     head = _head(model, arrays)
     return [
         node.output[0]
         for node in model.graph.node
-        if node.op_type == "Conv"
-        and node.output[0] not in head
-        and node.input[1] in arrays
-        and not _is_depthwise(node, arrays[node.input[1]])
+        if node.output[0] not in head and _is_layer(node, arrays.get(node.input[1]) if len(node.input) > 1 else None)
     ]
+
+
+def _is_layer(node: onnx.NodeProto, weight: np.ndarray | None) -> bool:
+    """Whether a node is a convolution or a product with constant weights that INT8 is for."""
+    if weight is None:
+        return False
+    if node.op_type == "Conv":
+        return not _is_depthwise(node, weight)
+    if node.op_type == "Gemm":
+        values = attributes_of(node)
+        return not values.get("transA", 0) and values.get("alpha", 1.0) == values.get("beta", 1.0) == 1.0
+    return node.op_type == "MatMul" and weight.ndim == 2
 
 
 def _is_depthwise(conv: onnx.NodeProto, weight: np.ndarray) -> bool:
@@ -43,12 +59,14 @@ def _is_depthwise(conv: onnx.NodeProto, weight: np.ndarray) -> bool:
 def _head(model: onnx.ModelProto, arrays: Mapping[str, np.ndarray]) -> set[str]:
     """The convolutions that make the graph's output, and those behind them that only smooth or enlarge heat maps.
 
-    The latter read as many channels as the output has.
+    The latter read as many channels as the output has. Where the output is vectors (SimCC), the head is all from the
+    convolution that makes a map for each key point: tokens, norms and products, which are few of the operations.
     """
     producers = {name: node for node in model.graph.node for name in node.output}
     found: set[str] = set()
     for output in model.graph.output:
-        channels = output.type.tensor_type.shape.dim[1].dim_value
+        shape = output.type.tensor_type.shape.dim
+        channels, vectors = shape[1].dim_value, len(shape) == 3
         waiting, seen = [output.name], set[str]()
         while waiting:
             name = waiting.pop()
@@ -58,7 +76,8 @@ def _head(model: onnx.ModelProto, arrays: Mapping[str, np.ndarray]) -> set[str]:
             seen.add(name)
             if node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
                 found.add(node.output[0])
-                if not (node.op_type == "Conv" and _channels_read(node, arrays) == channels):
+                smooths = node.op_type == "Conv" and _channels_read(node, arrays) == channels
+                if not smooths and not (vectors and node.op_type in PRODUCTS):
                     continue
             waiting += node.input
     return found
@@ -75,7 +94,7 @@ def quantised_inputs(model: onnx.ModelProto, layers: Collection[str]) -> dict[st
 
     Args:
         model: a prepared graph.
-        layers: names of the convolutions to quantise, from `quantisable_layers`.
+        layers: names of the layers to quantise, from `quantisable_layers`.
     """
     arrays = arrays_of(model)
     producers = {name: node for node in model.graph.node for name in node.output}
@@ -83,7 +102,7 @@ def quantised_inputs(model: onnx.ModelProto, layers: Collection[str]) -> dict[st
     for node in model.graph.node:
         if node.output[0] in layers:
             indices = [0]
-        elif node.op_type == "Add" and not any(name in arrays for name in node.input):
+        elif node.op_type == "Add" and _joins_convolutions(node, producers, arrays):
             indices = [0, 1]
         else:
             continue
@@ -97,6 +116,20 @@ def quantised_inputs(model: onnx.ModelProto, layers: Collection[str]) -> dict[st
     return places
 
 
+def _joins_convolutions(
+    add: onnx.NodeProto, producers: Mapping[str, onnx.NodeProto], arrays: Mapping[str, np.ndarray]
+) -> bool:
+    """Whether an addition has a convolution's output on one side, as it is or handed on, and no constant."""
+    if any(name in arrays for name in add.input):
+        return False
+    for name in add.input:
+        while (source := producers.get(name)) is not None and _hands_on(source):
+            name = source.input[0]
+        if source is not None and source.op_type in ("Conv", "ConvTranspose"):
+            return True
+    return False
+
+
 def _hands_on(node: onnx.NodeProto) -> bool:
     return node.op_type in PASSIVE or (node.op_type == "Resize" and attributes_of(node).get("mode", b"") == b"nearest")
 
@@ -107,7 +140,7 @@ def insert_qdq(model: onnx.ModelProto, ranges: Mapping[str, float], layers: Coll
     Args:
         model: FP32, from `prepare`.
         ranges: tensor -> the largest magnitude INT8 shall carry; every tensor of `quantised_inputs`.
-        layers: names of the convolutions to quantise.
+        layers: names of the layers to quantise.
     """
     quantised = onnx.ModelProto()
     quantised.CopyFrom(model)
@@ -150,30 +183,41 @@ def pairs_beyond_fp16(quantised: onnx.ModelProto) -> list[str]:
     ]
 
 
-def _quantise_weight(graph: onnx.GraphProto, conv: onnx.NodeProto, weight: np.ndarray) -> onnx.NodeProto:
-    name = f"{conv.output[0]}.weight"
-    steps = weight_steps(weight)
-    values = _levels(weight, steps)
+def _quantise_weight(graph: onnx.GraphProto, layer: onnx.NodeProto, weight: np.ndarray) -> onnx.NodeProto:
+    name = f"{layer.output[0]}.weight"
+    axis = _output_axis(layer)
+    steps = weight_steps(weight, axis)
+    values = _levels(weight, steps, axis)
     for suffix, array in (("int8", values), ("step", steps), ("zero", np.zeros(len(steps), np.int8))):
         graph.initializer.append(numpy_helper.from_array(array, f"{name}.{suffix}"))
-    conv.input[1] = f"{name}.dq"
+    layer.input[1] = f"{name}.dq"
     inputs = [f"{name}.{suffix}" for suffix in ("int8", "step", "zero")]
-    return helper.make_node("DequantizeLinear", inputs, [f"{name}.dq"], f"{name}.dequantize", axis=0)
+    return helper.make_node("DequantizeLinear", inputs, [f"{name}.dq"], f"{name}.dequantize", axis=axis)
 
 
-def weight_steps(weight: np.ndarray) -> np.ndarray:
-    """The step of each output channel of a (out, in, h, w) weight: its largest magnitude over 127."""
-    return as_step(np.abs(weight).reshape(len(weight), -1).max(axis=1) / LEVELS)
+def _output_axis(layer: onnx.NodeProto) -> int:
+    """The axis of a layer's weight along which its outputs lie."""
+    if layer.op_type not in PRODUCTS:
+        return 0
+    return 0 if attributes_of(layer).get("transB", 0) else 1
+
+
+def weight_steps(weight: np.ndarray, axis: int = 0) -> np.ndarray:
+    """The step of each output of a weight, along an axis: its largest magnitude over 127."""
+    others = tuple(each for each in range(weight.ndim) if each != axis)
+    return as_step(np.abs(weight).max(axis=others) / LEVELS)
 
 
 def rounded(weight: np.ndarray) -> np.ndarray:
     """A (out, in, h, w) weight as INT8 will hold it, in float32."""
     steps = weight_steps(weight)
-    return _levels(weight, steps) * steps.reshape(-1, 1, 1, 1)
+    return _levels(weight, steps, 0) * steps.reshape(-1, 1, 1, 1)
 
 
-def _levels(weight: np.ndarray, steps: np.ndarray) -> np.ndarray:
-    return np.clip(np.rint(weight / steps.reshape(-1, 1, 1, 1)), -LEVELS, LEVELS).astype(np.int8)
+def _levels(weight: np.ndarray, steps: np.ndarray, axis: int) -> np.ndarray:
+    shape = [1] * weight.ndim
+    shape[axis] = -1
+    return np.clip(np.rint(weight / steps.reshape(shape)), -LEVELS, LEVELS).astype(np.int8)
 
 
 def as_step(step: np.ndarray) -> np.ndarray:

@@ -27,7 +27,7 @@ from edgepose.export.zoo.find import find_model, models
 from edgepose.export.zoo.model import Model
 from tests.makers import smooth_image
 
-ONE_OF_EACH = ("hrnet_w32", "cpm", "hourglass52", "stacked_hourglass_2", "simplebaseline_keras")
+ONE_OF_EACH = ("hrnet_w32", "cpm", "hourglass52", "stacked_hourglass_2", "simplebaseline_keras", "vitpose_s")
 OTHER_GRAPHS = {"caffe": "simplebaseline_resnet", "princeton": "stacked_hourglass"}  # style -> whose graph it changes
 
 

@@ -39,6 +39,10 @@ class GraphMaker:
         self.weights.append(numpy_helper.from_array(values.astype(np.float32), name))
         return name
 
+    def int64(self, name: str, values: list[int]) -> str:
+        self.weights.append(numpy_helper.from_array(np.array(values, np.int64), name))
+        return name
+
     def conv(self, x: str, name: str, shape: tuple[int, int, int, int], kind: str = "Conv", **attributes: Any) -> str:
         fan_in = np.prod(shape[1:]) if kind == "Conv" else shape[0] * 4 / attributes.get("group", 1)
         weight = self.weight(f"{name}.weight", self.rng.normal(0, np.sqrt(2 / fan_in), shape))
@@ -50,12 +54,12 @@ class GraphMaker:
         parameters = [self.weight(f"{name}.{i}", value) for i, value in enumerate(values)]
         return self.node("BatchNormalization", [x, *parameters], name)
 
-    def model(self, shape: list[int | str], output: str, opset: int = 19) -> onnx.ModelProto:
+    def model(self, shape: list[int | str], output: str, opset: int = 19, output_rank: int = 4) -> onnx.ModelProto:
         graph = helper.make_graph(
             self.nodes,
             "toy",
             [helper.make_tensor_value_info("crops", TensorProto.FLOAT, shape)],
-            [helper.make_tensor_value_info(output, TensorProto.FLOAT, ["n", "k", "h", "w"])],
+            [helper.make_tensor_value_info(output, TensorProto.FLOAT, ["n", "k", "h", "w"][:output_rank])],
             self.weights,
         )
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)

@@ -148,3 +148,71 @@ def test_convolutions_that_only_enlarge_heat_maps_stay_float_with_the_head():
     prepared = prepare(g.model(["n", 3, 64, 48], "heatmaps"))
 
     assert quantisable_layers(prepared) == ["stem", "features"]
+
+
+def token_network(final: str) -> onnx.ModelProto:
+    """A convolution, tokens through two products with a sum around them, and `final`: heat maps or a SimCC vector."""
+    g = GraphMaker()
+    x = g.conv("crops", "patches", (8, 3, 8, 8), strides=[8, 8])  # (n, 8, 8, 6)
+    flat = g.node("Reshape", [x, g.int64("to_rows", [-1, 8, 48])], "rows")
+    tokens = g.node("Transpose", [flat], "tokens", perm=[0, 2, 1])
+    inner = g.node("MatMul", [tokens, g.weight("inner.weight", g.rng.normal(0, 0.3, (8, 12)))], "inner")
+    attention = g.node("MatMul", [inner, g.node("Transpose", [inner], "keys", perm=[0, 2, 1])], "attention")
+    mixed = g.node("MatMul", [g.node("Softmax", [attention], "shares"), inner], "mixed")
+    outer = g.node("MatMul", [mixed, g.weight("outer.weight", g.rng.normal(0, 0.3, (12, 8)))], "outer")
+    x = g.node("Add", [tokens, outer], "sum")
+    maps = g.node("Transpose", [x], "back", perm=[0, 2, 1])
+    maps = g.node("Reshape", [maps, g.int64("to_maps", [-1, 8, 8, 6])], "maps")
+    if final == "heatmaps":
+        g.conv(maps, "heatmaps", (2, 8, 1, 1))
+        return g.model(["n", 3, 64, 48], "heatmaps")
+    points = g.node("Reshape", [g.conv(maps, "points", (2, 8, 1, 1)), g.int64("to_points", [-1, 2, 48])], "point_rows")
+    token = g.node("MatMul", [points, g.weight("token.weight", g.rng.normal(0, 0.3, (48, 8)))], "token")
+    g.node("MatMul", [token, g.weight("bins.weight", g.rng.normal(0, 0.3, (8, 96)))], "simcc_x")
+    return g.model(["n", 3, 64, 48], "simcc_x", output_rank=3)
+
+
+def test_products_with_constant_weights_are_layers_and_others_are_not():
+    prepared = prepare(token_network("heatmaps"))
+
+    layers = quantisable_layers(prepared)
+
+    assert layers == ["patches", "inner", "outer"]
+    assert sorted(quantised_inputs(prepared, layers)) == ["crops", "mixed", "tokens"]  # no sum between tokens
+
+
+def test_a_products_weights_have_a_step_for_each_output():
+    prepared = prepare(token_network("heatmaps"))
+
+    quantised = quantise(prepared)
+
+    stored, source = weights(quantised), producers(quantised)["inner.weight.dq"]
+    assert {item.name: item.i for item in source.attribute} == {"axis": 1}
+    assert stored["inner.weight.step"].shape == (12,)
+    restored = stored["inner.weight.int8"] * stored["inner.weight.step"]
+    assert np.abs(restored - weights(prepared)["inner.weight"]).max() <= stored["inner.weight.step"].max() / 2
+
+
+def test_a_gemms_weights_are_quantised_along_its_own_output():
+    g = GraphMaker()
+    x = g.conv("crops", "patches", (8, 3, 64, 48))
+    x = g.node("Reshape", [x, g.int64("to_row", [-1, 8])], "row")
+    weight, bias = g.weight("gemm.weight", g.rng.normal(0, 1, (5, 8))), g.weight("gemm.bias", np.ones(5))
+    x = g.node("Gemm", [x, weight, bias], "gemm", transB=1)
+    x = g.node("Reshape", [x, g.int64("to_map", [-1, 5, 1, 1])], "map")
+    g.conv(x, "heatmaps", (2, 5, 1, 1))
+    prepared = prepare(g.model(["n", 3, 64, 48], "heatmaps"))
+
+    quantised = quantise(prepared)
+
+    assert quantisable_layers(prepared) == ["patches", "gemm"]
+    assert weights(quantised)["gemm.weight.step"].shape == (5,)
+    crops = toy_crops()
+    wanted, found = run(prepared, crops, ["gemm"])[0], run(quantised, crops, ["gemm"])[0]
+    assert found.shape == wanted.shape
+
+
+def test_the_head_of_simcc_stays_float_from_the_key_points_maps_on():
+    layers = quantisable_layers(prepare(token_network("simcc")))
+
+    assert layers == ["patches", "inner", "outer"]  # not points, token, simcc_x
