@@ -29,10 +29,16 @@ PRODUCTS = ("MatMul", "Gemm")
 LEVELS = 127  # of [-127, 127]
 
 
-def quantisable_layers(model: onnx.ModelProto) -> list[str]:
-    """Names (the first output) of the layers to make INT8: all but depthwise convolutions and the heat maps' head."""
+def quantisable_layers(model: onnx.ModelProto, maps: Collection[int] = ()) -> list[str]:
+    """Names (the first output) of the layers to make INT8: all but depthwise convolutions and the heat maps' head.
+
+    Args:
+        maps: of a network of stages that read the maps of the stage before (OpenPose): how many maps a stage makes.
+            The convolutions that make so many, in whichever stage, and those they read stay in float as well: an
+            error there goes through all later stages, which sharpen it until it is a person.
+    """
     arrays = arrays_of(model)
-    head = _head(model, arrays)
+    head = _head(model, arrays) | _map_makers(model, arrays, maps)
     return [
         node.output[0]
         for node in model.graph.node
@@ -80,6 +86,27 @@ def _head(model: onnx.ModelProto, arrays: Mapping[str, np.ndarray]) -> set[str]:
                 if not smooths and not (vectors and node.op_type in PRODUCTS):
                     continue
             waiting += node.input
+    return found
+
+
+def _map_makers(model: onnx.ModelProto, arrays: Mapping[str, np.ndarray], maps: Collection[int]) -> set[str]:
+    """The convolutions that make as many channels as there are maps, and the nearest ones that those read."""
+    producers = {name: node for node in model.graph.node for name in node.output}
+    found: set[str] = set()
+    for maker in model.graph.node:
+        if maker.op_type != "Conv" or maker.input[1] not in arrays or len(arrays[maker.input[1]]) not in maps:
+            continue
+        found.add(maker.output[0])
+        waiting = [maker.input[0]]
+        while waiting:
+            node = producers.get(waiting.pop())
+            if node is None or node.op_type == "Concat":
+                continue
+            weight = arrays.get(node.input[1]) if node.op_type == "Conv" else None
+            if weight is not None and not _is_depthwise(node, weight):
+                found.add(node.output[0])
+            else:
+                waiting += [name for name in node.input if name not in arrays]
     return found
 
 

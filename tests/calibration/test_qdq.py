@@ -216,3 +216,34 @@ def test_the_head_of_simcc_stays_float_from_the_key_points_maps_on():
     layers = quantisable_layers(prepare(token_network("simcc")))
 
     assert layers == ["patches", "inner", "outer"]  # not points, token, simcc_x
+
+
+def staged_network() -> onnx.ModelProto:
+    """Two stages that each make 5 heat maps and 6 fields; the second reads those of the first."""
+    maker = GraphMaker()
+    features = maker.node("Relu", [maker.conv("crops", "trunk", (16, 3, 3, 3), pads=[1] * 4)], "features")
+    maps = features
+    channels = 16
+    for stage in (1, 2):
+        outputs = []
+        for branch, count in (("heat", 5), ("field", 6)):
+            name = f"{branch}{stage}"
+            x = maker.node("Relu", [maker.conv(maps, f"{name}_first", (16, channels, 1, 1))], f"{name}_relu")
+            x = maker.node("Relu", [maker.conv(x, f"{name}_hidden", (8, 16, 1, 1))], f"{name}_hidden_relu")
+            x = maker.conv(x, f"{name}_depthwise", (8, 1, 3, 3), pads=[1] * 4, group=8)
+            outputs.append(maker.conv(x, f"{name}_maps", (count, 8, 1, 1)))
+        maps = maker.node("Concat", [*([features] if stage == 1 else []), *outputs], f"stage{stage}", axis=1)
+        channels = 27
+    return maker.model(["n", 3, 16, 16], "stage2")
+
+
+def test_the_maps_of_every_stage_and_what_they_are_made_of_stay_in_float_where_told():
+    model = staged_network()
+
+    assert set(quantisable_layers(model)) == {
+        "trunk",
+        *(f"{name}_{part}" for name in ("heat1", "heat2", "field1", "field2") for part in ("first", "hidden")),
+        *("heat1_maps", "field1_maps"),
+    }
+    firsts = ["heat1_first", "heat2_first", "field1_first", "field2_first"]
+    assert set(quantisable_layers(model, (5, 6))) == {"trunk", *firsts}
