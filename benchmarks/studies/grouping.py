@@ -41,7 +41,8 @@ class Row:
         people: how many were drawn.
         peaks_ms, group_ms: ours, median milliseconds.
         published_ms: the published algorithm's, peaks and groups for fields, groups for tags; the least of a few runs.
-        equal: whether both found the same people.
+        equal: whether both found the same people; of tags with our choice among equal assignments.
+        found, published_found: how many people each found, the published one with its own choice.
     """
 
     way: str
@@ -50,6 +51,8 @@ class Row:
     group_ms: float
     published_ms: float
     equal: bool
+    found: int
+    published_found: int
 
     @property
     def ratio(self) -> float:
@@ -76,6 +79,8 @@ def measure_fields(count: int, rounds: int) -> Row:
         group_ms=_median_ms(lambda: group_points(found, pafs, head), rounds),
         published_ms=published_s * 1e3,
         equal=members == [[person.members.get(kind, -1) for kind in range(18)] for person in expected],
+        found=len(members),
+        published_found=len(expected),
     )
 
 
@@ -85,7 +90,7 @@ def measure_tags(count: int, rounds: int) -> Row:
     points = draw_people(count, MAP_HW, rng)[:, COCO17_OF_18]
     heatmaps, drawn = draw_maps(points, MAP_HW, rng)
     maps = draw_tags(points, drawn, MAP_HW, rng)
-    head = Tags(MAP_HW, top_k=min(2 * count + 10, 256), max_people=max(count, 30))
+    head = Tags(MAP_HW, top_k=min(2 * count + 10, 256), max_people=2 * count + 10)
     peaks, counts = find_peaks(heatmaps[None], head.window, head.peak_threshold, head.top_k)
     x, y = peaks[0, ..., :2].transpose(2, 0, 1).astype(int)
     tags = maps[np.arange(17)[:, None], y, x][..., None]
@@ -98,6 +103,8 @@ def measure_tags(count: int, rounds: int) -> Row:
         group_ms=_median_ms(lambda: group_peaks(peaks[0], counts[0], tags, head), rounds),
         published_ms=published_s * 1e3,
         equal=sorted(people.tolist()) == sorted(expected.tolist()),
+        found=len(people),
+        published_found=len(published.group_by_tags(peaks[0], counts[0], tags, head, nearer=0)),
     )
 
 
@@ -122,14 +129,15 @@ def _timed(call: Callable[[], Result]) -> tuple[Result, float]:
 def main(people: tuple[int, ...], rounds: int) -> None:
     """Print a Markdown table of both ways of grouping, in milliseconds."""
     cv2.setNumThreads(1)
-    click.echo("| way | people | peaks ms | grouping ms | published ms | published / ours | same people |")
-    click.echo("|" + " --- |" * 7)
+    names = ("way", "people", "peaks ms", "grouping ms", "published ms", "published / ours", "same people")
+    click.echo(f"| {' | '.join(names)} | found | published found |")
+    click.echo("|" + " --- |" * 9)
     for measure in (measure_fields, measure_tags):
         for count in people:
             row = measure(count, rounds)
             click.echo(
                 f"| {row.way} | {row.people} | {row.peaks_ms:.2f} | {row.group_ms:.2f} | {row.published_ms:.1f} | "
-                f"{row.ratio:.0f}x | {'yes' if row.equal else 'no'} |"
+                f"{row.ratio:.0f}x | {'yes' if row.equal else 'no'} | {row.found} | {row.published_found} |"
             )
 
 
