@@ -6,7 +6,7 @@ PYTHON ?= python3
 help:
 	@echo "make demo      try edgepose on its embedded model: accuracy table, overlays, an HTML page"
 	@echo "make test      install everything for development and run ./check"
-	@echo "make test-all  the same with every model of the zoo, not one of each family"
+	@echo "make test-all  the same with every model of the zoo, not one of each family, and all faults"
 	@echo "make clean     remove both virtual environments, caches and the demo's output"
 
 test: .venv/installed

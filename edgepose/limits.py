@@ -8,5 +8,5 @@ LARGEST_DOWNLOAD = 4 << 30  # bytes of a checkpoint: a thousand million weights
 LEFTOVER_AGE = 24 * 3600  # s after which a temporary file is one that a killed process has left
 MOST_THREADS = 1024  # of a CPU runtime, which would make as many as it is told
 LONGEST_MEASUREMENT = 3600.0  # s of each row of `benchmark`
-LONGEST_RUN = 300.0  # s that a foreign graph may take for a crop when it is imported
+LONGEST_RUN = 300.0  # s that one run of a graph may take while it is exported or imported
 LEAST_ADDRESS_SPACE = 512 << 20  # bytes (ulimit -v) below which OpenBLAS or OpenVINO crashes while it is loaded

@@ -139,7 +139,10 @@ class PictureServer:
         the browser asks for is still the page's.
         """
         if not self._token:
-            return _is_loopback(urlsplit(f"//{headers.get('Host', '')}").hostname or "")
+            try:
+                return _is_loopback(urlsplit(f"//{headers.get('Host', '')}").hostname or "")
+            except ValueError:  # half an IPv6 address, say
+                return False
         given = query.get("token", [headers.get("Authorization", "").removeprefix("Bearer ")])[0]
         return hmac.compare_digest(given.encode(), self._token.encode())
 
@@ -171,7 +174,7 @@ def _handler_of(server: PictureServer) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(data)
 
         def _stream(self, source: str) -> None:
-            if not (source.isascii() and source.isdigit() and int(source) < len(server.names)):
+            if source not in map(str, range(len(server.names))):
                 self.send_error(404, "no such source")
                 return
             if not server.clients.acquire(blocking=False):

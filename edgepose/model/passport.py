@@ -112,7 +112,7 @@ def _check_engine(engine: dict[str, Any]) -> None:
         ("dla", (int, type(None))),
         ("kernels", (dict, type(None))),
     ):
-        if not isinstance(engine.get(key), kind):
+        if key not in engine or not isinstance(engine[key], kind):
             raise ModelFileError(f"passport with {key} {engine.get(key)!r} of the engine: not of the right type")
     kernels = engine["kernels"] or {"file": "", "sha256": "0" * 64}
     for key, fits in (

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 # The fast share is the same every day; `make test-all` looks at others each time.
 ALL = bool(os.environ.get("EDGEPOSE_TEST_ALL"))
 thoroughly = settings(
-    max_examples=1000 if ALL else 60,
+    max_examples=300 if ALL else 40,
     derandomize=not ALL,
     deadline=None,
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-few = settings(thoroughly, max_examples=200 if ALL else 15)
+few = settings(thoroughly, max_examples=60 if ALL else 12)
 
 ODD = [
     None, True, False, 0, -1, 1, 2**31, 2**63, 10**25, 10**400, -(10**400), 0.5, -0.0, 1e-320, 1e308, -1e308,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from edgepose.files import parse_json, sha256_of
 from edgepose.io import images
 from edgepose.io.annotations import read_annotations
 from edgepose.io.boxes import boxes_for_images
+from edgepose.io.serve import PictureServer
 from edgepose.model.passport import passport_path
 from edgepose.stages.geometry import Regions
 from edgepose.stages.similarity import rescore
@@ -313,3 +315,22 @@ def test_infer_of_damaged_boxes_ends_by_the_contract(tmp_path_factory, data):
 
     assert result.exit_code in (0, 1, 3), result.exception
     assert result.exit_code == 1 or parse_json((folder / "out" / "keypoints.json").read_bytes()) is not None
+
+
+@thoroughly
+@given(
+    host=st.text(st.characters(codec="latin-1", exclude_characters="\r\n"), max_size=20)
+    | st.sampled_from(["[", "a]b"]),
+    path=st.text(st.characters(codec="ascii", min_codepoint=33), max_size=20) | st.just("stream?source=" + "9" * 5000),
+)
+def test_whatever_a_client_asks_for_is_answered(picture_server, host, path):
+    with contextlib.closing(socket.create_connection(("127.0.0.1", picture_server.port), timeout=10)) as client:
+        client.sendall(f"GET /{path} HTTP/1.0\r\nHost: {host}\r\n\r\n".encode("latin-1"))
+
+        assert client.recv(9).startswith(b"HTTP/1.0 ")
+
+
+@pytest.fixture(scope="module")
+def picture_server() -> Iterator[PictureServer]:
+    with contextlib.closing(PictureServer(["a"], port=0)) as server:
+        yield server

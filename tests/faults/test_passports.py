@@ -47,6 +47,7 @@ def test_a_module_that_a_passport_names_is_not_imported(toy, tmp_path, monkeypat
         ({"engine": make_engine(max_batch=True)}, "max_batch"),
         ({"engine": make_engine(tensorrt="")}, "tensorrt"),
         ({"engine": make_engine(dla=10**6)}, "dla"),
+        ({"engine": {key: value for key, value in make_engine().items() if key != "dla"}}, "dla"),
         ({"engine": make_engine(kernels={"file": "../../k", "sha256": "short"})}, "kernels"),
     ],
 )

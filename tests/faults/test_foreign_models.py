@@ -1,4 +1,4 @@
-"""Foreign ONNX files at import, and models whose passport is right and whose graph is not."""
+"""Foreign ONNX files and checkpoints, and models whose passport is right and whose graph is not."""
 
 from __future__ import annotations
 
@@ -134,3 +134,15 @@ def test_an_export_of_a_network_of_zeros_is_refused(tmp_path):
 
     assert "its weights are lost" in last_line(result)
     assert not list(tmp_path.glob("out/*"))
+
+
+def test_a_truncated_checkpoint_is_told_before_anything_is_asked_of_it(tmp_path):
+    import torch
+
+    torch.save({"conv1.weight": torch.zeros(64, 3, 7, 7)}, tmp_path / "a.pth")
+    (tmp_path / "a.pth").write_bytes((tmp_path / "a.pth").read_bytes()[:9000])
+
+    result = run("export", "--model", "simplebaseline", "--weights", tmp_path / "a.pth", "-o", tmp_path / "out")
+
+    assert "is damaged" in last_line(result)
+    assert "how it was trained" not in result.stderr
