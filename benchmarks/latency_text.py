@@ -33,7 +33,7 @@ def conditions(backends: Sequence[Backend], threads: int | None, root: Path = Pa
         passport = backend.passport
         parts = [backend.arithmetic, f"sha256 {passport.sha256[:12]}", *["random weights"] * passport.random_weights]
         if engine := passport.engine:
-            parts.append(f"{engine['runtime']} {engine['tensorrt']}, batch up to {engine['max_batch']}")
+            parts.append(f"{engine.runtime} {engine.tensorrt}, batch up to {engine.max_batch}")
         found[backend.path.name] = ", ".join(parts)
     return about
 

@@ -165,7 +165,7 @@ def calibrate(
     people = read_calibration_set(
         images, boxes, limit=limit, seed=seed, watch=lambda items: watch("reading images", items, len(items))
     )
-    if passport.spec.refine is not None:
+    if passport.spec.heatmaps.refine is not None:
         with closing(load_backend(model_path, backend="onnxruntime")) as backend:
             people = with_close_crops(
                 people, backend, seed=seed, watch=lambda items: watch("looking closer", items, len(items))
@@ -223,7 +223,7 @@ def calibrate(
         people.unreadable,
         people.unusable_boxes,
         shift,
-        float((distances > FAR * max(passport.spec.heatmap_hw)).mean()) if len(distances) else 0.0,
+        float((distances > FAR * max(passport.spec.heatmaps.size_hw)).mean()) if len(distances) else 0.0,
         passport.random_weights,
         people.turned,
         people.blank,

@@ -133,8 +133,8 @@ def _keep_interface(model: onnx.ModelProto, spec: ModelSpec, path: Path, output_
     output_name = output_name or (OUTPUT if OUTPUT in outputs else next(iter(outputs)))
     if output_name not in outputs:
         raise ModelFileError(f"{path} has no output {output_name}; it has: {', '.join(outputs)}")
-    _check_value(inputs[0], (3, *spec.input_hw), "input", path)
-    _check_value(outputs[output_name], (spec.output_channels, *spec.heatmap_hw), "output", path)
+    _check_value(inputs[0], (3, *spec.image.size_hw), "input", path)
+    _check_value(outputs[output_name], (spec.num_maps, *spec.heatmaps.size_hw), "output", path)
     for field, kept in ((graph.input, inputs[0]), (graph.output, outputs[output_name])):
         value = ValueInfoProto()
         value.CopyFrom(kept)
@@ -189,10 +189,10 @@ def _rename(graph: onnx.GraphProto, name: str, new_name: str) -> None:
 
 def _run_checked(model: onnx.ModelProto, crop: np.ndarray, spec: ModelSpec, path: Path) -> np.ndarray:
     heatmaps = run_onnx(model, crop)[0]
-    if heatmaps.shape != (1, spec.output_channels, *spec.heatmap_hw):
+    if heatmaps.shape != (1, spec.num_maps, *spec.heatmaps.size_hw):
         raise ModelFileError(
             f"{path} gives {'x'.join(map(str, heatmaps.shape))} for one crop, but the spec says "
-            f"1x{spec.output_channels}x{'x'.join(map(str, spec.heatmap_hw))}: correct the spec, or name another output"
+            f"1x{spec.num_maps}x{'x'.join(map(str, spec.heatmaps.size_hw))}: correct the spec, or name another output"
         )
     if not np.isfinite(heatmaps).all():
         raise ModelFileError(f"{path} gives NaN or infinite heat maps; its weights are damaged")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -141,18 +141,18 @@ def export_model(
             report(f"building it in {style} style")
         network = model.build(style)
         load_into(network, model.adapt(state), path=path, label=model.label)
-        spec = replace(spec, **model.recipes.get(origin, {}))
+        spec = spec.changed(**model.recipes.get(origin, {}))
         source = model.published.url if weights == "auto" and model.published else path.name
         asked = f", {style} style" if len(model.styles) > 1 else ""  # no checkpoint tells, so the passport does
         loaded = Weights(source + asked, sha256_of(path))
     if decoder is None and "dark" in file_name:
         decoder = "dark"
-    spec = replace(spec, **model.recipes.get(style, {}))
-    if decoder in (None, model.spec.decoder):
-        decoder = spec.decoder
-    spec = replace(spec, color_order=color or spec.color_order, decoder=decoder)
-    spec = _aligned(spec, alignment or spec.alignment)
-    spec = replace(spec, name=_file_stem(model, spec, style))
+    spec = spec.changed(**model.recipes.get(style, {}))
+    if decoder in (None, model.spec.heatmaps.decoder):
+        decoder = spec.heatmaps.decoder
+    spec = spec.changed(color_order=color or spec.image.color_order, decoder=decoder)
+    spec = _aligned(spec, alignment or spec.crop.alignment)
+    spec = spec.changed(name=_file_stem(model, spec, style))
     check_targets(output_dir, file_names(spec))
 
     report("tracing the network")
@@ -243,8 +243,8 @@ def randomize(network: nn.Module, spec: ModelSpec) -> None:
             if isinstance(module, nn.BatchNorm2d):
                 module.momentum = 1.0  # the statistics become those of the next batch
         # A variance of too few values would be far from that of other pictures: deep networks need larger ones.
-        for size in (spec.input_hw,) if hasattr(network, "input_hw") else ((128, 128), (256, 256)):
-            if _fewest_values(network, replace(spec, input_hw=size)) > FEW_VALUES:
+        for size in (spec.image.size_hw,) if hasattr(network, "input_hw") else ((128, 128), (256, 256)):
+            if _fewest_values(network, spec.changed(input_hw=size)) > FEW_VALUES:
                 break
         network.float().eval()
 
@@ -294,22 +294,24 @@ def _style_of(model: Model, state: StateDict, file_name: str) -> str:
 
 def _aligned(spec: ModelSpec, alignment: str) -> ModelSpec:
     """The spec with another alignment, and with what goes along with it in the training that has it."""
-    if alignment == spec.alignment:
+    if alignment == spec.crop.alignment:
         return spec
-    if alignment != "darkpose" or spec.alignment != "corner":
-        found = f"{spec.name} with the {spec.decoder} decoder has {spec.alignment} alignment"
+    if alignment != "darkpose" or spec.crop.alignment != "corner":
+        found = f"{spec.name} with the {spec.heatmaps.decoder} decoder has {spec.crop.alignment} alignment"
         raise ChoiceError(f"{found}, not {alignment}")
-    blur = 17 if spec.input_hw[0] == 384 else spec.blur_kernel  # DarkPose's configurations for its larger input
-    return replace(spec, alignment=alignment, flip_shift=0, blur_kernel=blur)
+    blur = (
+        17 if spec.image.size_hw[0] == 384 else spec.heatmaps.blur_kernel
+    )  # DarkPose's configurations for its larger input
+    return spec.changed(alignment=alignment, flip_shift=0, blur_kernel=blur)
 
 
 def _file_stem(model: Model, spec: ModelSpec, style: str) -> str:
     """What tells this file from the model's other forms; the embedded model has only one."""
     if not model.dataset:
         return model.name
-    size = f"{spec.input_hw[0]}x{spec.input_hw[1]}"
-    unusual = [spec.decoder] * (spec.decoder != "quarter") + [style] * (style != model.styles[0])
-    unusual += ["darkpose"] * (spec.alignment == "darkpose")
+    size = f"{spec.image.size_hw[0]}x{spec.image.size_hw[1]}"
+    unusual = [spec.heatmaps.decoder] * (spec.heatmaps.decoder != "quarter") + [style] * (style != model.styles[0])
+    unusual += ["darkpose"] * (spec.crop.alignment == "darkpose")
     return "_".join([model.name, model.dataset, size, *unusual])
 
 

@@ -26,7 +26,7 @@ def to_onnx(network: nn.Module, spec: ModelSpec) -> onnx.ModelProto:
         warnings.simplefilter("ignore")  # torch's advice to use its other exporter: docs/decisions says why not
         torch.onnx.export(
             network,
-            (torch.zeros(2, 3, *spec.input_hw),),
+            (torch.zeros(2, 3, *spec.image.size_hw),),
             buffer,
             dynamo=False,
             opset_version=OPSET,

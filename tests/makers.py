@@ -8,9 +8,10 @@ from typing import Any, Literal
 import numpy as np
 
 from edgepose.files import sha256_of
+from edgepose.model.engine_info import EngineInfo, engine_from_json
 from edgepose.model.passport import Passport, write_passport
 from edgepose.model.skeletons import Skeleton
-from edgepose.model.spec import ModelSpec
+from edgepose.model.spec import ModelSpec, heatmap_spec
 
 TWO_POINTS = Skeleton("two", ("left_hand", "right_hand"), flip_pairs=((0, 1),), limbs=((0, 1),), sigmas=(0.05, 0.05))
 
@@ -18,11 +19,11 @@ TWO_POINTS = Skeleton("two", ("left_hand", "right_hand"), flip_pairs=((0, 1),), 
 def make_spec(**changes: Any) -> ModelSpec:
     """A 64x48 input, 16x12 heat-map spec of two key points."""
     values: dict[str, Any] = {"name": "toy", "input_hw": (64, 48), "heatmap_hw": (16, 12), "skeleton": TWO_POINTS}
-    return ModelSpec(**{**values, **changes})
+    return heatmap_spec(**{**values, **changes})
 
 
-def make_engine(**changes: Any) -> dict[str, Any]:
-    """What a plan's passport says of a plan for an Orin."""
+def engine_entry(**changes: Any) -> dict[str, Any]:
+    """What a plan's passport says of a plan for an Orin, as JSON."""
     values: dict[str, Any] = {
         "runtime": "tensorrt",
         "tensorrt": "10.3.0",
@@ -34,6 +35,11 @@ def make_engine(**changes: Any) -> dict[str, Any]:
         "kernels": {"file": "m.plan.fatbin", "sha256": "ab" * 32},
     }
     return {**values, **changes}
+
+
+def make_engine(**changes: Any) -> EngineInfo:
+    """The same as a value."""
+    return engine_from_json(engine_entry(**changes))
 
 
 def smooth_image(height: int = 120, width: int = 160, seed: int = 0) -> np.ndarray:
@@ -96,7 +102,7 @@ def write_toy_model(
     from onnx import TensorProto, helper, numpy_helper
 
     spec = spec or dots_spec()
-    (height, width), (map_height, map_width) = spec.input_hw, spec.heatmap_hw
+    (height, width), (map_height, map_width) = spec.image.size_hw, spec.heatmaps.size_hw
     kernel = TOY_WEIGHTS.reshape(2, 3, 1, 1)
     constants = {"w": kernel.astype(np.float16) if precision == "fp16" else kernel}
     nodes = [("AveragePool", ["crops"], ["pooled"], {"kernel_shape": [4, 4], "strides": [4, 4]})]

@@ -33,7 +33,7 @@ OTHER_GRAPHS = {"caffe": "simplebaseline_resnet", "princeton": "stacked_hourglas
 
 def every_graph() -> list[tuple[Model, str]]:
     graphs = {
-        (model.name, model.dataset, model.spec.input_hw, model.spec.output_channels, style): model
+        (model.name, model.dataset, model.spec.image.size_hw, model.spec.num_maps, style): model
         for model in reversed(models())
         for style in reversed(model.styles)
         if style == model.styles[0] or model.name.startswith(OTHER_GRAPHS.get(style, "no model"))
@@ -49,7 +49,7 @@ def chosen() -> list[tuple[Model, str]]:
 
 def label(graph: tuple[Model, str]) -> str:
     model, style = graph
-    return f"{model.label} {model.spec.decoder} {style}".replace(" ", "-")
+    return f"{model.label} {model.spec.heatmaps.decoder} {style}".replace(" ", "-")
 
 
 @pytest.fixture

@@ -70,10 +70,10 @@ def check_build(onnx: Path, plan: Path) -> Finding:
     """An engine for up to MAX_BATCH people."""
     start = perf_counter()
     report = build_engine(onnx, plan, BuildOptions(max_batch=MAX_BATCH))
-    engine = report.passport.engine or {}
+    info = report.passport.plan
     size = plan.stat().st_size / 2**20
     found = (
-        f"{engine['runtime']} {engine['tensorrt']}, {perf_counter() - start:.0f} s, {size:.1f} MiB, "
+        f"{info.runtime} {info.tensorrt}, {perf_counter() - start:.0f} s, {size:.1f} MiB, "
         f"peak host memory {report.peak_mib} MiB, {len(report.warnings)} warnings"
     )
     return Finding(True, found)
@@ -98,7 +98,7 @@ def compare_backends(cpu: Backend, gpu: Backend, image: np.ndarray, boxes: np.nd
     largest = max(LARGEST_RELATIVE[cpu.passport.precision], TIMES_ROUNDING * by_rounding)
     clear = clear_peaks(wanted[:, : spec.num_keypoints], CLEAR * float(np.abs(found - wanted).max()))
     moved = gpu.keypoints(image, regions)[..., :2] - cpu.keypoints(image, regions)[..., :2]
-    steps = regions.size_wh[:, None] / np.array(spec.heatmap_hw[::-1])  # image px of a heat-map px
+    steps = regions.size_wh[:, None] / np.array(spec.heatmaps.size_hw[::-1])  # image px of a heat-map px
     px = np.abs(moved / steps).max(axis=-1)[clear]
     text = f"heat maps differ by {relative:.1e} of their rms"
     limit = f"{largest:.2g}, clear peaks within 1 heat-map px"

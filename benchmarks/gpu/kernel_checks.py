@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -12,15 +11,16 @@ import numpy as np
 
 from edgepose.benchmarks.gpu.launch import Kernels
 from edgepose.benchmarks.gpu.rows import Check, Finding, SkippedError
+from edgepose.model.heads.heatmaps import DECODERS
 from edgepose.model.skeletons import COCO17
-from edgepose.model.spec import ALIGNMENTS, DECODERS, ModelSpec
+from edgepose.model.spec import ALIGNMENTS, ModelSpec, heatmap_spec
 from edgepose.stages.crop import cut_out, mirror
 from edgepose.stages.decode import decode_heatmaps, merge_flipped
 from edgepose.stages.frames import FORMATS, Frame
 from edgepose.stages.geometry import Regions
 from edgepose.stages.peaks import find_peaks
 
-SPEC = ModelSpec("acceptance", (256, 192), (64, 48), COCO17)
+SPEC = heatmap_spec("acceptance", (256, 192), (64, 48), COCO17)
 EXACT = ("argmax", "quarter")
 PX, SCORE = 1e-3, 1e-5  # largest differences of the other decoders
 CONFIDENT = 0.05  # positions of lower peaks are ill-conditioned
@@ -58,11 +58,11 @@ def check_crop(kernels: Kernels, frame_format: str, dtype: type) -> Finding:
     levels, mirrored_right = [], True
     for alignment in ALIGNMENTS:
         for order in ("rgb", "bgr"):
-            spec = replace(SPEC, alignment=alignment, color_order=order)
+            spec = SPEC.changed(alignment=alignment, color_order=order)
             regions = Regions.around(boxes, spec)
             crops, mirrored = kernels.run(kernels.crop(frame, regions, spec, dtype))
             difference = np.abs(crops.astype(np.float32) - cut_out(seen, regions, spec))
-            levels.append((difference * np.array(spec.std, np.float32)[:, None, None]).max())
+            levels.append((difference * np.array(spec.image.std, np.float32)[:, None, None]).max())
             mirrored_right &= bool(np.array_equal(mirrored, mirror(crops)))
     limit = GREY + NV12_GREY * (frame_format == "nv12") + HALF_GREY * (dtype is np.float16)
     found = f"{max(levels):.3f} grey levels at most, mirrored crops {'the same' if mirrored_right else 'WRONG'}"
@@ -71,7 +71,7 @@ def check_crop(kernels: Kernels, frame_format: str, dtype: type) -> Finding:
 
 def check_decode(kernels: Kernels, decoder: str, dtype: type, *, flip: bool) -> Finding:
     """Drawn maps, of the usual size and of one whose rows are no whole 16 bytes."""
-    specs = [replace(SPEC, decoder=decoder), replace(SPEC, decoder=decoder, heatmap_hw=(46, 45), flip_shift=0)]
+    specs = [SPEC.changed(decoder=decoder), SPEC.changed(decoder=decoder, heatmap_hw=(46, 45), flip_shift=0)]
     found, wanted = [], []
     for spec in specs:
         heatmaps = drawn_maps(spec, PEOPLE, 0, dtype)
@@ -84,8 +84,8 @@ def check_decode(kernels: Kernels, decoder: str, dtype: type, *, flip: bool) -> 
 
 def check_special_maps(kernels: Kernels) -> Finding:
     """Maps without a peak, with equal ones, and with values that are no numbers: what numpy gives, to the bit."""
-    spec = replace(SPEC, decoder="quarter")
-    maps = np.zeros((8, spec.output_channels, *spec.heatmap_hw), np.float32)
+    spec = SPEC.changed(decoder="quarter")
+    maps = np.zeros((8, spec.num_maps, *spec.heatmaps.size_hw), np.float32)
     maps[1], maps[2] = -1, 0.5
     maps[3, :, 0, 0] = maps[4, :, -1, -1] = 1
     maps[5, :, 8, 6], maps[6, :, 8, 6], maps[7] = np.nan, np.inf, -np.inf
@@ -99,7 +99,7 @@ def check_mapping(kernels: Kernels) -> Finding:
     heatmaps = drawn_maps(SPEC, 3, 0, np.float32)
     regions = Regions.around(np.array([[20, 10, 90, 200], [-60, -20, 80, 160], [1000, 600, 1900, 1050]]), SPEC)
     wanted = decode_heatmaps(heatmaps, SPEC)
-    wanted[..., :2] = regions.to_image(wanted[..., :2], SPEC.heatmap_hw)
+    wanted[..., :2] = regions.to_image(wanted[..., :2], SPEC.heatmaps.size_hw)
     return compare_keypoints(kernels.run(kernels.decode(heatmaps, SPEC, None, regions))[0], wanted, exact=False)
 
 
@@ -112,7 +112,7 @@ def check_golden(kernels: Kernels, golden: Path | None, decoder: str) -> Finding
     heatmaps = data["heatmaps"]
     if decoder == "udp-combined":
         heatmaps = np.concatenate([heatmaps[:, :, None], data["offsets"]], axis=2).reshape(4, 51, 64, 48)
-    spec = replace(SPEC, decoder=decoder, quarter_guard="independent")
+    spec = SPEC.changed(decoder=decoder, quarter_guard="independent")
     found = kernels.run(kernels.decode(heatmaps, spec))[0]
     wanted = data[f"mm_{decoder.replace('-', '_')}"].copy()
     wanted[..., :2] /= np.array([192 / 47, 256 / 63] if decoder.startswith("udp") else [4, 4])  # its are input px
@@ -121,7 +121,7 @@ def check_golden(kernels: Kernels, golden: Path | None, decoder: str) -> Finding
 
 def check_peaks(kernels: Kernels, dtype: type) -> Finding:
     """Drawn maps full of ties, several windows."""
-    maps = drawn_maps(replace(SPEC, heatmap_hw=(47, 59)), PEOPLE, 0, dtype)
+    maps = drawn_maps(SPEC.changed(heatmap_hw=(47, 59)), PEOPLE, 0, dtype)
     maps = (np.round(maps.astype(np.float32) * 32) / 32).astype(dtype)
     wrong = 0
     cases = ((5, 0.1, 30), (3, 0.3, 2), (1, -0.01, 256), (41, 0.1, 5))
@@ -149,8 +149,8 @@ def compare_keypoints(found: np.ndarray, wanted: np.ndarray, *, exact: bool, con
 def drawn_maps(spec: ModelSpec, people: int, seed: int, dtype: type) -> np.ndarray:
     """(N, C, h, w): two peaks a map, on, near and beyond the border, over a little noise."""
     rng = np.random.default_rng(seed)
-    height, width = spec.heatmap_hw
-    shape = (people, spec.output_channels, height, width)
+    height, width = spec.heatmaps.size_hw
+    shape = (people, spec.num_maps, height, width)
     maps = rng.normal(0, 0.01, shape)
 
     def draw(low: float, high: float) -> np.ndarray:

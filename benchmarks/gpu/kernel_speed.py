@@ -7,7 +7,6 @@ is 50 MB), which is what a kernel finds when other work lies between two frames.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -16,7 +15,7 @@ from edgepose.benchmarks.gpu.kernel_checks import SPEC, as_frame, drawn_maps
 from edgepose.benchmarks.gpu.launch import Kernels, Launch
 from edgepose.benchmarks.gpu.rows import Check, Finding
 from edgepose.benchmarks.latency import FRAME_HW, make_frame
-from edgepose.model.spec import DECODERS
+from edgepose.model.heads.heatmaps import DECODERS
 from edgepose.stages.frames import Frame
 from edgepose.stages.geometry import Regions
 
@@ -51,7 +50,7 @@ def speed_checks(kernels: Kernels) -> Iterator[Check]:
 
 def time_decode(kernels: Kernels, decoder: str, where: str, *, limited: bool = True) -> Finding:
     """Decoding of 64 people's maps, mapped to the image."""
-    spec = replace(SPEC, decoder=decoder)
+    spec = SPEC.changed(decoder=decoder)
     heatmaps = drawn_maps(spec, DECODE_PEOPLE, 0, np.float16)
     regions = Regions.around(make_frame(DECODE_PEOPLE)[1], spec)
     written = DECODE_PEOPLE * spec.num_keypoints * 12
@@ -69,7 +68,7 @@ def time_crop(kernels: Kernels, people: int, frame_format: str, dtype: type, whe
     image, boxes = make_frame(people)
     frame, _ = as_frame(image, frame_format)
     regions = Regions.around(boxes, SPEC)
-    written = people * 3 * SPEC.input_hw[0] * SPEC.input_hw[1] * np.dtype(dtype).itemsize
+    written = people * 3 * SPEC.image.size_hw[0] * SPEC.image.size_hw[1] * np.dtype(dtype).itemsize
     return _time(
         kernels,
         lambda: kernels.crop(frame, regions, SPEC, dtype, mirrored=False),

@@ -76,10 +76,10 @@ class Kernels:
 
     def crop(self, frame: Frame, regions: Regions, spec: ModelSpec, dtype: type, *, mirrored: bool = True) -> Launch:
         """Crops (N, 3, H, W), and the mirrored ones where wanted."""
-        count, shape = len(regions), (len(regions), 3, *spec.input_hw)
+        count, shape = len(regions), (len(regions), 3, *spec.image.size_hw)
         pixels, factors, normalise = (
             self._upload(array)
-            for array in (frame.pixels, to_image_factors(regions, spec.input_hw), normalise_factors(spec))
+            for array in (frame.pixels, to_image_factors(regions, spec.image.size_hw), normalise_factors(spec))
         )
         crops = [self._memory.DeviceMemory(int(np.prod(shape)) * np.dtype(dtype).itemsize) for _ in range(1 + mirrored)]
         kernel = self._memory.Kernel(self._module, f"crop_{_letters(dtype)}", "PiiiiPPiPPii")
@@ -91,10 +91,10 @@ class Kernels:
             FORMATS.index(frame.format),
             factors.address,
             normalise.address,
-            int(spec.color_order == "bgr"),
+            int(spec.image.color_order == "bgr"),
             crops[0].address,
             crops[1].address if mirrored else 0,
-            *spec.input_hw,
+            *spec.image.size_hw,
         )
         return Launch(
             lambda: self.stream.launch(kernel, block, grid, 0, *arguments),
@@ -116,7 +116,7 @@ class Kernels:
             for array in (heatmaps, np.array(spec.skeleton.flip_order, np.int32), blur_weights(spec))
         )
         second = None if flipped is None else self._upload(flipped)
-        to_image = None if regions is None else self._upload(to_image_factors(regions, spec.heatmap_hw))
+        to_image = None if regions is None else self._upload(to_image_factors(regions, spec.heatmaps.size_hw))
         keypoints = self._memory.DeviceMemory(int(np.prod(shape)) * 4)
         kernel = self._memory.Kernel(self._module, f"decode_{_letters(heatmaps.dtype.type)}", "PPPPPPiiiiiiif")
         block, grid, shared = decode_grid(spec, len(heatmaps))
@@ -128,7 +128,7 @@ class Kernels:
             to_image.address if to_image else 0,
             keypoints.address,
             spec.num_keypoints,
-            *spec.heatmap_hw,
+            *spec.heatmaps.size_hw,
             *decode_arguments(spec),
         )
         return Launch(

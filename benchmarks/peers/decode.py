@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 
 from edgepose.errors import InputError
-from edgepose.model.spec import ModelSpec
+from edgepose.model.spec import ModelSpec, heatmap_spec
 from edgepose.stages.decode import decode_heatmaps
 
 MMPOSE = "mmpose==1.3.2"
@@ -106,7 +106,7 @@ def mmpose_decoder(mmpose: types.ModuleType, decoder: str, blur_kernel: int) -> 
 def drawn_heatmaps(people: int, spec: ModelSpec, seed: int = 0) -> np.ndarray:
     """(N, K, h, w) float32: a Gaussian peak of sigma 2 somewhere in each map, and a little noise."""
     rng = np.random.default_rng(seed)
-    height, width = spec.heatmap_hw
+    height, width = spec.heatmaps.size_hw
     shape = (people, spec.num_keypoints, 1, 1)
     x, y = rng.uniform(0, width - 1, shape), rng.uniform(0, height - 1, shape)
     distance = (np.arange(width) - x) ** 2 + (np.arange(height)[:, None] - y) ** 2
@@ -116,9 +116,9 @@ def drawn_heatmaps(people: int, spec: ModelSpec, seed: int = 0) -> np.ndarray:
 
 def compare(mmpose: types.ModuleType, decoder: str, people: int, rounds: int) -> Comparison:
     """Time both in turn, `rounds` times, on the same maps."""
-    spec = ModelSpec(decoder, (256, 192), (64, 48), decoder=decoder, quarter_guard="independent")
+    spec = heatmap_spec(decoder, (256, 192), (64, 48), decoder=decoder, quarter_guard="independent")
     heatmaps = drawn_heatmaps(people, spec)
-    theirs = mmpose_decoder(mmpose, decoder, spec.blur_kernel)
+    theirs = mmpose_decoder(mmpose, decoder, spec.heatmaps.blur_kernel)
     expected, found = theirs(heatmaps), decode_heatmaps(heatmaps, spec)
     difference = np.abs(found - expected)[expected[..., 2] > CONFIDENT]
     ours_s, theirs_s = [], []

@@ -126,7 +126,9 @@ def look(backend: Backend, people: Sequence[CalibrationImage]) -> Seen:
     for each in people:
         image, regions = read_image(each.path), Regions.around(each.boxes_xyxy, backend.spec)
         xy = find_keypoints(backend, image, regions)[..., :2]
-        parts.append((backend.heatmaps(each.crops(backend.spec)), xy, regions.to_grid(xy, backend.spec.heatmap_hw)))
+        parts.append(
+            (backend.heatmaps(each.crops(backend.spec)), xy, regions.to_grid(xy, backend.spec.heatmaps.size_hw))
+        )
     return Seen(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
@@ -170,7 +172,7 @@ def rows_of(fp32: Path, weights: str, people: Sequence[CalibrationImage], files:
         ]
         spec = backends[0].spec
         exact, *others = (look(backend, people) for backend in backends)
-        step = spec.output_channels // spec.num_keypoints  # 3 where offsets follow each score
+        step = spec.num_maps // spec.num_keypoints  # 3 where offsets follow each score
         clear = clear_peaks(exact.heatmaps[:, ::step])
         for backend, seen in zip(backends[1:], others, strict=True):
             cells = [spec.name, weights, backend.passport.precision.upper()]

@@ -89,7 +89,7 @@ def main(engines: Sequence[Path], images: Path, annotations: Path, flip_test: bo
     print("|" + " --- |" * (4 + len(heads)))
     for engine in engines:
         with closing(load_backend(engine, threads=threads, exact=True)) as backend:
-            if backend.spec.refine is None:
+            if backend.spec.heatmaps.refine is None:
                 raise click.UsageError(f"{engine} takes one pass; give a two-pass network's file")
             people, passes = measure(backend, images, annotations, flip_test=flip_test)
         for name, errors in zip(("first", "second"), passes, strict=True):

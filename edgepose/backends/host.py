@@ -51,12 +51,12 @@ class HostBackend(ABC):
             ValueError: crops of another shape or dtype, or the backend is closed.
             BackendError: the runtime failed.
         """
-        expected = (3, *self.spec.input_hw)
+        expected = (3, *self.spec.image.size_hw)
         if crops.ndim != 4 or crops.shape[1:] != expected or crops.dtype != np.float32:
             raise ValueError(f"crops must be (N, {_text(expected)}) float32, got {crops.shape} {crops.dtype}")
         crops = np.ascontiguousarray(crops)
         step = self._fixed_batch or 2 * MAX_PEOPLE
-        heatmaps = np.empty((len(crops), self.spec.output_channels, *self.spec.heatmap_hw), np.float32)
+        heatmaps = np.empty((len(crops), self.spec.num_maps, *self.spec.heatmaps.size_hw), np.float32)
         with self.times.stage("network"):
             for start in range(0, len(crops), step):
                 heatmaps[start : start + step] = self._run_batch(crops[start : start + step])
@@ -69,7 +69,7 @@ class HostBackend(ABC):
 
         The flip test runs the crops and their mirror images in one batch.
         """
-        spec = replace(self.spec, decoder=decoder or self.spec.decoder)
+        spec = self.spec.changed(decoder=decoder or self.spec.heatmaps.decoder)
         keypoints = np.empty((len(regions), self.spec.num_keypoints, 3), np.float32)
         for start in range(0, len(regions), MAX_PEOPLE):
             part = slice(start, start + MAX_PEOPLE)
@@ -83,7 +83,7 @@ class HostBackend(ABC):
                 if flip_test:
                     heatmaps = merge_flipped(heatmaps[: len(some)], heatmaps[len(some) :], spec)
                 keypoints[part] = decode_heatmaps(heatmaps, spec)
-                keypoints[part, :, :2] = some.to_image(keypoints[part, :, :2], spec.heatmap_hw)
+                keypoints[part, :, :2] = some.to_image(keypoints[part, :, :2], spec.heatmaps.size_hw)
         self.times.people += len(regions)
         return keypoints
 
@@ -100,7 +100,7 @@ class HostBackend(ABC):
         """Drop the runtime's objects."""
 
     def _run_batch(self, crops: np.ndarray) -> np.ndarray:
-        count, expected = len(crops), (self.spec.output_channels, *self.spec.heatmap_hw)
+        count, expected = len(crops), (self.spec.num_maps, *self.spec.heatmaps.size_hw)
         if self._fixed_batch and count < self._fixed_batch:
             crops = np.concatenate([crops, np.zeros((self._fixed_batch - count, *crops.shape[1:]), np.float32)])
         try:
@@ -127,8 +127,8 @@ def check_shapes(
         ModelFileError: they differ.
     """
     for name, found, wanted in (
-        ("crops", crops, (3, *spec.input_hw)),
-        ("heatmaps", heatmaps, (spec.output_channels, *spec.heatmap_hw)),
+        ("crops", crops, (3, *spec.image.size_hw)),
+        ("heatmaps", heatmaps, (spec.num_maps, *spec.heatmaps.size_hw)),
     ):
         if len(found) != 4 or any(size not in (None, want) for size, want in zip(found[1:], wanted, strict=True)):
             raise ModelFileError(

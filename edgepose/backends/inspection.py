@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edgepose.cuda.nvcc import read_kernels
+from edgepose.cuda.nvcc import kernels_path, read_kernels
 from edgepose.errors import EdgeposeError, EngineMismatchError
+from edgepose.model.heads import Shape
+from edgepose.model.heads.heatmaps import Heatmaps, HeatmapsWithOffsets
 from edgepose.model.passport import Passport
+from edgepose.model.spec import ModelSpec
 from edgepose.trt.layers import read_layers
 
 
@@ -19,16 +23,12 @@ def describe(path: Path, passport: Passport) -> list[str]:
         ("file", f"{path.name}, {path.stat().st_size / 2**20:.1f} MiB, sha256 {passport.sha256[:12]}…"),
         ("model", f"{spec.name}, {passport.precision.upper()}"),
         ("weights", "random: for timing only" if passport.random_weights else passport.weights),
-        ("input", f"{spec.input_hw[0]}x{spec.input_hw[1]} {spec.color_order.upper()}, box x {spec.box_padding:g}"),
-        ("normalise", f"(pixel - {_numbers(spec.mean)}) / {_numbers(spec.std)}"),
-        (
-            "heat maps",
-            f"{spec.output_channels} of {spec.heatmap_hw[0]}x{spec.heatmap_hw[1]}, {spec.alignment} alignment",
-        ),
-        ("decoder", _decoder(passport)),
-        *_second_pass(passport),
-        ("key points", f"{spec.num_keypoints} ({spec.skeleton.name}): {', '.join(spec.skeleton.keypoints)}"),
+        *_input(spec),
+        *_head(spec),
     ]
+    if len(spec.skeleton):
+        points = f"{spec.num_keypoints} ({spec.skeleton.name}): {', '.join(spec.skeleton.keypoints)}"
+        rows.append(("key points", points))
     rows += [("made from", f"{name} (sha256 {digest[:12]}…)") for name, digest in passport.made_from.items()]
     if passport.engine:
         rows += _engine(path, passport)
@@ -40,17 +40,17 @@ def describe(path: Path, passport: Passport) -> list[str]:
 
 
 def _engine(path: Path, passport: Passport) -> list[tuple[str, str]]:
-    engine = passport.engine or {}
-    details = ["batch 1 to {}".format(engine["max_batch"])]
-    details += ["version compatible"] * engine["version_compatible"]
-    details += [] if engine["dla"] is None else [f"DLA core {engine['dla']}"]
+    info = passport.plan
+    details = [f"batch 1 to {info.max_batch}"]
+    details += ["version compatible"] * info.version_compatible
+    details += [] if info.dla is None else [f"DLA core {info.dla}"]
     rows = [
-        ("engine", f"{engine['runtime']} {engine['tensorrt']}, {', '.join(details)}"),
-        ("built for", " ".join([engine["gpu"], *engine["targets"]]).strip()),
+        ("engine", f"{info.runtime} {info.tensorrt}, {', '.join(details)}"),
+        ("built for", " ".join([info.gpu, *info.targets]).strip()),
     ]
     try:
         kernels = read_kernels(path, passport)
-        rows.append(("kernels", f"{engine['kernels']['file']}, {len(kernels) / 2**10:.0f} KiB"))
+        rows.append(("kernels", f"{kernels_path(path).name}, {len(kernels) / 2**10:.0f} KiB"))
     except EngineMismatchError as error:
         rows.append(("kernels", str(error)))
     try:
@@ -62,18 +62,39 @@ def _engine(path: Path, passport: Passport) -> list[tuple[str, str]]:
     return rows + [("", f"{layer.precision:<5} {layer.kind} {layer.name}") for layer in layers]
 
 
-def _decoder(passport: Passport) -> str:
-    spec = passport.spec
-    details = {"argmax": "", "quarter": f" ({spec.quarter_guard} border guard)"}
-    blur = f" (blur {spec.blur_kernel}{f', offsets x {spec.offset_radius:g}' if spec.has_offsets else ''})"
-    return f"{spec.decoder}{details.get(spec.decoder, blur)}, flip test shifts by {spec.flip_shift} px"
+def _input(spec: ModelSpec) -> list[tuple[str, str]]:
+    picture = spec.input
+    if picture is None:
+        return [("input", _shapes(spec.inputs))]
+    size = f"{picture.size_hw[0]}x{picture.size_hw[1]} {picture.color_order.upper()}"
+    how = "stretched" if picture.resize == "plain" else f"letterbox ({picture.anchor}, filled with {picture.fill})"
+    return [
+        ("input", f"{size}, " + (f"box x {spec.region.padding:g}" if spec.region else how)),
+        ("normalise", f"(pixel - {_numbers(picture.mean)}) / {_numbers(picture.std)}"),
+    ]
 
 
-def _second_pass(passport: Passport) -> list[tuple[str, str]]:
-    refine = passport.spec.refine
-    if refine is None:
-        return []
-    return [("2nd pass", f"crops of {refine.share:g} of the side around each key point, {refine.decoder} decoder")]
+def _head(spec: ModelSpec) -> list[tuple[str, str]]:
+    head = spec.head
+    if not isinstance(head, (Heatmaps, HeatmapsWithOffsets)):
+        return [("head", f"{head.kind}: {_shapes(spec.outputs)}")]
+    maps = f"{spec.num_maps} of {head.size_hw[0]}x{head.size_hw[1]}, {spec.crop.alignment} alignment"
+    if head.decoder in ("argmax", "quarter"):
+        details = f" ({head.quarter_guard} border guard)" if head.decoder == "quarter" else ""
+    else:
+        offsets = f", offsets x {head.offset_radius:g}" if isinstance(head, HeatmapsWithOffsets) else ""
+        details = f" (blur {head.blur_kernel}{offsets})"
+    rows = [("heat maps", maps), ("decoder", f"{head.decoder}{details}, flip test shifts by {head.flip_shift} px")]
+    if head.refine is not None:
+        share, decoder = head.refine.share, head.refine.decoder
+        rows.append(("2nd pass", f"crops of {share:g} of the side around each key point, {decoder} decoder"))
+    return rows
+
+
+def _shapes(named: Mapping[str, Shape]) -> str:
+    return ", ".join(
+        f"{name} {'x'.join('?' if size is None else str(size) for size in shape)}" for name, shape in named.items()
+    )
 
 
 def _accuracy(entry: dict[str, Any]) -> str:

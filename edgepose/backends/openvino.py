@@ -36,7 +36,7 @@ class OpenVinoBackend(HostBackend):
         exact: bool = False,
         store_fp16: bool = False,
     ) -> None:
-        height, width = passport.spec.input_hw
+        height, width = passport.spec.image.size_hw
         try:
             if passport.precision == "int8":
                 kernels = "INT8 kernels" + ("" if int8_kernels_are_exact() else " where this CPU's are right")

@@ -58,12 +58,12 @@ def command(
     for warning in report.warnings:
         click.echo(f"warning: {warning}", err=True)
     passport = report.passport
-    engine = passport.engine or {}
+    info = passport.plan
     size_mib = report.plan.stat().st_size / 2**20
     click.echo(
-        f"wrote {report.plan} ({size_mib:.1f} MiB, {passport.precision}, batch 1 to {engine['max_batch']}) "
-        f"{'with' if engine['kernels'] else 'without'} its CUDA kernels for "
-        f"{engine['gpu'] or ', '.join(engine['targets'])} with {engine['runtime']} {engine['tensorrt']}; "
+        f"wrote {report.plan} ({size_mib:.1f} MiB, {passport.precision}, batch 1 to {info.max_batch}) "
+        f"{'with' if info.kernels else 'without'} its CUDA kernels for "
+        f"{info.gpu or ', '.join(info.targets)} with {info.runtime} {info.tensorrt}; "
         f"peak host memory {report.peak_mib} MiB"
     )
     if passport.random_weights:

@@ -30,9 +30,9 @@ def command(markdown: bool) -> None:
             (
                 model.name,
                 model.dataset or "-",
-                f"{model.spec.input_hw[0]}x{model.spec.input_hw[1]}",
+                f"{model.spec.image.size_hw[0]}x{model.spec.image.size_hw[1]}",
                 str(model.spec.num_keypoints),
-                model.spec.decoder,
+                model.spec.heatmaps.decoder,
                 f"{model.gflops:.2f}",
                 f"{model.params / 1e6:.1f} M",
                 model.accuracy,
@@ -59,8 +59,8 @@ def _markdown(models: Sequence[Any]) -> list[str]:
             (
                 f"`{model.name}`",
                 model.dataset or "-",
-                f"{model.spec.input_hw[0]}x{model.spec.input_hw[1]}",
-                model.spec.decoder,
+                f"{model.spec.image.size_hw[0]}x{model.spec.image.size_hw[1]}",
+                model.spec.heatmaps.decoder,
                 str(model.spec.num_keypoints),
                 f"{model.gflops:.1f}",
                 f"{model.params / 1e6:.1f} M",

@@ -5,19 +5,21 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from edgepose.model.spec import COMBINED, DECODERS, QUARTER_GUARDS, ModelSpec
+from edgepose.model.engine_info import LARGEST_COUNT
+from edgepose.model.heads.heatmaps import COMBINED, DECODERS, QUARTER_GUARDS, HeatmapsWithOffsets
+from edgepose.model.spec import ModelSpec
 from edgepose.stages.geometry import Regions
 
 LARGEST_BLUR = 31  # px; decode.cu keeps its window in shared memory
 LARGEST_WHOLE = 10240  # px of a heat map that WHOLE blur: 40 KiB, which with decode.cu's own fit into 48 KiB
 WHOLE = (*COMBINED, "udp-original")  # decoders that blur the whole map, in shared memory
-LARGEST_COUNT = 65535  # people in one launch: the grid's z
+
 Shape = tuple[int, int, int]  # x, y, z, as CUDA counts blocks and threads
 
 
 def normalise_factors(spec: ModelSpec) -> np.ndarray:
     """(6,) float32: factor, then summand, per channel of the crops: (pixel - mean) / std in one multiply-add."""
-    std, mean = np.array(spec.std), np.array(spec.mean)
+    std, mean = np.array(spec.image.std), np.array(spec.image.mean)
     return np.concatenate([1 / std, -mean / std]).astype(np.float32)
 
 
@@ -27,21 +29,25 @@ def blur_weights(spec: ModelSpec) -> np.ndarray:
     Raises:
         ValueError: a blur too wide for the kernel's shared memory.
     """
-    if spec.decoder in ("argmax", "quarter"):
+    if spec.heatmaps.decoder in ("argmax", "quarter"):
         return np.ones(1, np.float32)
-    if spec.blur_kernel > LARGEST_BLUR:
-        raise ValueError(f"blur_kernel must be at most {LARGEST_BLUR} on a GPU, got {spec.blur_kernel}")
-    sides = [2 * spec.blur_kernel + 1] if spec.has_offsets else [spec.blur_kernel]
-    if spec.decoder == "udp-combined-v0":
-        sides.append(spec.blur_kernel)
+    if spec.heatmaps.blur_kernel > LARGEST_BLUR:
+        raise ValueError(f"blur_kernel must be at most {LARGEST_BLUR} on a GPU, got {spec.heatmaps.blur_kernel}")
+    sides = (
+        [2 * spec.heatmaps.blur_kernel + 1]
+        if isinstance(spec.head, HeatmapsWithOffsets)
+        else [spec.heatmaps.blur_kernel]
+    )
+    if spec.heatmaps.decoder == "udp-combined-v0":
+        sides.append(spec.heatmaps.blur_kernel)
     return np.concatenate([cv2.getGaussianKernel(side, 0)[:, 0] for side in sides]).astype(np.float32)
 
 
 def decode_arguments(spec: ModelSpec) -> tuple[int, int, int, int, np.float32]:
     """What decode.cu takes after the sizes: decoder, border guard, flip shift, blur kernel, offset px."""
-    offset_px = np.float32(spec.offset_radius * max(spec.heatmap_hw))
-    guard = QUARTER_GUARDS.index(spec.quarter_guard)
-    return DECODERS.index(spec.decoder), guard, spec.flip_shift, spec.blur_kernel, offset_px
+    offset_px = np.float32(spec.heatmaps.offset_radius * max(spec.heatmaps.size_hw))
+    guard = QUARTER_GUARDS.index(spec.heatmaps.quarter_guard)
+    return DECODERS.index(spec.heatmaps.decoder), guard, spec.heatmaps.flip_shift, spec.heatmaps.blur_kernel, offset_px
 
 
 def to_image_factors(regions: Regions, grid_hw: tuple[int, int]) -> np.ndarray:
@@ -54,7 +60,7 @@ def to_image_factors(regions: Regions, grid_hw: tuple[int, int]) -> np.ndarray:
 def crop_grid(spec: ModelSpec, count: int) -> tuple[Shape, Shape]:
     """Block and grid of a launch of crop.cu for `count` people, 1 to 65535: none is no launch."""
     _check_count(count)
-    height, width = spec.input_hw
+    height, width = spec.image.size_hw
     return (32, 8, 1), (-(-width // 64), -(-height // 8), count)
 
 
@@ -65,10 +71,12 @@ def decode_grid(spec: ModelSpec, count: int) -> tuple[Shape, Shape, int]:
         ValueError: heat maps of a WHOLE decoder too large for a block's shared memory.
     """
     _check_count(count)
-    height, width = spec.heatmap_hw
-    whole = spec.decoder in WHOLE
+    height, width = spec.heatmaps.size_hw
+    whole = spec.heatmaps.decoder in WHOLE
     if whole and height * width > LARGEST_WHOLE:
-        raise ValueError(f"{spec.decoder}: heat maps of at most {LARGEST_WHOLE} px on a GPU, got {height} x {width}")
+        raise ValueError(
+            f"{spec.heatmaps.decoder}: heat maps of at most {LARGEST_WHOLE} px on a GPU, got {height} x {width}"
+        )
     return (128, 1, 1), (count * spec.num_keypoints, 1, 1), 4 * height * width if whole else 0
 
 

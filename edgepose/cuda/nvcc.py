@@ -111,15 +111,15 @@ def read_kernels(plan: Path, passport: Passport) -> bytes:
     path = kernels_path(plan)
     files = f"{plan.name}, {path.name} and {passport_path(plan).name}"
     cure = f"copy {files} together, or build it again with edgepose build"
-    known = (passport.engine or {}).get("kernels")
+    known = passport.plan.kernels
     if known is None:
         raise EngineMismatchError(f"{plan} was built without CUDA kernels (--no-kernels): build it again with them")
     try:
         data = path.read_bytes()
     except OSError as error:
         raise EngineMismatchError(f"{path}, the CUDA kernels of {plan}: {error.strerror}; {cure}") from error
-    if (found := sha256(data).hexdigest()) != known["sha256"]:
+    if (found := sha256(data).hexdigest()) != known.sha256:
         raise EngineMismatchError(
-            f"{path} is not what was compiled with {plan} (sha256 {known['sha256'][:12]}…, found {found[:12]}…): {cure}"
+            f"{path} is not what was compiled with {plan} (sha256 {known.sha256[:12]}…, found {found[:12]}…): {cure}"
         )
     return data

@@ -49,7 +49,9 @@ def estimate_frames(
     Raises:
         ValueError, BackendError: as `estimate_poses`; also for a frame that is ahead.
     """
-    if not isinstance(backend, Pipelined) or backend.spec.refine is not None:  # a second pass needs the first's result
+    if (
+        not isinstance(backend, Pipelined) or backend.spec.heatmaps.refine is not None
+    ):  # a second pass needs the first's result
         for image, boxes in frames:
             yield estimate_poses(backend, image, boxes, flip_test=flip_test)
         return

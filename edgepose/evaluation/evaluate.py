@@ -138,7 +138,7 @@ def evaluate(
             "boxes": source.label,
             "flip_test": flip_test,
         }
-        comparable = [replace(each.spec, name=backends[0].spec.name) == backends[0].spec for each in backends]
+        comparable = [each.spec.changed(name=backends[0].spec.name) == backends[0].spec for each in backends]
         results: list[EngineAccuracy] = []
         for i, each in enumerate(backends):
             figures, missing = figures_of(run.images, truth.keypoint_names, run.found[i], each.spec)
@@ -239,7 +239,7 @@ def _find_people(
 ) -> _Run:
     """Run every backend on every image; image by image, so that a machine that slows down is fair to all."""
     for backend in backends:
-        backend.heatmaps(np.zeros((1, 3, *backend.spec.input_hw), np.float32))  # the first run is slow
+        backend.heatmaps(np.zeros((1, 3, *backend.spec.image.size_hw), np.float32))  # the first run is slow
         backend.times = StageTimes()
     run = _Run([], [[] for _ in backends], [], [])
     for image in images:

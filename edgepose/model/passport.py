@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from edgepose.errors import InputError, ModelFileError
 from edgepose.files import parse_json, read_input, sha256_of, write_json
+from edgepose.model.engine_info import EngineInfo, engine_from_json
+from edgepose.model.plain import to_plain
 from edgepose.model.printable import printable, unprintable
 from edgepose.model.spec import ModelSpec
 
-FORMAT = 1  # of the passport's JSON
+FORMAT = 2  # of the passport's JSON; 1 had a flat spec of heat maps only, and is read as well
 
 PRECISIONS = ("fp32", "fp16", "int8")
-RUNTIMES = ("tensorrt", "tensorrt_rtx")  # the modules that a plan's passport may name: they are imported
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,7 @@ class Passport:
         versions: of the packages that made it.
         verified: largest differences found when it was made, by name (heat-map value, key-point px).
         accuracy: results of `edgepose evaluate` on this file, newest last.
-        engine: of a TensorRT plan: `runtime` (module), `tensorrt` (its version), `gpu` (name; empty where it was built
-            for named targets), `targets` (compute capabilities, "sm_87"), `max_batch`, `version_compatible`, `dla`
-            (core or None), `kernels` (`file` and `sha256` of the CUDA kernels compiled for the targets, or None).
+        engine: of a TensorRT plan.
     """
 
     spec: ModelSpec
@@ -47,16 +45,27 @@ class Passport:
     versions: dict[str, str] = field(default_factory=dict)
     verified: dict[str, float] = field(default_factory=dict)
     accuracy: list[dict[str, Any]] = field(default_factory=list)
-    engine: dict[str, Any] | None = None
+    engine: EngineInfo | None = None
 
     @property
     def random_weights(self) -> bool:
         """True if the key points mean nothing: the file is for timing only."""
         return self.weights == "random"
 
+    @property
+    def plan(self) -> EngineInfo:
+        """How the plan was built.
+
+        Raises:
+            ModelFileError: the file is an ONNX.
+        """
+        if self.engine is None:
+            raise ModelFileError(f"{self.spec.name}: its passport is that of an ONNX, not of a TensorRT plan")
+        return self.engine
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; `from_json` reads them back."""
-        data = asdict(self)
+        data = {item.name: to_plain(getattr(self, item.name)) for item in fields(self)}
         data["spec"] = self.spec.to_json()
         return {"edgepose_passport": FORMAT, **data}
 
@@ -65,14 +74,17 @@ class Passport:
         """Read what `to_json` wrote; ModelFileError on anything else."""
         if not isinstance(data, Mapping) or "edgepose_passport" not in data:
             raise ModelFileError("not an edgepose passport (no 'edgepose_passport' key)")
-        if data["edgepose_passport"] != FORMAT:
+        if data["edgepose_passport"] not in (1, FORMAT):
             raise ModelFileError(
-                f"passport of format {data['edgepose_passport']}, this edgepose reads {FORMAT}: export the model again"
+                f"passport of format {data['edgepose_passport']}, this edgepose reads 1 and {FORMAT}: "
+                f"export the model again, or update edgepose"
             )
         if (text := unprintable(data)) is not None:
             raise ModelFileError(f"passport with a text that has control codes: {text[:80]!r}")
         values = {key: value for key, value in data.items() if key != "edgepose_passport"}
         try:
+            if values.get("engine") is not None:
+                values["engine"] = engine_from_json(values["engine"])
             passport = cls(**{**values, "spec": ModelSpec.from_json(values.get("spec"))})
         except TypeError as error:
             raise ModelFileError(f"passport with wrong entries: {error}") from error
@@ -82,7 +94,6 @@ class Passport:
             (str, ("sha256", "weights", "weights_sha256")),
             (dict, ("made_from", "versions", "verified")),
             (list, ("accuracy",)),
-            ((dict, type(None)), ("engine",)),
         ):
             for key in keys:
                 if not isinstance(value := getattr(passport, key), kind):
@@ -96,40 +107,7 @@ class Passport:
             for value in found:
                 if not isinstance(value, wanted):
                     raise ModelFileError(f"passport with {value!r} in {key}: not of the right type")
-        if passport.engine is not None:
-            _check_engine(passport.engine)
         return passport
-
-
-def _check_engine(engine: dict[str, Any]) -> None:
-    for key, kind in (
-        ("runtime", str),
-        ("tensorrt", str),
-        ("gpu", str),
-        ("targets", list),
-        ("max_batch", int),
-        ("version_compatible", bool),
-        ("dla", (int, type(None))),
-        ("kernels", (dict, type(None))),
-    ):
-        if key not in engine or not isinstance(engine[key], kind):
-            raise ModelFileError(f"passport with {key} {engine.get(key)!r} of the engine: not of the right type")
-    kernels = engine["kernels"] or {"file": "", "sha256": "0" * 64}
-    for key, fits in (
-        ("runtime", engine["runtime"] in RUNTIMES),  # it is imported
-        ("tensorrt", re.fullmatch(r"\d{1,4}(\.\w{1,20}){1,5}", engine["tensorrt"])),
-        ("targets", engine["targets"] and all(re.fullmatch(r"sm_\d{2,4}", str(each)) for each in engine["targets"])),
-        ("max_batch", type(engine["max_batch"]) is int and 1 <= engine["max_batch"] <= 65535),
-        ("dla", engine["dla"] is None or (type(engine["dla"]) is int and 0 <= engine["dla"] < 16)),
-        ("kernels", isinstance(kernels.get("file"), str) and _is_sha256(kernels.get("sha256"))),
-    ):
-        if not fits:
-            known = f"; known: {', '.join(RUNTIMES)}" if key == "runtime" else ": damaged"
-            raise ModelFileError(f"passport with {key} {str(engine[key])[:80]!r} of the engine{known}")
-
-
-def _is_sha256(value: Any) -> bool:
-    return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
 
 
 def passport_path(model: Path) -> Path:

@@ -31,7 +31,7 @@ class Skeleton:
 
     def __post_init__(self) -> None:
         count = len(self.keypoints)
-        if count == 0 or len(set(self.keypoints)) != count:
+        if (count == 0 and self.name != "none") or len(set(self.keypoints)) != count:
             raise ValueError(f"skeleton {self.name!r} needs distinct key-point names, got {self.keypoints}")
         for pair in (*self.flip_pairs, *self.limbs):
             if len(pair) != 2 or not all(isinstance(index, int) and 0 <= index < count for index in pair):
@@ -267,6 +267,8 @@ def _without(skeleton: Skeleton, name: str, *left_out: str) -> Skeleton:
 
 H36M16 = _without(H36M17, "h36m16", "nose")  # what Martinez et al. lift: stacked hourglasses find no "Neck/Nose"
 BODY15 = _without(H36M17, "body15", "nose", "head")  # trunk and limbs, which COCO-17 and MPII-16 both tell
+
+NO_KEYPOINTS = Skeleton("none", (), ())  # of a network that finds boxes only
 
 SKELETONS = {
     skeleton.name: skeleton

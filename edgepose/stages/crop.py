@@ -29,15 +29,15 @@ def cut_out(image: np.ndarray, regions: Regions, spec: ModelSpec) -> np.ndarray:
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
         raise ValueError(f"image must be (H, W, 3) uint8 of at least one pixel, got {image.shape} {image.dtype}")
     image = np.ascontiguousarray(image)  # else cv2 copies it anew for each region
-    height, width = spec.input_hw
-    mean = np.array(spec.mean, np.float32).reshape(3, 1, 1)
-    std = np.array(spec.std, np.float32).reshape(3, 1, 1)
+    height, width = spec.image.size_hw
+    mean = np.array(spec.image.mean, np.float32).reshape(3, 1, 1)
+    std = np.array(spec.image.std, np.float32).reshape(3, 1, 1)
     crops = np.empty((len(regions), 3, height, width), np.float32)
     pixels = np.empty((height, width, 3), np.uint8)
     planes = list(np.empty((3, height, width), np.uint8))
-    ordered = planes if spec.color_order == "rgb" else planes[::-1]
-    for crop, matrix in zip(crops, regions.to_grid_matrices(spec.input_hw), strict=True):
-        source, source_matrix = _within_cv2_limits(image, matrix, spec.input_hw)
+    ordered = planes if spec.image.color_order == "rgb" else planes[::-1]
+    for crop, matrix in zip(crops, regions.to_grid_matrices(spec.image.size_hw), strict=True):
+        source, source_matrix = _within_cv2_limits(image, matrix, spec.image.size_hw)
         cv2.warpAffine(source, source_matrix, (width, height), dst=pixels, flags=cv2.INTER_LINEAR)
         cv2.split(pixels, planes)  # plane by plane is several times faster than a transposed copy
         for channel, plane in zip(crop, ordered, strict=True):

@@ -5,7 +5,7 @@ Positions are in heat-map px, integers at pixel centres. Published ways to read 
 * "argmax": the highest pixel.
 * "quarter": a quarter of a pixel from it towards the higher neighbour, in x and in y (microsoft/human-pose-estimation
   .pytorch `get_final_preds`; mmpose v1 `refine_keypoints`; bearpaw/pytorch-pose `final_preds`: they differ on the
-  border, see ModelSpec.quarter_guard).
+  border, see Heatmaps.quarter_guard).
 * "dark": one Newton step on the log of the blurred map, with differences over two pixels
   (Zhang et al., "Distribution-Aware Coordinate Representation", CVPR 2020; mmpose `refine_keypoints_dark`).
 * "udp": the same with differences over one pixel and the border repeated
@@ -24,6 +24,7 @@ from functools import cache
 import cv2
 import numpy as np
 
+from edgepose.model.heads.heatmaps import HeatmapsWithOffsets
 from edgepose.model.spec import ModelSpec
 
 DARK_FLOOR = 1e-10  # blurred values are raised to this before the logarithm
@@ -34,26 +35,25 @@ def decode_heatmaps(heatmaps: np.ndarray, spec: ModelSpec) -> np.ndarray:
     """Find each heat map's peak, by the spec's decoder.
 
     Args:
-        heatmaps: (N, C, h, w) float32 or float16; C = spec.output_channels: K maps, or with spec.has_offsets
-            K times a map and its x and y offsets. N may be 0.
+        heatmaps: (N, C, h, w) float32 or float16; C = spec.num_maps: K maps, or of a head
+            HeatmapsWithOffsets K times a map and its x and y offsets. N may be 0.
 
     Returns:
-        (N, K, 3) float32 of x, y, score: x and y in heat-map px, the score the peak's value (after the blur with
-        spec.has_offsets, before any other). Of equal peaks the first in memory wins. A map with no
-        positive value has position (0, 0) and its peak as the score; one with a NaN or an infinite peak has
-        position (0, 0) and score 0.
+        (N, K, 3) float32 of x, y, score: x and y in heat-map px, the score the peak's value (with offsets after
+        the blur, else before it). Of equal peaks the first in memory wins. A map with no positive value has position
+        (0, 0) and its peak as the score; one with a NaN or an infinite peak has position (0, 0) and score 0.
     """
-    expected = (spec.output_channels, *spec.heatmap_hw)
+    expected = (spec.num_maps, *spec.heatmaps.size_hw)
     if heatmaps.ndim != 4 or heatmaps.shape[1:] != expected or heatmaps.dtype not in (np.float32, np.float16):
         raise ValueError(
             f"heatmaps must be (N, {', '.join(map(str, expected))}) float32 or float16, "
             f"got {heatmaps.shape} {heatmaps.dtype}"
         )
     heatmaps = np.ascontiguousarray(heatmaps, dtype=np.float32)
-    if spec.has_offsets:
+    if isinstance(spec.head, HeatmapsWithOffsets):
         keypoints = _peaks_with_offsets(heatmaps, spec)
     else:
-        keypoints = _peaks(heatmaps.reshape(-1, *spec.heatmap_hw), spec)
+        keypoints = _peaks(heatmaps.reshape(-1, *spec.heatmaps.size_hw), spec)
     return keypoints.reshape(len(heatmaps), spec.num_keypoints, 3)
 
 
@@ -66,7 +66,7 @@ def merge_flipped(heatmaps: np.ndarray, flipped: np.ndarray, spec: ModelSpec) ->
 
     Returns:
         (N, C, h, w) float32. The mirrored maps are turned back, left and right key points change places, x offsets
-        (spec.has_offsets) change sign, and spec.flip_shift moves them right; column 0 then keeps its old value.
+        change sign, and the head's flip_shift moves them right; column 0 then keeps its old value.
     """
     if heatmaps.shape != flipped.shape:
         raise ValueError(
@@ -76,10 +76,10 @@ def merge_flipped(heatmaps: np.ndarray, flipped: np.ndarray, spec: ModelSpec) ->
     per_point = channels // spec.num_keypoints  # 1, or 3 where each map brings two offsets
     turned = flipped.reshape(count, spec.num_keypoints, per_point, height, width)
     turned = turned[:, spec.skeleton.flip_order, :, :, ::-1].astype(np.float32)
-    if spec.has_offsets:
+    if isinstance(spec.head, HeatmapsWithOffsets):
         turned[:, :, 1] *= -1
     turned = turned.reshape(heatmaps.shape)
-    if spec.flip_shift:
+    if spec.heatmaps.flip_shift:
         turned[..., 1:] = turned[..., :-1].copy()
     turned += heatmaps
     turned *= 0.5
@@ -95,9 +95,9 @@ def _peaks(maps: np.ndarray, spec: ModelSpec) -> np.ndarray:
     score = maps.reshape(-1).take(at)
     keypoints = np.empty((count, 3), np.float32)
     keypoints[:, 0], keypoints[:, 1], keypoints[:, 2] = x, y, score
-    if spec.decoder == "quarter":
-        keypoints[:, :2] += _quarter_step(maps, best, at, spec.quarter_guard)
-    elif spec.decoder != "argmax":
+    if spec.heatmaps.decoder == "quarter":
+        keypoints[:, :2] += _quarter_step(maps, best, at, spec.heatmaps.quarter_guard)
+    elif spec.heatmaps.decoder != "argmax":
         keypoints[:, :2] += _newton_step(maps, x, y, score, spec)
     _clear_meaningless(keypoints)
     return keypoints
@@ -142,22 +142,22 @@ def _newton_step(maps: np.ndarray, x: np.ndarray, y: np.ndarray, peak: np.ndarra
     the log, and so matters only where the clamp binds. It cannot bind where the unscaled values pass, since a blur
     never raises the maximum.
     """
-    dark = spec.decoder == "dark"
+    dark = spec.heatmaps.decoder == "dark"
     floor, ceiling = (DARK_FLOOR, np.inf) if dark else (UDP_FLOOR, UDP_CEILING)
     with np.errstate(all="ignore"):  # maps without a peak: not finite, and then no step
-        if spec.decoder == "udp-original":
-            blurred = _scaled_around(maps, x, y, peak, spec.blur_kernel)
-        elif spec.decoder == "udp-v0":
-            blurred = _blurred_around(maps, x, y, spec.blur_kernel, reach=1, mirrored=True)
+        if spec.heatmaps.decoder == "udp-original":
+            blurred = _scaled_around(maps, x, y, peak, spec.heatmaps.blur_kernel)
+        elif spec.heatmaps.decoder == "udp-v0":
+            blurred = _blurred_around(maps, x, y, spec.heatmaps.blur_kernel, reach=1, mirrored=True)
         else:
-            blurred = _blurred_around(maps, x, y, spec.blur_kernel, reach=2 if dark else 1)
+            blurred = _blurred_around(maps, x, y, spec.heatmaps.blur_kernel, reach=2 if dark else 1)
             for index in np.flatnonzero((blurred.min(axis=(1, 2)) < floor) | (peak > ceiling)):
-                blurred[index] *= peak[index] / _blurred_map(maps[index], spec.blur_kernel).max()
+                blurred[index] *= peak[index] / _blurred_map(maps[index], spec.heatmaps.blur_kernel).max()
         logs = np.log(np.clip(blurred, floor, ceiling))
         if dark:
             step = _two_pixel_step(logs, maps, x, y)
         else:
-            eps = 0.0 if spec.decoder == "udp-original" else float(np.finfo(np.float32).eps)
+            eps = 0.0 if spec.heatmaps.decoder == "udp-original" else float(np.finfo(np.float32).eps)
             step = _one_pixel_step(logs, maps, x, y, eps)
     return np.where(np.isfinite(step).all(axis=1, keepdims=True), step, 0).astype(np.float32)
 
@@ -271,18 +271,18 @@ def _mirror_blurred(maps: np.ndarray, side: int) -> np.ndarray:
 
 def _peaks_with_offsets(heatmaps: np.ndarray, spec: ModelSpec) -> np.ndarray:
     """(N, 3K, h, w) -> (N K, 3): the highest pixel of each blurred map, plus its offsets."""
-    height, width = spec.heatmap_hw
+    height, width = spec.heatmaps.size_hw
     maps = heatmaps.reshape(-1, 3, height, width)
-    blurred = _mirror_blurred(maps[:, 0], 2 * spec.blur_kernel + 1)
+    blurred = _mirror_blurred(maps[:, 0], 2 * spec.heatmaps.blur_kernel + 1)
     best = blurred.reshape(len(maps), height * width).argmax(axis=1)
     y, x = np.divmod(best, width)
     people = np.arange(len(maps))
     score = blurred[people, y, x]
     offsets = maps[people, 1:, y, x]
-    if spec.decoder == "udp-combined-v0":
+    if spec.heatmaps.decoder == "udp-combined-v0":
         for axis in (0, 1):
-            offsets[:, axis] = _mirror_blurred(maps[:, 1 + axis], spec.blur_kernel)[people, y, x]
-    offsets *= spec.offset_radius * max(height, width)
+            offsets[:, axis] = _mirror_blurred(maps[:, 1 + axis], spec.heatmaps.blur_kernel)[people, y, x]
+    offsets *= spec.heatmaps.offset_radius * max(height, width)
     offsets[~np.isfinite(offsets)] = 0
     keypoints = np.stack([x + offsets[:, 0], y + offsets[:, 1], score], axis=1).astype(np.float32)
     _clear_meaningless(keypoints)

@@ -61,16 +61,16 @@ class Regions:
         if not usable.all():
             bad = int(np.flatnonzero(~usable)[0])
             raise ValueError(f"box {bad} {boxes[bad].tolist()} is not finite or has no area")
-        input_h, input_w = spec.input_hw
+        input_h, input_w = spec.image.size_hw
         size = boxes[:, 2:] - boxes[:, :2]
         center = boxes[:, :2] + size / 2
-        if spec.alignment == "darkpose":
+        if spec.crop.alignment == "darkpose":
             center = boxes[:, :2] + (size - 1) / 2
-        elif spec.alignment == "half-pixel":
+        elif spec.crop.alignment == "half-pixel":
             center = center - 0.5
         aspect = input_w / input_h
         width = np.maximum(size[:, 0], size[:, 1] * aspect)
-        return cls(center, np.stack([width, width / aspect], axis=1) * spec.box_padding, spec.alignment)
+        return cls(center, np.stack([width, width / aspect], axis=1) * spec.crop.padding, spec.crop.alignment)
 
     def _px_per_step(self, grid_hw: tuple[int, int]) -> np.ndarray:
         """(N, 2) image px per grid px, x and y."""

@@ -86,7 +86,7 @@ class TensorRtBackend:
             ValueError: crops of another shape or dtype, or the backend is closed.
             BackendError: the GPU or TensorRT failed.
         """
-        pipeline, (height, width) = self._opened(), self.spec.input_hw
+        pipeline, (height, width) = self._opened(), self.spec.image.size_hw
         if crops.ndim != 4 or crops.shape[1:] != (3, height, width) or crops.dtype != np.float32:
             raise ValueError(f"crops must be (N, 3, {height}, {width}) float32, got {crops.shape} {crops.dtype}")
         with self._guarded(), self.times.stage("network"):
@@ -123,7 +123,7 @@ class TensorRtBackend:
         pipeline = self._opened()
         frame = image if isinstance(image, Frame) else Frame(image)
         with self._guarded():
-            self._add(pipeline.submit(frame, regions, flip_test, decoder or self.spec.decoder))
+            self._add(pipeline.submit(frame, regions, flip_test, decoder or self.spec.heatmaps.decoder))
         self.times.people += len(regions)
 
     def result(self) -> np.ndarray:
@@ -182,7 +182,7 @@ class TensorRtBackend:
                         clear_frames(error.__traceback__)
                     raise
         except OutOfMemory as error:
-            half = (self.passport.engine or {})["max_batch"] // 2
+            half = self.passport.plan.max_batch // 2
             smaller = build_line(self.path, self.passport, half)
             raise BackendError(
                 f"the GPU's memory does not hold {self.path} beside what else is there: close other programs"

@@ -18,14 +18,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from edgepose.cuda.launch import LARGEST_COUNT
 from edgepose.cuda.nvcc import Compiled, compile_kernels, kernels_path
 from edgepose.errors import BuildError, ModelFileError
 from edgepose.files import whole_file, write_json
 from edgepose.machine.gpu import Gpu, find_gpu
 from edgepose.machine.nvcc import find_nvcc, nvcc_cuda
 from edgepose.machine.packages import is_absent, load_failure
-from edgepose.model.passport import RUNTIMES, Passport, passport_path, read_passport
+from edgepose.model.engine_info import LARGEST_COUNT, RUNTIMES, EngineInfo, KernelsFile
+from edgepose.model.passport import Passport, passport_path, read_passport
 from edgepose.trt.log import Messages, logger_of, messages_of
 
 OLDEST = (10, 3)  # JetPack 6.1
@@ -174,16 +174,16 @@ def build_engine(
             weights_sha256=source.weights_sha256,
             made_from={onnx_path.name: source.sha256},
             versions={**source.versions, trt.__name__: trt.__version__},
-            engine={
-                "runtime": trt.__name__,
-                "tensorrt": trt.__version__,
-                "gpu": gpu.name if gpu else "",
-                "targets": list(targets),
-                "max_batch": options.max_batch,
-                "version_compatible": options.version_compatible,
-                "dla": options.dla,
-                "kernels": _kernels_entry(kernels, plan_path),
-            },
+            engine=EngineInfo(
+                runtime=trt.__name__,
+                tensorrt=trt.__version__,
+                gpu=gpu.name if gpu else "",
+                targets=tuple(targets),
+                max_batch=options.max_batch,
+                version_compatible=options.version_compatible,
+                dla=options.dla,
+                kernels=_kernels_file(kernels, plan_path),
+            ),
         )
         write_json(passport_file, passport.to_json())
     if kernels is None:
@@ -193,10 +193,10 @@ def build_engine(
     return BuildReport(plan_path, passport, tuple(warnings), peak_kib // 1024)
 
 
-def _kernels_entry(kernels: Compiled | None, plan_path: Path) -> dict[str, str] | None:
+def _kernels_file(kernels: Compiled | None, plan_path: Path) -> KernelsFile | None:
     if kernels is None:
         return None
-    return {"file": kernels_path(plan_path).name, "sha256": sha256(kernels.fatbin).hexdigest()}
+    return KernelsFile(kernels_path(plan_path).name, sha256(kernels.fatbin).hexdigest())
 
 
 def _build_plan(

@@ -62,8 +62,8 @@ class Stages:
         module = load_module(kernels)
         self._crop = Kernel(module, f"crop_{_letters(network.crops_dtype)}", "PiiiiPPiPPii")
         self._decode = Kernel(module, f"decode_{_letters(network.heatmaps_dtype)}", "PPPPPPiiiiiiif")
-        self._crop_bytes = 3 * spec.input_hw[0] * spec.input_hw[1] * network.crops_dtype.itemsize
-        self._maps_bytes = spec.output_channels * spec.heatmap_hw[0] * spec.heatmap_hw[1]
+        self._crop_bytes = 3 * spec.image.size_hw[0] * spec.image.size_hw[1] * network.crops_dtype.itemsize
+        self._maps_bytes = spec.num_maps * spec.heatmaps.size_hw[0] * spec.heatmaps.size_hw[1]
         self._maps_bytes *= network.heatmaps_dtype.itemsize
         # twice: a batch, and one of mirrored crops where both do not fit into one
         self._crops = _allocate(resources, 2 * _aligned(most * self._crop_bytes))
@@ -72,7 +72,7 @@ class Stages:
         self.keypoints = _allocate(resources, most * spec.num_keypoints * 12)
         self._normalise = self._constant(resources, normalise_factors(spec))
         self._flip_order = self._constant(resources, np.array(spec.skeleton.flip_order, np.int32))
-        self._weights[spec.decoder] = self._constant(resources, blur_weights(spec))
+        self._weights[spec.heatmaps.decoder] = self._constant(resources, blur_weights(spec))
 
     def crop(self, pixels: int, frame: Frame, count: int, flip_test: bool) -> None:
         """Cut out `count` people, and their mirror images, of a frame whose pixels lie at an address of the GPU."""
@@ -88,10 +88,10 @@ class Stages:
             FORMATS.index(frame.format),
             self.factors.address,
             self._normalise.address,
-            int(self._spec.color_order == "bgr"),
+            int(self._spec.image.color_order == "bgr"),
             self._crops.address,
             self._crops.address + self._second(count)[0] if flip_test else 0,
-            *self._spec.input_hw,
+            *self._spec.image.size_hw,
         )
 
     def run_network(self, count: int, flip_test: bool) -> None:
@@ -118,13 +118,13 @@ class Stages:
             self.factors.address + count * FLOAT4,
             self.keypoints.address,
             spec.num_keypoints,
-            *spec.heatmap_hw,
+            *spec.heatmaps.size_hw,
             *decode_arguments(spec),
         )
 
     def graph(self, count: int, flip_test: bool, spec: ModelSpec) -> Graph | None:
         """`run_network` and `decode` as one graph; None where it is not recorded, or none are wanted."""
-        return self._graphs.get((count, flip_test, spec.decoder)) if self.use_graphs else None
+        return self._graphs.get((count, flip_test, spec.heatmaps.decoder)) if self.use_graphs else None
 
     def record(self, count: int, flip_test: bool, spec: ModelSpec) -> None:
         """Record that graph. Both have run so before: TensorRT allocates in a first run."""
@@ -134,7 +134,7 @@ class Stages:
             self.decode(count, flip_test, spec)
 
         try:
-            self._graphs[count, flip_test, spec.decoder] = Graph(self.stream.handle, work)
+            self._graphs[count, flip_test, spec.heatmaps.decoder] = Graph(self.stream.handle, work)
         except GraphError as error:
             self.use_graphs = False
             logger.warning("%s runs without CUDA graphs, launch by launch: %s", self._path, error)
@@ -142,7 +142,7 @@ class Stages:
     def heatmaps(self, crops: np.ndarray) -> np.ndarray:
         """(N, 3, H, W) float32 crops -> (N, C, h, w) float32 heat maps, for any N; waits for them."""
         network, spec = self.network, self._spec
-        heatmaps = np.empty((len(crops), spec.output_channels, *spec.heatmap_hw), network.heatmaps_dtype)
+        heatmaps = np.empty((len(crops), spec.num_maps, *spec.heatmaps.size_hw), network.heatmaps_dtype)
         for start in range(0, len(crops), network.max_batch):
             part = np.ascontiguousarray(crops[start : start + network.max_batch], network.crops_dtype)
             self.stream.upload(self._crops.address, part)
@@ -168,9 +168,9 @@ class Stages:
         return _aligned(most * self._crop_bytes), _aligned(most * self._maps_bytes)
 
     def _weights_of(self, spec: ModelSpec) -> DeviceMemory:
-        if spec.decoder not in self._weights:
-            self._weights[spec.decoder] = self._constant(self._resources, blur_weights(spec))
-        return self._weights[spec.decoder]
+        if spec.heatmaps.decoder not in self._weights:
+            self._weights[spec.heatmaps.decoder] = self._constant(self._resources, blur_weights(spec))
+        return self._weights[spec.heatmaps.decoder]
 
     def _constant(self, resources: ExitStack, values: np.ndarray) -> DeviceMemory:
         """A copy on the GPU."""

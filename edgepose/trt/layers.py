@@ -29,17 +29,17 @@ def read_layers(plan_path: Path, passport: Passport) -> list[Layer]:
     Raises:
         BuildError: there is no GPU or no TensorRT here, or it cannot read the plan.
     """
-    entry = passport.engine or {}
-    trt = load_tensorrt(entry.get("runtime"))
+    info = passport.plan
+    trt = load_tensorrt(info.runtime)
     if find_gpu() is None:
         raise BuildError("TensorRT reads a plan on a GPU only, and no NVIDIA GPU or driver was found")
     with messages_of(trt) as log:
         try:
             runtime = trt.Runtime(logger_of(trt))  # must outlive the engine
-            if entry.get("version_compatible"):
+            if info.version_compatible:
                 runtime.engine_host_code_allowed = True  # such a plan brings its own small runtime along
-            if entry.get("dla") is not None:
-                runtime.DLA_core = entry["dla"]
+            if info.dla is not None:
+                runtime.DLA_core = info.dla
             engine = runtime.deserialize_cuda_engine(plan_path.read_bytes())
         except (TypeError, RuntimeError):  # how the bindings say null
             engine = None

@@ -56,14 +56,14 @@ class Network:
             raise
 
     def _load(self, passport: Passport) -> Any:
-        entry = passport.engine or {}
+        info = passport.plan
         with messages_of(self._trt) as log:
             try:
                 self._runtime = self._trt.Runtime(logger_of(self._trt))  # must outlive the engine
-                if entry["version_compatible"]:
+                if info.version_compatible:
                     self._runtime.engine_host_code_allowed = True  # such a plan brings its own small runtime along
-                if entry["dla"] is not None:
-                    self._runtime.DLA_core = entry["dla"]
+                if info.dla is not None:
+                    self._runtime.DLA_core = info.dla
                 engine = self._runtime.deserialize_cuda_engine(self._path.read_bytes())
             except (TypeError, RuntimeError):  # how the bindings say null
                 engine = None

@@ -18,6 +18,7 @@ import numpy as np
 from edgepose.cuda.graphs import recording
 from edgepose.cuda.launch import to_image_factors
 from edgepose.cuda.memory import Device, DeviceMemory, HostMemory, make_events
+from edgepose.model.heads.heatmaps import HeatmapsWithOffsets
 from edgepose.model.passport import Passport
 from edgepose.model.spec import ModelSpec
 from edgepose.stages.frames import Frame
@@ -119,9 +120,9 @@ class Pipeline:
             raise ValueError(f"{FRAMES_IN_FLIGHT} frames are under way: take a result() first")
         busy = [job.slot for job in self._jobs]
         slot = next(slot for slot in self._slots if slot not in busy)
-        spec = replace(self._spec, decoder=decoder)
-        if spec.has_offsets != self._spec.has_offsets:
-            raise ValueError(f"a network for {self._spec.decoder} cannot be decoded with {decoder}")
+        spec = self._spec.changed(decoder=decoder)
+        if isinstance(spec.head, HeatmapsWithOffsets) != isinstance(self._spec.head, HeatmapsWithOffsets):
+            raise ValueError(f"a network for {self._spec.heatmaps.decoder} cannot be decoded with {decoder}")
         keypoints = np.empty((len(regions), spec.num_keypoints, 3), np.float32)
         job = _Job(slot, keypoints, slice(0, 0))
         times: StageSeconds = []
@@ -170,8 +171,8 @@ class Pipeline:
         stages, stream, count = self.stages, self.stages.stream, len(regions)
         assert slot.frame is not None
         factors = slot.factors.array.view(np.float32).reshape(-1, 4)
-        factors[:count] = to_image_factors(regions, spec.input_hw)
-        factors[count : 2 * count] = to_image_factors(regions, spec.heatmap_hw)
+        factors[:count] = to_image_factors(regions, spec.image.size_hw)
+        factors[count : 2 * count] = to_image_factors(regions, spec.heatmaps.size_hw)
         events = iter(slot.events)
         stream.mark(next(events))
         if upload_frame and slot.frame_copy is not None:

@@ -50,19 +50,19 @@ def check_engine(plan: Path, passport: Passport, gpu: Gpu, trt: Any) -> None:
     Raises:
         EngineMismatchError: another GPU, or another TensorRT; says what was found, what is here and what to run.
     """
-    engine = passport.engine or {}
-    built, here = engine["tensorrt"], trt.__version__
+    info = passport.plan
+    built, here = info.tensorrt, trt.__version__
     found, wanted = _numbers(built), version_of(trt)[:3]
-    fits = found[0] == wanted[0] and found <= wanted if engine["version_compatible"] else found == wanted
+    fits = found[0] == wanted[0] and found <= wanted if info.version_compatible else found == wanted
     if not fits:
         raise EngineMismatchError(
-            f"{plan} was built with {engine['runtime']} {built}, this is {trt.__name__} {here}: "
+            f"{plan} was built with {info.runtime} {built}, this is {trt.__name__} {here}: "
             f"build it here: {build_line(plan, passport)}"
         )
     # TensorRT's plans are tuned for one model of GPU, those of TensorRT for RTX are for all of an architecture
-    other_model = engine["runtime"] == "tensorrt" and engine["gpu"] not in ("", gpu.name)
-    if gpu.target not in engine["targets"] or other_model:
-        built_for = f"{engine['gpu']} ({', '.join(engine['targets'])})" if engine["gpu"] else engine["targets"][0]
+    other_model = info.runtime == "tensorrt" and info.gpu not in ("", gpu.name)
+    if gpu.target not in info.targets or other_model:
+        built_for = f"{info.gpu} ({', '.join(info.targets)})" if info.gpu else info.targets[0]
         raise EngineMismatchError(
             f"{plan} was built for {built_for}, this is {gpu.name} ({gpu.target}): "
             f"build it here: {build_line(plan, passport)}"
@@ -75,8 +75,8 @@ def load_runtime(plan: Path, passport: Passport) -> Any:
     Raises:
         BackendError: it is not installed for this Python, or does not load.
     """
-    engine = passport.engine or {}
-    for name in (engine["runtime"], *(SMALLER if engine["version_compatible"] else ())):
+    info = passport.plan
+    for name in (info.runtime, *(SMALLER if info.version_compatible else ())):
         try:
             return import_module(name)
         except (ImportError, OSError) as error:
@@ -84,22 +84,20 @@ def load_runtime(plan: Path, passport: Passport) -> Any:
                 raise BackendError(f"{plan}: {load_failure(error, name)}: see edgepose doctor") from error
     cure = (
         "pip install tensorrt-rtx-cu13"
-        if engine["runtime"] == "tensorrt_rtx"
+        if info.runtime == "tensorrt_rtx"
         else "on a Jetson, apt install python3-libnvinfer and make the virtual environment with --system-site-packages"
     )
-    raise BackendError(
-        f"{plan} runs in {engine['runtime']} {engine['tensorrt']}, which is not installed for this Python: {cure}"
-    )
+    raise BackendError(f"{plan} runs in {info.runtime} {info.tensorrt}, which is not installed for this Python: {cure}")
 
 
 def build_line(plan: Path, passport: Passport, max_batch: int | None = None) -> str:
     """The command that builds a plan as it was built before, or for another number of people at a time."""
-    engine = passport.engine or {}
+    info = passport.plan
     onnx = next(iter(passport.made_from), "MODEL.onnx")
-    options = [f"-o {quote(str(plan))}", f"--max-batch {max_batch or engine['max_batch']}"]
-    options += ["--version-compatible"] * engine["version_compatible"]
-    options += [] if engine["dla"] is None else [f"--dla {engine['dla']}"]
-    options += ["--runtime tensorrt_rtx"] * (engine["runtime"] == "tensorrt_rtx")
+    options = [f"-o {quote(str(plan))}", f"--max-batch {max_batch or info.max_batch}"]
+    options += ["--version-compatible"] * info.version_compatible
+    options += [] if info.dla is None else [f"--dla {info.dla}"]
+    options += ["--runtime tensorrt_rtx"] * (info.runtime == "tensorrt_rtx")
     return f"edgepose build {quote(onnx)} {' '.join(options)}"
 
 

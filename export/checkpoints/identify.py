@@ -62,7 +62,7 @@ class Identified:
 
     def __str__(self) -> str:
         spec = self.model.spec
-        return f"{self.model.label}, {spec.num_keypoints} key points, {spec.decoder} decoder ({self.evidence})"
+        return f"{self.model.label}, {spec.num_keypoints} key points, {spec.heatmaps.decoder} decoder ({self.evidence})"
 
 
 def identify(
@@ -88,23 +88,23 @@ def identify(
     entries = [
         model
         for model in named
-        if model.spec.output_channels == family.channels
+        if model.spec.num_maps == family.channels
         and dataset in (None, model.dataset)
-        and input_hw in (None, model.spec.input_hw)
+        and input_hw in (None, model.spec.image.size_hw)
     ]
     if not entries:
         raise CheckpointError(f"{path} is {family}, {_what_there_is(family, named, dataset, input_hw)}")
     if published := _published(path, entries):
-        decoder = decoder or published.spec.decoder
+        decoder = decoder or published.spec.heatmaps.decoder
         entries, evidence = [published], ["a published file, known by its sha256"]
     else:
         given = input_hw or decoder or dataset
         entries, decoder, evidence = _narrow(path, family, entries, decoder, dark_moves=origin == "original")
         evidence += ["the rest as given"] if given else []
     only = entries[0]
-    model = find_model(only.name, dataset=only.dataset or None, input_hw=only.spec.input_hw, decoder=decoder)
-    if model.spec.output_channels != family.channels:
-        fitting = dict.fromkeys(each.spec.decoder for each in named if each.spec.output_channels == family.channels)
+    model = find_model(only.name, dataset=only.dataset or None, input_hw=only.spec.image.size_hw, decoder=decoder)
+    if model.spec.num_maps != family.channels:
+        fitting = dict.fromkeys(each.spec.heatmaps.decoder for each in named if each.spec.num_maps == family.channels)
         raise CheckpointError(
             f"{path} is {family}, which are not for the {decoder} decoder but for {' or '.join(fitting)}"
         )
@@ -138,18 +138,21 @@ def find_named(
     if published := _published(path, [entry for entry in named if dataset in (None, entry.dataset)]):
         spec = published.spec
         model = find_model(
-            name, dataset=published.dataset, input_hw=input_hw or spec.input_hw, decoder=decoder or spec.decoder
+            name,
+            dataset=published.dataset,
+            input_hw=input_hw or spec.image.size_hw,
+            decoder=decoder or spec.heatmaps.decoder,
         )
         return model, f"took {path} for {Identified(model, 'a published file, known by its sha256')}"
     if decoder is None and (hint := decoder_in_name(path.name)):
         return find_model(name, dataset=dataset, input_hw=input_hw, decoder=hint), ""
-    size, channels = model.spec.input_hw, model.spec.output_channels
+    size, channels = model.spec.image.size_hw, model.spec.num_maps
     alike = [
-        entry.spec.decoder
+        entry.spec.heatmaps.decoder
         for entry in named
-        if (entry.dataset, entry.spec.input_hw, entry.spec.output_channels) == (model.dataset, size, channels)
+        if (entry.dataset, entry.spec.image.size_hw, entry.spec.num_maps) == (model.dataset, size, channels)
     ]
-    others = [other for other in dict.fromkeys(alike) if other != model.spec.decoder]
+    others = [other for other in dict.fromkeys(alike) if other != model.spec.heatmaps.decoder]
     if decoder is None and others and _recipe_matters(model.name):
         return model, (
             f"{path} does not tell how it was trained: it is read by the plain recipe; if it had another, give "
@@ -181,7 +184,7 @@ def _narrow(
         questions.append(f"its input size: give --input {' or '.join(sizes)}")
     elif len(sizes) > 1:
         evidence.append("the input by its name")
-    decoders = list(dict.fromkeys(model.spec.decoder for model in entries))
+    decoders = list(dict.fromkeys(model.spec.heatmaps.decoder for model in entries))
     in_name = [name for name in [decoder_in_name(path.name)] if name in decoders]
     if decoder is None and len(decoders) > 1 and in_name:
         evidence.append("the recipe by its name")
@@ -197,7 +200,7 @@ def _narrow(
 
 def _recipe_matters(name: str) -> bool:
     """Whether a network's recipes lay pixels differently: a wrong guess would move every key point."""
-    return len({model.spec.alignment for model in models() if model.name == name}) > 1
+    return len({model.spec.crop.alignment for model in models() if model.name == name}) > 1
 
 
 def _only(choices: Sequence[str], hints: Sequence[str]) -> str | None:
@@ -211,7 +214,7 @@ def _published(path: Path, entries: Sequence[Model]) -> Model | None:
     for model in entries:
         if model.published and digest.startswith(model.published.sha256_prefix):
             return model
-        place = (model.name, model.spec.input_hw[0], model.spec.decoder)
+        place = (model.name, model.spec.image.size_hw[0], model.spec.heatmaps.decoder)
         if model.dataset == "coco" and _EARLIER.get(digest[:8]) == place:
             return model
     return None
@@ -245,7 +248,7 @@ def _what_there_is(
         names = ", ".join(dict.fromkeys(model.name for model in models()))
         return f"which edgepose does not export; it exports {names}"
     forms = dict.fromkeys(
-        f"{model.dataset} {_size(model)} with {model.spec.output_channels} channels".strip() for model in named
+        f"{model.dataset} {_size(model)} with {model.spec.outputs['heatmaps'][0]} channels".strip() for model in named
     )
     asked = [*filter(None, [dataset]), *(["{}x{}".format(*input_hw)] if input_hw else [])]
     wanted = f", not for {' '.join(asked)}" if asked else ""
@@ -253,4 +256,4 @@ def _what_there_is(
 
 
 def _size(model: Model) -> str:
-    return "{}x{}".format(*model.spec.input_hw)
+    return "{}x{}".format(*model.spec.image.size_hw)

@@ -23,11 +23,11 @@ def sample_crops(spec: ModelSpec, count: int = 3) -> np.ndarray:
 def smooth_crops(spec: ModelSpec, count: int = 3) -> np.ndarray:
     """(count, 3, H, W) float32: smooth random colours, normalised by the spec; always the same ones, to the bit."""
     rng = np.random.default_rng(0)
-    height, width = spec.input_hw
+    height, width = spec.image.size_hw
     coarse = rng.uniform(0, 255, (count, 3, 10, 8))
     rows, columns = np.linspace(0, 9, height), np.linspace(0, 7, width)
     pixels = _interpolate(_interpolate(coarse, rows, axis=2), columns, axis=3)
-    mean, std = (np.reshape(values, (1, 3, 1, 1)) for values in (spec.mean, spec.std))
+    mean, std = (np.reshape(values, (1, 3, 1, 1)) for values in (spec.image.mean, spec.image.std))
     return ((pixels - mean) / std).astype(np.float32)
 
 

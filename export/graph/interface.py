@@ -14,8 +14,8 @@ INPUT, OUTPUT, BATCH = "crops", "heatmaps", "n"
 def set_interface(model: onnx.ModelProto, spec: ModelSpec, batch: int | str = BATCH) -> None:
     """Declare the shapes of the one input and output; the batch is dynamic unless it is a number."""
     for value, shape in (
-        (model.graph.input[0], (batch, 3, *spec.input_hw)),
-        (model.graph.output[0], (batch, spec.output_channels, *spec.heatmap_hw)),
+        (model.graph.input[0], (batch, 3, *spec.image.size_hw)),
+        (model.graph.output[0], (batch, spec.num_maps, *spec.heatmaps.size_hw)),
     ):
         value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, onnx.TensorProto.FLOAT, shape))
 

@@ -111,10 +111,10 @@ def vary_close(
     Returns:
         As `vary` does; the third value of a key point is the weight of its map.
     """
-    assert spec.refine is not None
+    assert spec.heatmaps.refine is not None
     index = int(rng.choice(np.flatnonzero(person.keypoints[:, 2] > 0)))
     whole = Regions.around(person.box_xyxy[None], spec)
-    close = Regions(person.keypoints[index][None, :2], whole.size_wh * spec.refine.share, spec.alignment)
+    close = Regions(person.keypoints[index][None, :2], whole.size_wh * spec.heatmaps.refine.share, spec.crop.alignment)
     shift = rng.uniform(-0.35, 0.35, 2) if rng.random() < 0.2 else rng.normal(0, 0.08, 2)
     motion = _Motion(_turn(rng), rng.uniform(0.75, 1.3), shift)
     only = person.keypoints * (np.arange(len(KEYPOINTS)) == index)[:, None]
@@ -132,7 +132,7 @@ def _vary_region(
     backgrounds: Sequence[np.ndarray],
 ) -> tuple[np.ndarray, np.ndarray]:
     matrix, mirrored = _random_matrix(region, motion, spec, rng)
-    height, width = spec.input_hw
+    height, width = spec.image.size_hw
     crop = cv2.warpAffine(person.image, matrix, (width, height), flags=cv2.INTER_LINEAR)
     if len(backgrounds) and rng.random() < 0.4:
         inside = np.full(person.image.shape[:2], 255, np.uint8)
@@ -157,8 +157,10 @@ def targets(keypoints: np.ndarray, spec: ModelSpec) -> tuple[np.ndarray, np.ndar
     Returns:
         (N, K, h, w) float32, highest 1; and (N, K) float32, 0 where a key point is unlabelled and its map is unknown.
     """
-    height, width = spec.heatmap_hw
-    xy = keypoints[..., :2] * (np.array(spec.heatmap_hw[::-1]) / np.array(spec.input_hw[::-1]))  # "corner" alignment
+    height, width = spec.heatmaps.size_hw
+    xy = keypoints[..., :2] * (
+        np.array(spec.heatmaps.size_hw[::-1]) / np.array(spec.image.size_hw[::-1])
+    )  # "corner" alignment
     sigma = SIGMA * height
     along_x = np.exp(-((np.arange(width) - xy[..., :1]) ** 2) / (2 * sigma**2))
     along_y = np.exp(-((np.arange(height) - xy[..., 1:]) ** 2) / (2 * sigma**2))
@@ -184,8 +186,8 @@ def _random_matrix(
     region: Regions, motion: _Motion, spec: ModelSpec, rng: np.random.Generator
 ) -> tuple[np.ndarray, bool]:
     """(2, 3) image px -> crop px, and whether it mirrors."""
-    matrix = np.vstack([region.to_grid_matrices(spec.input_hw)[0], (0, 0, 1)])
-    height, width = spec.input_hw
+    matrix = np.vstack([region.to_grid_matrices(spec.image.size_hw)[0], (0, 0, 1)])
+    height, width = spec.image.size_hw
     moved = cv2.getRotationMatrix2D((width / 2, height / 2), motion.turned, motion.scaled)
     moved[:, 2] += motion.shift * (width, height)
     matrix = moved @ matrix

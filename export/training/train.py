@@ -68,10 +68,10 @@ def make_batch(
     """Crops (n, 3, H, W), target maps (n, 19, h, w) and their weights (n, 19) of one random variation each."""
     varied = []
     for person in people:
-        close = spec.refine is not None and rng.random() < CLOSE_SHARE
+        close = spec.heatmaps.refine is not None and rng.random() < CLOSE_SHARE
         varied.append((vary_close if close else vary)(person, spec, rng, backgrounds))
     pixels = np.stack([crop for crop, _ in varied]).astype(np.float32)
-    mean, std = (np.array(values, np.float32) for values in (spec.mean, spec.std))
+    mean, std = (np.array(values, np.float32) for values in (spec.image.mean, spec.image.std))
     crops = ((pixels - mean) / std).transpose(0, 3, 1, 2)
     maps, weights = targets(np.stack([keypoints for _, keypoints in varied]), spec)
     return torch.from_numpy(np.ascontiguousarray(crops)), torch.from_numpy(maps), torch.from_numpy(weights)
@@ -151,16 +151,16 @@ def recipe(trainee: Trainee, counts: dict[str, int], losses: list[float], run: d
     spec = trainee.spec
     network = trainee.make(len(COCO17)).eval()
     with FlopCounterMode(display=False) as counter:
-        network(torch.zeros(1, 3, *spec.input_hw))
+        network(torch.zeros(1, 3, *spec.image.size_hw))
     return {
         "name": spec.name,
         "purpose": "for trying edgepose and for its tests; published networks are far more accurate",
         **{key: list(value) if isinstance(value, tuple) else value for key, value in trainee.architecture.items()},
-        "input_hw": list(spec.input_hw),
-        "heatmap_hw": list(spec.heatmap_hw),
-        "decoder": spec.decoder,
-        "blur_kernel": spec.blur_kernel,
-        **({"refine": asdict(spec.refine)} if spec.refine else {}),
+        "input_hw": list(spec.image.size_hw),
+        "heatmap_hw": list(spec.heatmaps.size_hw),
+        "decoder": spec.heatmaps.decoder,
+        "blur_kernel": spec.heatmaps.blur_kernel,
+        **({"refine": asdict(spec.heatmaps.refine)} if spec.heatmaps.refine else {}),
         "gflops": round(counter.get_total_flops() / 1e9, 2),
         "params": sum(parameter.numel() for parameter in network.parameters()),
         "data": {

@@ -10,8 +10,9 @@ from torch import nn
 
 from edgepose.export.networks.efficient_object_localization import EfficientObjectLocalization
 from edgepose.export.networks.simple_baseline import SimpleBaseline
+from edgepose.model.heads.heatmaps import Refine
 from edgepose.model.skeletons import COCO17
-from edgepose.model.spec import ModelSpec, Refine
+from edgepose.model.spec import ModelSpec, heatmap_spec
 
 
 @dataclass(frozen=True)
@@ -66,14 +67,14 @@ TRAINEES = {
     trainee.spec.name: trainee
     for trainee in (
         Trainee(
-            ModelSpec("simplebaseline_tiny", (128, 96), (32, 24), COCO17, decoder="dark", blur_kernel=7),
+            heatmap_spec("simplebaseline_tiny", (128, 96), (32, 24), COCO17, decoder="dark", blur_kernel=7),
             _TINY,
             _make_tiny,
             epochs=220,
             bfloat16=True,
         ),
         Trainee(
-            ModelSpec(
+            heatmap_spec(
                 "efficient_object_localization",
                 (128, 128),
                 (32, 32),

@@ -41,7 +41,9 @@ def find_model(
     if not named:
         known = ", ".join(dict.fromkeys([*ALIASES, *(model.name for model in models())]))
         raise ChoiceError(f"unknown model {name!r}; known: {known}")
-    fitting = [model for model in named if dataset in (None, model.dataset) and input_hw in (None, model.spec.input_hw)]
+    fitting = [
+        model for model in named if dataset in (None, model.dataset) and input_hw in (None, model.spec.image.size_hw)
+    ]
     if not fitting:
         known = ", ".join(dict.fromkeys(model.label.removeprefix(f"{model.name} ") for model in named))
         asked = " ".join(([dataset] if dataset else []) + (["{}x{}".format(*input_hw)] if input_hw else []))
@@ -49,14 +51,14 @@ def find_model(
     if decoder is None:
         return fitting[0]
     for model in fitting:
-        if model.spec.decoder == decoder:
+        if model.spec.heatmaps.decoder == decoder:
             return model
-        if model.spec.decoder == TRAINED_FOR.get(decoder):
+        if model.spec.heatmaps.decoder == TRAINED_FOR.get(decoder):
             others = {
                 key: {name: value for name, value in recipe.items() if name != "decoder"}
                 for key, recipe in model.recipes.items()
             }
-            return replace(model, spec=replace(model.spec, decoder=decoder), recipes=others)
+            return replace(model, spec=model.spec.changed(decoder=decoder), recipes=others)
     if decoder not in ("argmax", "quarter", "dark"):
         raise ChoiceError(f"{fitting[0].label} was not trained for the {decoder} decoder; it goes with quarter or dark")
-    return replace(fitting[0], spec=replace(fitting[0].spec, decoder=decoder))
+    return replace(fitting[0], spec=fitting[0].spec.changed(decoder=decoder))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgepose.model.skeletons import AIC14, COCO17, MPII16, WHOLEBODY133, Skeleton
-from edgepose.model.spec import ModelSpec
+from edgepose.model.spec import ModelSpec, heatmap_spec
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -101,7 +101,9 @@ class Model:
     @property
     def label(self) -> str:
         """Name, dataset and input size, for messages."""
-        return f"{self.name} {self.dataset} {self.spec.input_hw[0]}x{self.spec.input_hw[1]}".replace("  ", " ")
+        return f"{self.name} {self.dataset} {self.spec.image.size_hw[0]}x{self.spec.image.size_hw[1]}".replace(
+            "  ", " "
+        )
 
     @property
     def accuracy(self) -> str:
@@ -150,4 +152,4 @@ def embedded(name: str, build: Callable[[Mapping[str, Any]], nn.Module]) -> Mode
 def spec_of(name: str, shape: Shape, *, stride: int = 4, **recipe: Any) -> ModelSpec:
     """The spec of an entry whose heat maps are 1/stride of its input."""
     dataset, height, width = shape
-    return ModelSpec(name, (height, width), (height // stride, width // stride), DATASETS[dataset], **recipe)
+    return heatmap_spec(name, (height, width), (height // stride, width // stride), DATASETS[dataset], **recipe)

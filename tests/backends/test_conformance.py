@@ -105,9 +105,9 @@ def test_another_decoder_can_be_asked_for(tmp_path, name):
     coarse = backend.keypoints(image, regions)
     fine = backend.keypoints(image, regions, decoder="dark")
 
-    exact = replace(spec, decoder="dark")
+    exact = spec.changed(decoder="dark")
     expected = decode_heatmaps(backend.heatmaps(cut_out(image, regions, spec)), exact)
-    wanted = regions.to_image(expected[..., :2], spec.heatmap_hw)
+    wanted = regions.to_image(expected[..., :2], spec.heatmaps.size_hw)
     np.testing.assert_allclose(fine[..., :2], wanted, atol=4e-3)  # the GPU refines to 1e-3 heat-map px
     assert np.abs(fine - coarse).max() > 0.01
 

@@ -8,8 +8,8 @@ from click.testing import CliRunner
 
 from edgepose.cli import main
 from edgepose.files import sha256_of
+from edgepose.model.heads.heatmaps import Refine
 from edgepose.model.passport import Passport, write_passport
-from edgepose.model.spec import Refine
 from edgepose.trt.layers import Layer
 from tests.makers import make_engine, make_spec
 

@@ -6,7 +6,6 @@ That a check passes here shows that its reference is right; each is also seen to
 from __future__ import annotations
 
 import ctypes
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -35,7 +34,7 @@ def kernels():
         patch.setattr(kernel_checks, "FRAME_HW", (64, 96))
         patch.setattr(kernel_checks, "ALIGNMENTS", ("corner",))
         for module in (kernel_checks, kernel_speed):
-            patch.setattr(module, "SPEC", replace(SPEC, input_hw=(64, 48), skeleton=TWO_POINTS))
+            patch.setattr(module, "SPEC", SPEC.changed(input_hw=(64, 48), skeleton=TWO_POINTS))
         with open_kernels() as kernels:
             yield kernels
         assert gpu.problems == []

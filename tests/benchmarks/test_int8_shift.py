@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -113,10 +112,10 @@ def test_a_row_compares_a_file_with_fp32_in_both_grids(tmp_path: Path):
     image = dots_image((8, 8), (32, 40))
     cv2.imwrite(str(tmp_path / "people.png"), image[..., ::-1])
     people = [CalibrationImage(tmp_path / "people.png", "", np.array([[0, 0, 48, 64]], np.float32))]
-    spec = replace(dots_spec(), decoder="argmax")
+    spec = dots_spec().changed(decoder="argmax")
     fp32 = write_toy_model(tmp_path / "toy.onnx", spec)
     fp16 = write_toy_model(tmp_path / "toy.fp16.onnx", spec, precision="fp16")
-    moved = write_toy_model(tmp_path / "moved.onnx", replace(spec, color_order="bgr"))
+    moved = write_toy_model(tmp_path / "moved.onnx", spec.changed(color_order="bgr"))
 
     same, swapped = rows_of(fp32, "toy", people, [fp16, moved])
 

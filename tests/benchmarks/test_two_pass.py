@@ -11,8 +11,8 @@ from click.testing import CliRunner
 
 from edgepose.backends import load_backend
 from edgepose.benchmarks.studies.two_pass import main, measure
+from edgepose.model.heads.heatmaps import Refine
 from edgepose.model.skeletons import Skeleton
-from edgepose.model.spec import Refine
 from tests.makers import dots_image, dots_spec, write_toy_model
 
 pytest.importorskip("onnxruntime")

@@ -18,7 +18,7 @@ from edgepose.calibration.dataset import (
 )
 from edgepose.errors import CalibrationError, InputError
 from edgepose.io.images import read_image
-from edgepose.model.spec import Refine
+from edgepose.model.heads.heatmaps import Refine
 from edgepose.stages.crop import cut_out
 from edgepose.stages.geometry import Regions
 from tests.makers import dots_spec, make_spec, smooth_image, with_orientation, write_toy_model

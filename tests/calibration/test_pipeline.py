@@ -18,8 +18,8 @@ from edgepose.calibration.pipeline import Calibrated, calibrate, find_model
 from edgepose.cli import main
 from edgepose.errors import CalibrationError, ModelFileError
 from edgepose.files import sha256_of
+from edgepose.model.heads.heatmaps import Refine
 from edgepose.model.passport import Passport, read_passport, write_passport
-from edgepose.model.spec import Refine
 from edgepose.stages.crop import cut_out
 from edgepose.stages.geometry import Regions
 from tests.calibration.graphs import GraphMaker, mobile_network, pose_network, toy_spec, write_model
@@ -168,7 +168,7 @@ def change_weights(model: Path, images: Path) -> dict[str, object]:
 
 def change_recipe(model: Path, images: Path) -> dict[str, object]:
     data = read_passport(model).to_json()
-    data["spec"]["box_padding"] = 1.5
+    data["spec"]["region"]["padding"] = 1.5
     Path(f"{model}.json").write_text(json.dumps(data))
     return {}
 
@@ -393,7 +393,7 @@ def test_an_empty_onnx_is_said_to_be_empty(model, images):
 def test_a_network_that_is_run_twice_is_calibrated_and_checked_with_close_crops(tmp_path, images, monkeypatch):
     model = write_model(tmp_path, pose_network())
     passport = read_passport(model)
-    two_pass = replace(passport.spec, decoder="argmax", refine=Refine(share=0.5, decoder="argmax"))
+    two_pass = passport.spec.changed(decoder="argmax", refine=Refine(share=0.5, decoder="argmax"))
     write_passport(model, replace(passport, spec=two_pass))
     seen = []
     find_ranges = pipeline.find_ranges

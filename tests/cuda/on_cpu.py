@@ -77,7 +77,7 @@ def run_decode(
     keypoints = np.full((len(heatmaps), spec.num_keypoints, 3), 99, np.float32)
     flip_order, weights = np.array(spec.skeleton.flip_order, np.int32), blur_weights(spec)
     function = kernels.run_decode_f16 if heatmaps.dtype == np.float16 else kernels.run_decode_f32
-    to_image = None if regions is None else to_image_factors(regions, spec.heatmap_hw)
+    to_image = None if regions is None else to_image_factors(regions, spec.heatmaps.size_hw)
     decoder, guard, shift, kernel, offset_px = decode_arguments(spec)
     function(
         pointer(heatmaps),
@@ -87,7 +87,7 @@ def run_decode(
         pointer(to_image),
         pointer(keypoints),
         spec.num_keypoints,
-        *spec.heatmap_hw,
+        *spec.heatmaps.size_hw,
         decoder,
         guard,
         shift,
@@ -108,9 +108,9 @@ def run_crop(
     dtype: type = np.float32,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Crops and mirrored crops."""
-    crops = np.zeros((len(regions), 3, *spec.input_hw), dtype)
+    crops = np.zeros((len(regions), 3, *spec.image.size_hw), dtype)
     mirrored = np.zeros_like(crops)
-    factors, normalise = to_image_factors(regions, spec.input_hw), normalise_factors(spec)
+    factors, normalise = to_image_factors(regions, spec.image.size_hw), normalise_factors(spec)
     function = kernels.run_crop_f16 if dtype == np.float16 else kernels.run_crop_f32
     function(
         pointer(frame),
@@ -119,10 +119,10 @@ def run_crop(
         FORMATS[frame_format],
         pointer(factors),
         pointer(normalise),
-        int(spec.color_order == "bgr"),
+        int(spec.image.color_order == "bgr"),
         pointer(crops),
         pointer(mirrored),
-        *spec.input_hw,
+        *spec.image.size_hw,
         launch(*crop_grid(spec, len(regions))),
     )
     return crops, mirrored
@@ -196,11 +196,11 @@ def run_volume(kernels: ctypes.CDLL, volume: np.ndarray, head: Volume) -> np.nda
 def drawn_maps(spec: ModelSpec, people: int, seed: int = 0, dtype: type = np.float32) -> np.ndarray:
     """Peaks on, near and beyond the border, some doubled, over a little noise."""
     generator = np.random.default_rng(seed)
-    height, width = spec.heatmap_hw
+    height, width = spec.heatmaps.size_hw
     y, x = np.mgrid[:height, :width]
-    maps = generator.normal(0, 0.01, (people, spec.output_channels, height, width))
+    maps = generator.normal(0, 0.01, (people, spec.num_maps, height, width))
     for person in range(people):
-        for channel in range(spec.output_channels):
+        for channel in range(spec.num_maps):
             for _ in range(generator.integers(1, 3)):
                 cx, cy = generator.uniform(-1, width), generator.uniform(-1, height)
                 maps[person, channel] += np.exp(-((x - cx) ** 2 + (y - cy) ** 2) / 8) * generator.uniform(0.3, 1)

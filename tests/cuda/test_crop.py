@@ -23,7 +23,7 @@ def test_crops_agree_to_one_grey_level(kernels, alignment, order):
     crops, mirrored = run_crop(kernels, image, image.shape[:2], "rgb", regions, spec)
 
     wanted = cut_out(image, regions, spec)
-    levels = np.abs(crops - wanted) * np.array(spec.std, np.float32)[:, None, None]
+    levels = np.abs(crops - wanted) * np.array(spec.image.std, np.float32)[:, None, None]
     assert levels.max() <= (1 if int(cv2.__version__.split(".")[0]) >= 5 else 2)  # OpenCV 4 rounds positions as well
     np.testing.assert_array_equal(mirrored, mirror(crops))
 
@@ -57,7 +57,7 @@ def test_a_crop_of_odd_width_is_whole_too(kernels):
 
     crops, mirrored = run_crop(kernels, image, image.shape[:2], "rgb", regions, spec)
 
-    levels = np.abs(crops - cut_out(image, regions, spec)) * np.array(spec.std, np.float32)[:, None, None]
+    levels = np.abs(crops - cut_out(image, regions, spec)) * np.array(spec.image.std, np.float32)[:, None, None]
     assert levels.max() <= (1 if int(cv2.__version__.split(".")[0]) >= 5 else 2)
     np.testing.assert_array_equal(mirrored, mirror(crops))
 
@@ -70,7 +70,7 @@ def test_tiny_frames_agree(kernels, frame_hw):
 
     crops, _ = run_crop(kernels, image, frame_hw, "rgb", regions, spec)
 
-    levels = np.abs(crops - cut_out(image, regions, spec)) * np.array(spec.std, np.float32)[:, None, None]
+    levels = np.abs(crops - cut_out(image, regions, spec)) * np.array(spec.image.std, np.float32)[:, None, None]
     assert levels.max() <= 5  # cv2 rounds positions to 1/32 px, and noise has steps of up to 255 a pixel
 
 
@@ -83,7 +83,7 @@ def test_a_region_that_is_not_finite_or_far_outside_is_black(kernels, monkeypatc
 
     crops, _ = run_crop(kernels, frame, (120, 160), frame_format, Regions.around(BOXES, spec), spec)
 
-    black = (-np.array(spec.mean) / np.array(spec.std)).astype(np.float32)[:, None, None]
+    black = (-np.array(spec.image.mean) / np.array(spec.image.std)).astype(np.float32)[:, None, None]
     np.testing.assert_array_equal(crops, np.broadcast_to(black, crops.shape))
 
 
@@ -100,7 +100,7 @@ def test_an_nv12_frame_of_odd_size_has_its_chroma_rounded_up(kernels, frame_hw):
 
     crops, _ = run_crop(kernels, frame, frame_hw, "nv12", regions, spec)
 
-    levels = crops * np.array(spec.std)[:, None, None] + np.array(spec.mean)[:, None, None]
+    levels = crops * np.array(spec.image.std)[:, None, None] + np.array(spec.image.mean)[:, None, None]
     assert np.abs(levels[0] - whole[:height, :width].transpose(2, 0, 1)).max() <= 0.51  # cv2 rounds to whole levels
 
 
@@ -123,5 +123,5 @@ def test_an_nv12_frame_needs_no_conversion_pass(kernels):
 
     crops, _ = run_crop(kernels, frame, (120, 160), "nv12", regions, spec)
 
-    levels = np.abs(crops - cut_out(image, regions, spec)) * np.array(spec.std, np.float32)[:, None, None]
+    levels = np.abs(crops - cut_out(image, regions, spec)) * np.array(spec.image.std, np.float32)[:, None, None]
     assert levels.max() <= 1.5  # the reference rounds twice: to RGB, then to the crop

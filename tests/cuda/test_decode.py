@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from edgepose.model.heads.heatmaps import COMBINED, DECODERS, QUARTER_GUARDS, HeatmapsWithOffsets
 from edgepose.model.skeletons import COCO17
-from edgepose.model.spec import COMBINED, DECODERS, QUARTER_GUARDS, ModelSpec
+from edgepose.model.spec import heatmap_spec
 from edgepose.stages.decode import decode_heatmaps, merge_flipped
 from edgepose.stages.geometry import Regions
 from tests.cuda.on_cpu import before_a_guard_page, drawn_maps, run_decode
@@ -88,7 +89,7 @@ def test_nothing_beyond_the_maps_is_read(kernels, heatmap_hw, decoder):
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_special_maps_agree(kernels, decoder):
     spec = make_spec(decoder=decoder)
-    heatmaps = np.zeros((8, spec.output_channels, 16, 12), np.float32)
+    heatmaps = np.zeros((8, spec.num_maps, 16, 12), np.float32)
     heatmaps[1] = -1
     heatmaps[2] = 0.5
     heatmaps[3, :, 0, 0] = heatmaps[4, :, -1, -1] = 1
@@ -136,7 +137,7 @@ def test_key_points_are_mapped_to_the_image(kernels):
     found = run_decode(kernels, heatmaps, spec, regions=regions)
 
     keypoints = decode_heatmaps(heatmaps, spec)
-    np.testing.assert_allclose(found[..., :2], regions.to_image(keypoints[..., :2], spec.heatmap_hw), atol=1e-3)
+    np.testing.assert_allclose(found[..., :2], regions.to_image(keypoints[..., :2], spec.heatmaps.size_hw), atol=1e-3)
     np.testing.assert_array_equal(found[..., 2], keypoints[..., 2])
 
 
@@ -158,7 +159,7 @@ def golden() -> dict[str, np.ndarray]:
 @needs_shared
 @pytest.mark.parametrize("decoder", ["quarter", "dark", "udp", "udp-combined"])
 def test_decode_agrees_with_mmpose(kernels, golden, decoder):
-    spec = ModelSpec("golden", (256, 192), (64, 48), COCO17, decoder=decoder, quarter_guard="independent")
+    spec = heatmap_spec("golden", (256, 192), (64, 48), COCO17, decoder=decoder, quarter_guard="independent")
     heatmaps = golden["heatmaps"]
     if decoder == "udp-combined":
         heatmaps = np.concatenate([heatmaps[:, :, None], golden["offsets"]], axis=2).reshape(4, 51, 64, 48)
@@ -176,9 +177,9 @@ def test_decode_agrees_with_mmpose(kernels, golden, decoder):
 @pytest.mark.parametrize("decoder", ["udp-v0", "udp-original", "udp-combined-v0"])
 @pytest.mark.parametrize("kernel", [7, 11, 17])
 def test_earlier_readings_of_the_reference_maps_agree_with_numpy(kernels, golden, decoder, kernel):
-    spec = ModelSpec("golden", (256, 192), (64, 48), COCO17, decoder=decoder, blur_kernel=kernel)
+    spec = heatmap_spec("golden", (256, 192), (64, 48), COCO17, decoder=decoder, blur_kernel=kernel)
     heatmaps = golden["heatmaps"]
-    if spec.has_offsets:
+    if isinstance(spec.head, HeatmapsWithOffsets):
         heatmaps = np.concatenate([heatmaps[:, :, None], golden["offsets"]], axis=2).reshape(4, 51, 64, 48)
 
     found = run_decode(kernels, np.ascontiguousarray(heatmaps), spec)
@@ -188,7 +189,7 @@ def test_earlier_readings_of_the_reference_maps_agree_with_numpy(kernels, golden
 
 @needs_shared
 def test_decode_agrees_with_hrnets_final_preds_in_the_image(kernels, golden):
-    spec = ModelSpec("golden", (256, 192), (64, 48), COCO17, decoder="quarter", quarter_guard="joint")
+    spec = heatmap_spec("golden", (256, 192), (64, 48), COCO17, decoder="quarter", quarter_guard="joint")
     size_wh = golden["leo_scale"][:, :1] * 200 * (1, 256 / 192)
     regions = Regions(golden["leo_center"].astype(np.float64), size_wh.astype(np.float64), "corner")
 

@@ -13,7 +13,7 @@ from edgepose.cuda.launch import LARGEST_BLUR, WHOLE, blur_weights, crop_grid, d
 from edgepose.cuda.nvcc import TARGETS, compile_kernels
 from edgepose.errors import BuildError
 from edgepose.machine.nvcc import find_nvcc
-from edgepose.model.spec import DECODERS
+from edgepose.model.heads.heatmaps import DECODERS
 from tests.makers import make_spec
 from tests.nvcc import needs_nvcc
 from tests.packaging.conftest import ROOT

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
 from edgepose import estimate_poses, load_backend
 from edgepose.backends import BACKENDS
 from edgepose.estimate.two_pass import closer_regions, find_keypoints
+from edgepose.model.heads.heatmaps import Refine
 from edgepose.model.skeletons import Skeleton
-from edgepose.model.spec import Refine
 from edgepose.stages.geometry import Regions
 from tests.makers import dots_image, dots_spec, write_toy_model
 
@@ -72,7 +70,7 @@ def test_nobody_costs_nothing(backend):
 
 
 def test_one_pass_is_all_that_other_models_take():
-    spec = replace(TWO_PASS, refine=None)
+    spec = TWO_PASS.changed(refine=None)
     backend = Recorded(spec, [[[1, 2, 0.5], [3, 4, 0.5]]])
 
     found = find_keypoints(backend, np.zeros((9, 9, 3), np.uint8), Regions.around(WHOLE, spec))
@@ -82,7 +80,7 @@ def test_one_pass_is_all_that_other_models_take():
 
 
 def test_each_located_key_point_gets_a_crop_of_its_own_and_keeps_its_row():
-    spec = replace(TWO_PASS, refine=Refine(share=0.25, decoder="dark"))
+    spec = TWO_PASS.changed(refine=Refine(share=0.25, decoder="dark"))
     first = [[[10, 20, 0.5], [0, 0, -0.1]], [[30, 40, 0.6], [50, 60, 0.5]]]  # one is not located
     second = [[[11, 21, 0.41], [9, 9, 9]], [[36, 40, 0.2], [9, 9, 9]], [[9, 9, 9], [57, 60, 0.39]]]  # two are unsure
     backend = Recorded(spec, [first, second])
@@ -102,13 +100,13 @@ def test_each_located_key_point_gets_a_crop_of_its_own_and_keeps_its_row():
 
 @pytest.mark.parametrize("alignment", ["corner", "udp", "darkpose", "half-pixel"])
 def test_a_closer_region_is_cut_by_the_same_warp(alignment):
-    spec = replace(TWO_PASS, alignment=alignment)
+    spec = TWO_PASS.changed(alignment=alignment)
     regions = Regions.around(WHOLE, spec)
 
     close = closer_regions(regions, np.array([[[40.0, 50.0, 1.0]]]), np.array([0]), np.array([0]), 0.5)
 
     assert close.alignment == alignment
-    whole_px, close_px = (1 / each.to_grid_matrices(spec.input_hw)[0, 0, 0] for each in (regions, close))
+    whole_px, close_px = (1 / each.to_grid_matrices(spec.image.size_hw)[0, 0, 0] for each in (regions, close))
     assert close_px == pytest.approx(whole_px / 2, rel=0.02)
 
 
@@ -124,7 +122,7 @@ def test_where_the_second_pass_sees_nothing_the_first_one_stays(score):
 
 
 def test_what_is_found_far_from_a_closer_crops_centre_is_not_believed():
-    spec = replace(TWO_PASS, refine=Refine(share=0.25, decoder="argmax"))  # closer crops are 48 px wide, 64 px high
+    spec = TWO_PASS.changed(refine=Refine(share=0.25, decoder="argmax"))  # closer crops are 48 px wide, 64 px high
     first = [[[50, 60, 0.5], [50, 60, 0.5]], [[50, 60, 0.5], [50, 60, 0.5]]]
     found = [[57.1, 60, 0.9], [57.3, 60, 0.9], [50, 50.5, 0.9], [50, 50.3, 0.9]]  # 0.15 of 48 is 7.2, of 64 9.6
     second = [[point, point] for point in found]

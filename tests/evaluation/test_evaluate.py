@@ -26,7 +26,7 @@ from edgepose.files import sha256_of
 from edgepose.io.annotations import AnnotatedImage, read_annotations
 from edgepose.model.passport import Passport, read_passport, write_passport
 from edgepose.model.skeletons import COCO17, MPII16
-from edgepose.model.spec import ModelSpec
+from edgepose.model.spec import ModelSpec, heatmap_spec
 from edgepose.stages.similarity import COUNTED
 from edgepose.timing import StageTimes
 from tests.makers import make_spec
@@ -71,7 +71,7 @@ class Finder:
         self.times = StageTimes()
 
     def heatmaps(self, crops: np.ndarray) -> np.ndarray:
-        return np.zeros((len(crops), self.spec.output_channels, *self.spec.heatmap_hw), np.float32)
+        return np.zeros((len(crops), self.spec.num_maps, *self.spec.heatmaps.size_hw), np.float32)
 
     def keypoints(
         self, image: np.ndarray, regions: Any, *, flip_test: bool = False, decoder: str | None = None
@@ -86,8 +86,8 @@ class Finder:
             for k, name in enumerate(self.spec.skeleton.keypoints):
                 if name in self.names:
                     row[k, :2] = person[self.names.index(name), :2]
-        off = regions.to_grid(found[..., :2], self.spec.heatmap_hw) + np.array([self.offset_px, 0])
-        found[..., :2] = regions.to_image(off, self.spec.heatmap_hw)
+        off = regions.to_grid(found[..., :2], self.spec.heatmaps.size_hw) + np.array([self.offset_px, 0])
+        found[..., :2] = regions.to_image(off, self.spec.heatmaps.size_hw)
         self.times.people += len(regions)
         return found
 
@@ -631,7 +631,7 @@ def test_a_trained_network_scores_what_is_known_of_it(tmp_path):
     source = SHARED / "models" / "ultralight_simplepose_coco17_256x192.onnx"
     engine = tmp_path / source.name
     engine.write_bytes(source.read_bytes())
-    spec = ModelSpec("ultralight_simplepose", (256, 192), (64, 48))
+    spec = heatmap_spec("ultralight_simplepose", (256, 192), (64, 48))
     write_passport(engine, Passport(spec, "fp32", sha256_of(engine), "foreign"))
     coco = SHARED / "data" / "coco"
 

@@ -10,10 +10,10 @@ import pytest
 from edgepose.evaluation.figures import Found, figures_of
 from edgepose.io.annotations import AnnotatedImage
 from edgepose.model.skeletons import MPII16
-from edgepose.model.spec import ModelSpec
+from edgepose.model.spec import heatmap_spec
 from edgepose.stages.poses import Poses
 
-SPEC = ModelSpec("mpii", (256, 256), (64, 64), MPII16)
+SPEC = heatmap_spec("mpii", (256, 256), (64, 64), MPII16)
 PELVIS, THORAX, HEAD_TOP, WRIST = 6, 7, 9, 10
 
 

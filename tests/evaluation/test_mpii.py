@@ -13,11 +13,11 @@ import pytest
 from edgepose.evaluation.evaluate import annotated_boxes
 from edgepose.io.annotations import Annotations, read_annotations
 from edgepose.model.skeletons import MPII16
-from edgepose.model.spec import ModelSpec
+from edgepose.model.spec import heatmap_spec
 from edgepose.stages.geometry import Regions
 from tests.packaging.conftest import ROOT, code_blocks
 
-SPEC = ModelSpec("mpii", (256, 256), (64, 64), MPII16)
+SPEC = heatmap_spec("mpii", (256, 256), (64, 64), MPII16)
 PEOPLE = [
     {"image": "a.jpg", "center": [594.0, 257.0], "scale": 3.021},
     {"image": "b.jpg", "center": [20.0, 30.0], "scale": 1.5},  # reaches out of the image

@@ -10,7 +10,7 @@ from torch import nn
 from edgepose.export.graph.simplify import simplify
 from edgepose.export.to_onnx import to_onnx
 from edgepose.model.skeletons import Skeleton
-from edgepose.model.spec import ModelSpec
+from edgepose.model.spec import heatmap_spec
 
 
 def without_prefixes(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -43,7 +43,7 @@ def graph_of(network: nn.Module, input_hw: tuple[int, int], stride: int = 4) -> 
     with torch.inference_mode():
         channels = network.eval()(torch.zeros(1, 3, *input_hw)).shape[1]
     skeleton = Skeleton("points", tuple(f"point{index}" for index in range(channels)), ())
-    spec = ModelSpec("toy", input_hw, (input_hw[0] // stride, input_hw[1] // stride), skeleton)
+    spec = heatmap_spec("toy", input_hw, (input_hw[0] // stride, input_hw[1] // stride), skeleton)
     return simplify(to_onnx(network, spec))
 
 

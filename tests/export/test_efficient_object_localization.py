@@ -11,7 +11,7 @@ from torch.nn import functional  # noqa: E402
 
 from edgepose.export.networks.efficient_object_localization import EfficientObjectLocalization  # noqa: E402
 from edgepose.export.zoo.find import find_model  # noqa: E402
-from edgepose.model.spec import Refine  # noqa: E402
+from edgepose.model.heads.heatmaps import Refine  # noqa: E402
 from tests.export.families import forward, graph_of, operators  # noqa: E402
 
 SMALL = {"widths": (8, 12, 16), "blocks": (1, 1, 1), "head_width": 8}
@@ -75,8 +75,8 @@ def test_the_graph_has_static_sizes_and_nothing_exotic():
 def test_the_zoos_entry_takes_two_passes_with_weights_of_the_package():
     model = find_model("efficient_object_localization")
 
-    assert isinstance(model.spec.refine, Refine)
-    assert model.spec.heatmap_hw == (32, 32)  # as coarse as the paper's first pass
+    assert isinstance(model.spec.heatmaps.refine, Refine)
+    assert model.spec.heatmaps.size_hw == (32, 32)  # as coarse as the paper's first pass
     assert model.embedded is not None
     assert model.embedded.stat().st_size < 4 * 2**20
     assert sum(value.numel() for value in model.build("").parameters()) == model.params

@@ -16,8 +16,9 @@ import pytest
 from edgepose import estimate_poses
 from edgepose.backends.host import HostBackend
 from edgepose.export.zoo.find import models
+from edgepose.model.heads.heatmaps import DECODERS, HeatmapsWithOffsets
 from edgepose.model.passport import Passport
-from edgepose.model.spec import DECODERS, ModelSpec
+from edgepose.model.spec import ModelSpec
 from edgepose.stages.geometry import Regions
 
 BOXES = np.array(
@@ -52,14 +53,16 @@ def recipes() -> dict[str, ModelSpec]:
     found: dict[ModelSpec, str] = {}
     for model in models():
         for key in {"": 0, **model.recipes}:
-            spec = replace(model.spec, **model.recipes.get(key, {}), name="any", refine=None)
+            spec = model.spec.changed(**model.recipes.get(key, {}), name="any", refine=None)
             forms = [spec]
-            if spec.decoder == "quarter":
-                forms += [replace(spec, decoder=decoder) for decoder in ("argmax", "dark")]
-            if spec.alignment == "corner":
-                forms.append(replace(spec, decoder="dark", alignment="darkpose", flip_shift=0))
+            if spec.heatmaps.decoder == "quarter":
+                forms += [spec.changed(decoder=decoder) for decoder in ("argmax", "dark")]
+            if spec.crop.alignment == "corner":
+                forms.append(spec.changed(decoder="dark", alignment="darkpose", flip_shift=0))
             for form in forms:
-                found.setdefault(form, f"{model.label} {key} {form.decoder} {form.alignment}".replace("  ", " "))
+                found.setdefault(
+                    form, f"{model.label} {key} {form.heatmaps.decoder} {form.crop.alignment}".replace("  ", " ")
+                )
     return {name: spec for spec, name in found.items()}
 
 
@@ -89,8 +92,8 @@ class Reader(HostBackend):
 
     def _draw(self, crop: np.ndarray, points: np.ndarray) -> np.ndarray:
         spec = self.spec
-        pixels = crop * np.reshape(spec.std, (3, 1, 1)) + np.reshape(spec.mean, (3, 1, 1))
-        red, green, blue = pixels if spec.color_order == "rgb" else pixels[::-1]
+        pixels = crop * np.reshape(spec.image.std, (3, 1, 1)) + np.reshape(spec.image.mean, (3, 1, 1))
+        red, green, blue = pixels if spec.image.color_order == "rgb" else pixels[::-1]
         seen = blue > 254.9
         (step_x, first_x), (step_y, first_y) = _line(red, seen, axis=0), _line(green, seen, axis=1)
         assert step_y > 0
@@ -109,37 +112,37 @@ def _line(values: np.ndarray, seen: np.ndarray, axis: int) -> np.ndarray:
 
 def trained_position(spec: ModelSpec, crop_px: np.ndarray) -> np.ndarray:
     """Heat-map px at which the training of each alignment put a point of the crop."""
-    crop_wh, map_wh = np.array(spec.input_hw[::-1]), np.array(spec.heatmap_hw[::-1])
-    if spec.alignment == "corner":
+    crop_wh, map_wh = np.array(spec.image.size_hw[::-1]), np.array(spec.heatmaps.size_hw[::-1])
+    if spec.crop.alignment == "corner":
         return crop_px * map_wh / crop_wh
-    if spec.alignment == "half-pixel":
+    if spec.crop.alignment == "half-pixel":
         return (crop_px + 0.5) * map_wh / crop_wh - 0.5
-    if spec.alignment == "darkpose":  # both grids about their centres, with the width's scale
+    if spec.crop.alignment == "darkpose":  # both grids about their centres, with the width's scale
         return (crop_px - (crop_wh - 1) / 2) * (map_wh[0] - 1) / (crop_wh[0] - 1) + (map_wh - 1) / 2
     return crop_px * (map_wh - 1) / (crop_wh - 1)
 
 
 def drawn(spec: ModelSpec, xy: np.ndarray) -> np.ndarray:
     """(C, h, w) Gaussians, sigma 2, at (K, 2) heat-map px; with offsets towards them where the spec has them."""
-    height, width = spec.heatmap_hw
+    height, width = spec.heatmaps.size_hw
     dx, dy = xy[:, 0, None, None] - np.arange(width), xy[:, 1, None, None] - np.arange(height)[:, None]
     maps = np.exp(-(dx**2 + dy**2) / 8)
-    if spec.has_offsets:
-        radius = spec.offset_radius * max(height, width)
+    if isinstance(spec.head, HeatmapsWithOffsets):
+        radius = spec.heatmaps.offset_radius * max(height, width)
         maps = np.stack([maps, *np.broadcast_arrays(dx / radius, dy / radius)], axis=1)
-    return maps.reshape(spec.output_channels, height, width).astype(np.float32)
+    return maps.reshape(spec.num_maps, height, width).astype(np.float32)
 
 
 def points_for(spec: ModelSpec, regions: Regions) -> np.ndarray:
     """(N, K, 2) image px: even key points inside the heat map, odd ones within 2 px of its border or in a corner."""
-    height, width = spec.heatmap_hw
+    height, width = spec.heatmaps.size_hw
     rng = np.random.default_rng(0)
     right, bottom = width - 1, height - 1
     border = [(0, 0), (right, 0), (0, bottom), (right, bottom), (0.4, height / 2), (right - 0.4, height / 2)]
     border += [(width / 2, 0.6), (width / 2, bottom - 0.6), (1.5, 1.5)]
     xy = rng.uniform((8, 8), (width - 9, height - 9), (len(regions), spec.num_keypoints, 2))
     xy[:, 1::2] = np.resize(border, xy[:, 1::2].shape)
-    return regions.to_image(xy, spec.heatmap_hw).astype(np.float64)
+    return regions.to_image(xy, spec.heatmaps.size_hw).astype(np.float64)
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -148,34 +151,39 @@ def test_points_of_the_image_come_back_within_the_decoders_own_error(recipe):
     regions = Regions.around(BOXES, spec)
     points = points_for(spec, regions)
     heatmap_px = np.abs(
-        regions.to_image(np.ones_like(points), spec.heatmap_hw) - regions.to_image(0 * points, spec.heatmap_hw)
+        regions.to_image(np.ones_like(points), spec.heatmaps.size_hw)
+        - regions.to_image(0 * points, spec.heatmaps.size_hw)
     )
-    inside, border = OWN_ERROR[spec.decoder]
+    inside, border = OWN_ERROR[spec.heatmaps.decoder]
     own = np.where(np.arange(spec.num_keypoints) % 2, border, inside)[:, None]
 
     for flip_test in (False, True):
         poses = estimate_poses(Reader(spec, points), coordinates_picture(), BOXES, flip_test=flip_test)
 
         # a corner grid mirrored is 3/4 of a px off, the published shift by 1 leaves 1/4, and the average half of it
-        mirrored = np.array([0.125 if flip_test and spec.alignment == "corner" else 0, 0])
+        mirrored = np.array([0.125 if flip_test and spec.crop.alignment == "corner" else 0, 0])
         assert (np.abs(poses.xy - points) <= (own + mirrored + READING) * heatmap_px).all()
 
 
 def test_the_recipes_are_all_that_are_published():
     specs = list(RECIPES.values())
 
-    assert {spec.decoder for spec in specs} == set(DECODERS)
-    assert {spec.alignment for spec in specs} == {"corner", "udp", "darkpose", "half-pixel"}
-    assert {(spec.alignment, spec.flip_shift) for spec in specs} == {
+    assert {spec.heatmaps.decoder for spec in specs} == set(DECODERS)
+    assert {spec.crop.alignment for spec in specs} == {"corner", "udp", "darkpose", "half-pixel"}
+    assert {(spec.crop.alignment, spec.heatmaps.flip_shift) for spec in specs} == {
         ("corner", 1),
         ("udp", 0),
         ("darkpose", 0),
         ("half-pixel", 0),
     }
-    assert {spec.color_order for spec in specs} == {"rgb", "bgr"}
-    assert {spec.quarter_guard for spec in specs} == {"joint", "independent", "interior"}
-    assert {spec.blur_kernel for spec in specs} == {7, 11, 17}
-    assert {spec.offset_radius * max(spec.heatmap_hw) for spec in specs if spec.has_offsets} == {3.5, 4, 5.25}
+    assert {spec.image.color_order for spec in specs} == {"rgb", "bgr"}
+    assert {spec.heatmaps.quarter_guard for spec in specs} == {"joint", "independent", "interior"}
+    assert {spec.heatmaps.blur_kernel for spec in specs} == {7, 11, 17}
+    assert {
+        spec.heatmaps.offset_radius * max(spec.heatmaps.size_hw)
+        for spec in specs
+        if isinstance(spec.head, HeatmapsWithOffsets)
+    } == {3.5, 4, 5.25}
 
 
 @pytest.mark.parametrize(
@@ -183,11 +191,11 @@ def test_the_recipes_are_all_that_are_published():
 )
 def test_a_recipe_read_otherwise_is_noticed(wrong):
     """What the test above can see: a network trained for one recipe, with a passport of another."""
-    spec = next(spec for spec in RECIPES.values() if spec.decoder == "udp-combined")
+    spec = next(spec for spec in RECIPES.values() if spec.heatmaps.decoder == "udp-combined")
     regions = Regions.around(BOXES, spec)
     points = points_for(spec, regions)
     backend = Reader(spec, points)
-    backend.passport = replace(backend.passport, spec=replace(spec, **wrong))
+    backend.passport = replace(backend.passport, spec=spec.changed(**wrong))
     trained = Reader(spec, points)
     backend._run = trained._run  # type: ignore[method-assign]
 
@@ -196,4 +204,4 @@ def test_a_recipe_read_otherwise_is_noticed(wrong):
     except (AssertionError, TypeError):
         return  # the picture was not recognised at all
 
-    assert np.abs(poses.xy - points).max() > 2 * READING * (regions.size_wh.max() / min(spec.heatmap_hw))
+    assert np.abs(poses.xy - points).max() > 2 * READING * (regions.size_wh.max() / min(spec.heatmaps.size_hw))

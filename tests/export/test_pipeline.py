@@ -196,7 +196,7 @@ def test_what_a_checkpoint_cannot_tell_comes_from_options_or_its_name(
     weights = export_model(model, tmp_path, weights=str(path), **options)
 
     color, decoder, style, stem = expected
-    assert (specs[0].color_order, specs[0].decoder, specs[0].name) == (color, decoder, stem)
+    assert (specs[0].image.color_order, specs[0].heatmaps.decoder, specs[0].name) == (color, decoder, stem)
     assert styles[-1] == style
     assert weights.source == f"{file_name}, {style} style"
 
@@ -302,9 +302,9 @@ def test_names_and_recipes_lead_to_their_files():
     plain, dark = find_model("simplebaseline"), find_model("simplebaseline", decoder="dark")
     v0 = find_model("simplebaseline_resnet101", input_hw=(384, 288))
 
-    assert (plain.name, plain.dataset, plain.spec.input_hw) == ("simplebaseline_resnet50", "coco", (256, 192))
+    assert (plain.name, plain.dataset, plain.spec.image.size_hw) == ("simplebaseline_resnet50", "coco", (256, 192))
     assert (plain.published.sha256_prefix, plain.published.accuracy) == ("04af38ce", 0.718)
-    assert (dark.published.sha256_prefix, dark.spec.decoder) == ("c129dcb6", "dark")
+    assert (dark.published.sha256_prefix, dark.spec.heatmaps.decoder) == ("c129dcb6", "dark")
     assert (v0.published.sha256_prefix, "/v1/" in v0.published.url) == ("8c71bdc9", False)
     assert find_model("simplebaseline", dataset="mpii").spec.num_keypoints == 16
 
@@ -351,4 +351,4 @@ def test_a_passport_is_json_that_people_can_read(tmp_path):
 
     data = json.loads((tmp_path / f"{exported.fp32.name}.json").read_text())
     assert data["versions"].keys() == {"edgepose", "torch", "onnx", "onnxsim"}
-    assert data["spec"]["input_hw"] == [64, 64]
+    assert data["spec"]["input"]["size_hw"] == [64, 64]

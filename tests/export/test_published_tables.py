@@ -30,7 +30,7 @@ def later_rows() -> dict[str, str]:
     return {row[3].removesuffix(" |").rsplit("/", 1)[1].removesuffix(".pth"): row[2] for row in cells}
 
 
-@pytest.mark.parametrize("model", PUBLISHED, ids=lambda model: f"{model.label} {model.spec.decoder}")
+@pytest.mark.parametrize("model", PUBLISHED, ids=lambda model: f"{model.label} {model.spec.heatmaps.decoder}")
 def test_a_published_file_has_its_tables_accuracy(model):
     name = model.published.url.rsplit("/", 1)[1].removesuffix(".pth")
     if later := later_rows().get(name):

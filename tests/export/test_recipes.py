@@ -18,17 +18,17 @@ from edgepose.export.zoo.find import find_model
 from edgepose.export.zoo.model import ChoiceError, Model
 from edgepose.model.passport import read_passport
 from edgepose.model.skeletons import MPII16
-from edgepose.model.spec import ModelSpec
+from edgepose.model.spec import heatmap_spec
 from tests.makers import TWO_POINTS
 
 
 def small_model(**recipe: object) -> Model:
     """A SimpleBaseline of a few thousand weights, at DarkPose's larger input height."""
     values = {"name": "small", "input_hw": (384, 32), "heatmap_hw": (96, 8), "skeleton": TWO_POINTS, **recipe}
-    spec = ModelSpec(**values)  # type: ignore[arg-type]
+    spec = heatmap_spec(**values)  # type: ignore[arg-type]
 
     def build(style: str) -> SimpleBaseline:
-        return SimpleBaseline(18, spec.output_channels, planes=(4, 4, 4, 4), deconv_filters=4)
+        return SimpleBaseline(18, spec.num_maps, planes=(4, 4, 4, 4), deconv_filters=4)
 
     return Model("small", "coco", spec, build, gflops=0.1, params=1)
 
@@ -37,7 +37,7 @@ def small_model(**recipe: object) -> Model:
 def one_stack() -> Model:
     """One hourglass in either form, at an input small enough for a test."""
     model = find_model("stacked_hourglass_1")
-    return replace(model, spec=replace(model.spec, input_hw=(64, 64), heatmap_hw=(16, 16)))
+    return replace(model, spec=model.spec.changed(input_hw=(64, 64), heatmap_hw=(16, 16)))
 
 
 def test_the_checkpoint_decides_whose_hourglass_it_is(one_stack, tmp_path):
@@ -49,17 +49,17 @@ def test_the_checkpoint_decides_whose_hourglass_it_is(one_stack, tmp_path):
 
     assert exported.fp32.name == "stacked_hourglass_1_mpii_64x64_princeton.onnx"
     spec = read_passport(exported.fp32).spec
-    assert (spec.mean, spec.std) == ((0.0, 0.0, 0.0), (255.0, 255.0, 255.0))
-    assert (spec.alignment, spec.flip_shift, spec.quarter_guard) == ("half-pixel", 0, "interior")
+    assert (spec.image.mean, spec.image.std) == ((0.0, 0.0, 0.0), (255.0, 255.0, 255.0))
+    assert (spec.crop.alignment, spec.heatmaps.flip_shift, spec.heatmaps.quarter_guard) == ("half-pixel", 0, "interior")
 
 
 def test_bearpaws_pixels_lose_their_mean_and_are_not_divided_by_the_deviation(one_stack):
-    spec = replace(one_stack.spec, **one_stack.recipes["bearpaw"])
+    spec = one_stack.spec.changed(**one_stack.recipes["bearpaw"])
 
-    crops = (np.array([255, 0, 51]) - spec.mean) / spec.std
+    crops = (np.array([255, 0, 51]) - spec.image.mean) / spec.image.std
 
     np.testing.assert_allclose(crops, [1 - 0.4404, -0.4440, 0.2 - 0.4327])
-    assert (spec.color_order, spec.alignment, spec.flip_shift) == ("rgb", "half-pixel", 0)
+    assert (spec.image.color_order, spec.crop.alignment, spec.heatmaps.flip_shift) == ("rgb", "half-pixel", 0)
 
 
 def test_the_form_that_is_asked_for_must_fit(one_stack, tmp_path):
@@ -75,7 +75,11 @@ def test_weights_of_darkpose_bring_its_alignment_blur_and_flip(tmp_path):
     exported = export_model(small_model(), tmp_path, weights="random", decoder="dark", alignment="darkpose")
 
     assert exported.fp32.name == "small_coco_384x32_dark_darkpose.onnx"
-    assert (exported.spec.alignment, exported.spec.flip_shift, exported.spec.blur_kernel) == ("darkpose", 0, 17)
+    assert (exported.spec.crop.alignment, exported.spec.heatmaps.flip_shift, exported.spec.heatmaps.blur_kernel) == (
+        "darkpose",
+        0,
+        17,
+    )
 
 
 @pytest.mark.parametrize("alignment", ["corner", "darkpose"])
@@ -110,9 +114,9 @@ def test_an_alignment_that_contradicts_the_recipe_is_refused(alignment, tmp_path
 def test_each_publisher_has_a_recipe_of_its_own(name, origin, decoder, height, color, guard, blur):
     model = find_model(name, input_hw=(height, height * 3 // 4), decoder=decoder)
 
-    spec = replace(model.spec, **model.recipes[origin])
+    spec = model.spec.changed(**model.recipes[origin])
 
-    assert (spec.color_order, spec.quarter_guard, spec.blur_kernel) == (color, guard, blur)
+    assert (spec.image.color_order, spec.heatmaps.quarter_guard, spec.heatmaps.blur_kernel) == (color, guard, blur)
 
 
 @pytest.mark.parametrize(
@@ -128,12 +132,12 @@ def test_each_publisher_has_a_recipe_of_its_own(name, origin, decoder, height, c
 def test_each_publisher_reads_udps_maps_in_a_way_of_its_own(width, height, decoder, v0, original, unit_px):
     model = find_model(f"hrnet_w{width}", input_hw=(height, height * 3 // 4), decoder=decoder)
 
-    found = {origin: replace(model.spec, **recipe) for origin, recipe in model.recipes.items()}
+    found = {origin: model.spec.changed(**recipe) for origin, recipe in model.recipes.items()}
 
-    decoders = {origin: spec.decoder for origin, spec in found.items()}
+    decoders = {origin: spec.heatmaps.decoder for origin, spec in found.items()}
     assert decoders == {"mmpose_v0": v0, "original": original, "mmpose_v1": decoder}
     if unit_px:
-        px = {origin: spec.offset_radius * max(spec.heatmap_hw) for origin, spec in found.items()}
+        px = {origin: spec.heatmaps.offset_radius * max(spec.heatmaps.size_hw) for origin, spec in found.items()}
         of_mmpose = height / 4 * 0.0546875
         assert px == pytest.approx({"mmpose_v0": of_mmpose, "mmpose_v1": of_mmpose, "original": unit_px})
 
@@ -151,7 +155,7 @@ def test_a_checkpoint_is_read_as_its_publisher_does_unless_a_reading_is_asked_fo
 
     assert exported.fp32.name == "_".join(["small_coco_384x32", *[written] * (written != "quarter")]) + ".onnx"
     spec = read_passport(exported.fp32).spec
-    assert (spec.decoder, spec.blur_kernel) == (written, 7)
+    assert (spec.heatmaps.decoder, spec.heatmaps.blur_kernel) == (written, 7)
 
 
 @pytest.mark.parametrize(
@@ -162,8 +166,8 @@ def test_a_reading_that_is_asked_for_is_that_of_every_origin(decoder, trained, c
     model = find_model("hrnet_w32", decoder=decoder)
 
     assert model.published == find_model("hrnet_w32", decoder=trained).published
-    assert model.spec.output_channels == channels
-    assert {replace(model.spec, **recipe).decoder for recipe in model.recipes.values()} == {decoder}
+    assert model.spec.num_maps == channels
+    assert {model.spec.changed(**recipe).decoder for recipe in model.recipes.values()} == {decoder}
 
 
 @pytest.mark.parametrize("decoder", ["udp", "udp-v0", "udp-combined"])
@@ -176,7 +180,7 @@ def test_a_reading_of_udps_maps_is_for_networks_trained_for_them(decoder):
 def test_v0s_blur_goes_with_its_file_even_where_only_its_name_says_dark(name):
     plain = find_model(name, input_hw=(384, 288))  # the entry that `--model NAME --input 384x288` takes
 
-    assert replace(plain.spec, **plain.recipes["mmpose_v0"], decoder="dark").blur_kernel == 17
+    assert plain.spec.changed(**plain.recipes["mmpose_v0"], decoder="dark").heatmaps.blur_kernel == 17
 
 
 def test_random_weights_suit_the_network_that_halves_most_often(monkeypatch):

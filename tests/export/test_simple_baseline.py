@@ -109,10 +109,10 @@ def test_the_zoo_tells_the_size_and_cost_of_each_network(name):
         with torch.device("meta"):
             network = entries[0].build("pytorch")
 
-        heatmaps, flops = run_on_meta(network, entries[0].spec.input_hw)
+        heatmaps, flops = run_on_meta(network, entries[0].spec.image.size_hw)
 
-        assert heatmaps.shape == (1, entries[0].spec.output_channels, *entries[0].spec.heatmap_hw)
+        assert heatmaps.shape == (1, entries[0].spec.num_maps, *entries[0].spec.heatmaps.size_hw)
         for model in entries:  # the same network at several sizes: each convolution costs as many times more
-            area = np.prod(model.spec.input_hw) / np.prod(entries[0].spec.input_hw)
+            area = np.prod(model.spec.image.size_hw) / np.prod(entries[0].spec.image.size_hw)
             assert model.gflops == pytest.approx(flops * area / 1e9, abs=0.0051)
             assert model.params == sum(weight.numel() for weight in network.parameters())

@@ -116,7 +116,7 @@ def test_targets_peak_where_the_key_points_are():
 
     maps, weights = targets(keypoints, SPEC)
 
-    y, x = np.unravel_index(int(maps[0, 3].argmax()), SPEC.heatmap_hw)
+    y, x = np.unravel_index(int(maps[0, 3].argmax()), SPEC.heatmaps.size_hw)
     assert (x, y) == (10, 15)  # 41 / 4 and 61 / 4, to the nearest
     assert weights[0].tolist() == [float(i == 3) for i in range(len(KEYPOINTS))]
 

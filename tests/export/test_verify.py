@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import onnx
 import pytest
@@ -109,7 +107,7 @@ def test_pictures_to_compare_on_are_always_the_same(make):
 
 def test_pictures_follow_the_colour_order():
     rgb, bgr = (
-        sample_crops(replace(SPEC, color_order=order, mean=(0.0,) * 3, std=(1.0,) * 3)) for order in ("rgb", "bgr")
+        sample_crops(SPEC.changed(color_order=order, mean=(0.0,) * 3, std=(1.0,) * 3)) for order in ("rgb", "bgr")
     )
 
     assert np.array_equal(rgb[:, ::-1], bgr)
@@ -142,7 +140,7 @@ def test_a_graph_that_cannot_run_is_an_export_error():
 
 
 def test_peaks_of_random_weights_may_move_but_values_may_not():
-    reference = np.zeros((1, SPEC.num_keypoints, *SPEC.heatmap_hw), np.float32)
+    reference = np.zeros((1, SPEC.num_keypoints, *SPEC.heatmaps.size_hw), np.float32)
     reference[..., 4, 4], reference[..., 9, 9] = 1.0, 0.98
     other = reference.copy()
     other[..., 4, 4] = 0.97

@@ -19,14 +19,14 @@ def entries(name: str) -> list[Model]:
 def test_the_zoo_tells_the_size_and_cost_of_each_network(name):
     built = {}
     for model in entries(name):
-        key = (model.spec.output_channels, model.spec.input_hw)
+        key = (model.spec.num_maps, model.spec.image.size_hw)
         if key not in built:
             with torch.device("meta"):
                 network = model.build(model.styles[0])
-            built[key] = (*run_on_meta(network, model.spec.input_hw), sum(p.numel() for p in network.parameters()))
+            built[key] = (*run_on_meta(network, model.spec.image.size_hw), sum(p.numel() for p in network.parameters()))
         heatmaps, flops, params = built[key]
 
-        assert heatmaps.shape == (1, model.spec.output_channels, *model.spec.heatmap_hw)
+        assert heatmaps.shape == (1, model.spec.num_maps, *model.spec.heatmaps.size_hw)
         assert model.gflops == pytest.approx(flops / 1e9, abs=0.0051)
         assert model.params == params
 
@@ -38,9 +38,9 @@ def test_the_zoo_tells_the_size_and_cost_of_each_transformer(model):
     with torch.device("meta"):
         network = model.build(model.styles[0]).eval()
         with FlopCounterMode(display=False) as counter:
-            heatmaps = network(torch.empty(1, 3, *model.spec.input_hw))
+            heatmaps = network(torch.empty(1, 3, *model.spec.image.size_hw))
 
-    assert heatmaps.shape == (1, model.spec.output_channels, *model.spec.heatmap_hw)
+    assert heatmaps.shape == (1, model.spec.num_maps, *model.spec.heatmaps.size_hw)
     assert model.gflops == pytest.approx(counter.get_total_flops() / 1e9, abs=0.0051)
     assert model.params == sum(parameter.numel() for parameter in network.parameters())
 
@@ -59,7 +59,8 @@ def test_every_published_file_is_named_with_the_start_of_its_hash():
 def test_embedded_weights_are_read_as_they_were_trained(model):
     trained = json.loads((WEIGHTS / f"{model.name}.json").read_text(encoding="utf-8"))
 
-    spec = model.spec.to_json()
+    data = model.spec.to_json()
+    spec = {**data["head"], "input_hw": data["input"]["size_hw"], "heatmap_hw": data["head"]["size_hw"]}
 
     for key in {"decoder", "blur_kernel", "refine", "input_hw", "heatmap_hw"} & trained.keys():
         assert spec[key] == trained[key], key
@@ -67,7 +68,7 @@ def test_embedded_weights_are_read_as_they_were_trained(model):
 
 def test_udp_entries_align_as_udp_and_do_not_shift_the_mirrored_map():
     for model in models():
-        udp = model.spec.decoder in ("udp", "udp-combined")
+        udp = model.spec.heatmaps.decoder in ("udp", "udp-combined")
 
-        assert (model.spec.alignment == "udp") == udp
-        assert not (udp and model.spec.flip_shift)
+        assert (model.spec.crop.alignment == "udp") == udp
+        assert not (udp and model.spec.heatmaps.flip_shift)

@@ -14,6 +14,7 @@ import pytest
 
 from edgepose.cuda.nvcc import kernels_path
 from edgepose.files import sha256_of
+from edgepose.model.engine_info import engine_from_json
 from edgepose.model.passport import Passport, write_passport
 from edgepose.model.spec import ModelSpec
 from tests.fake_device.gpu import FATBIN, FakeGpu
@@ -76,6 +77,8 @@ def write_toy_plan(
         "kernels": {"file": kernels_path(path).name, "sha256": sha256(FATBIN).hexdigest()},
     }
     made_from = {onnx.name: sha256_of(onnx)}
-    passport = Passport(spec, "fp32", sha256_of(path), "toy", made_from=made_from, engine={**entry, **(engine or {})})
+    passport = Passport(
+        spec, "fp32", sha256_of(path), "toy", made_from=made_from, engine=engine_from_json({**entry, **(engine or {})})
+    )
     write_passport(path, passport)
     return path

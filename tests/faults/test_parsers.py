@@ -27,7 +27,7 @@ from edgepose.stages.geometry import Regions
 from edgepose.stages.similarity import rescore
 from tests.faults.conftest import annotate, run
 from tests.faults.damage import damaged_bytes, damaged_json, few, odd_values, thoroughly
-from tests.makers import make_engine, make_spec, smooth_image, with_orientation, write_toy_model
+from tests.makers import engine_entry, make_spec, smooth_image, with_orientation, write_toy_model
 
 HASH = "ab" * 32
 SPEC = make_spec().to_json()
@@ -42,7 +42,7 @@ PASSPORT = {
     "versions": {"torch": "2.6.0"},
     "verified": {"fp32_keypoint_px": 0.001},
     "accuracy": [{"annotations": "val.json", "AP": 0.7, "people": 5, "flip_test": False, "versions": {"numpy": "2"}}],
-    "engine": make_engine(),
+    "engine": engine_entry(),
 }
 BOXES = [{"image_id": 1, "bbox": [1, 2, 30, 40], "score": 0.9, "category_id": 1} for _ in range(2)]
 COCO = {
@@ -137,7 +137,7 @@ def test_a_damaged_spec_is_read_or_refused_and_a_read_one_cuts_boxes(tmp_path_fa
     with may_be_refused():
         spec = read_spec(path)
         regions = Regions.around(np.array([[0, 0, 10, 20]], np.float32), spec)
-        assert np.isfinite(regions.to_grid_matrices(spec.input_hw)).all()
+        assert np.isfinite(regions.to_grid_matrices(spec.image.size_hw)).all()
         assert json.dumps(spec.to_json(), allow_nan=False)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from edgepose.model.passport import read_passport, write_passport
 from tests.faults.conftest import assert_refused, change_passport, run
-from tests.makers import make_engine
+from tests.makers import engine_entry
 
 pytest.importorskip("openvino")
 
@@ -21,7 +21,7 @@ def test_a_module_that_a_passport_names_is_not_imported(toy, tmp_path, monkeypat
     monkeypatch.syspath_prepend(tmp_path)
     plan = toy.rename(toy.with_name("m.plan"))
     toy.with_name("m.onnx.json").rename(toy.with_name("m.plan.json"))
-    change_passport(plan, engine=make_engine(runtime="from_elsewhere", kernels=None))
+    change_passport(plan, engine=engine_entry(runtime="from_elsewhere", kernels=None))
     arguments = {"infer": ["--engine", plan, "--input", tmp_path / "a.png"]}.get(command, [plan])
     (tmp_path / "a.png").touch()
 
@@ -40,15 +40,15 @@ def test_a_module_that_a_passport_names_is_not_imported(toy, tmp_path, monkeypat
         ({"weights": "\ud800.pth"}, "surrogate"),
         ({"weights": "a\x1b[2J.pth"}, "control codes"),
         ({"made_from": {"a\n; rm -rf ~": "0" * 64}}, "control codes"),
-        ({"engine": make_engine(targets=[5])}, "targets"),
-        ({"engine": make_engine(targets=[])}, "targets"),
-        ({"engine": make_engine(targets=["sm_87", "sm_x"])}, "targets"),
-        ({"engine": make_engine(max_batch=10**6)}, "max_batch"),
-        ({"engine": make_engine(max_batch=True)}, "max_batch"),
-        ({"engine": make_engine(tensorrt="")}, "tensorrt"),
-        ({"engine": make_engine(dla=10**6)}, "dla"),
-        ({"engine": {key: value for key, value in make_engine().items() if key != "dla"}}, "dla"),
-        ({"engine": make_engine(kernels={"file": "../../k", "sha256": "short"})}, "kernels"),
+        ({"engine": engine_entry(targets=[5])}, "targets"),
+        ({"engine": engine_entry(targets=[])}, "targets"),
+        ({"engine": engine_entry(targets=["sm_87", "sm_x"])}, "targets"),
+        ({"engine": engine_entry(max_batch=10**6)}, "max_batch"),
+        ({"engine": engine_entry(max_batch=True)}, "max_batch"),
+        ({"engine": engine_entry(tensorrt="")}, "tensorrt"),
+        ({"engine": engine_entry(dla=10**6)}, "dla"),
+        ({"engine": {key: value for key, value in engine_entry().items() if key != "dla"}}, "dla"),
+        ({"engine": engine_entry(kernels={"file": "../../k", "sha256": "short"})}, "kernels"),
     ],
 )
 @pytest.mark.parametrize("command", ["inspect", "infer"])

@@ -8,10 +8,11 @@ import pytest
 
 from edgepose.errors import ModelFileError
 from edgepose.files import sha256_of
+from edgepose.model.heads.heatmaps import COMBINED, DECODERS, Heatmaps, HeatmapsWithOffsets, Refine
 from edgepose.model.passport import Passport, passport_path, read_passport, write_passport
-from edgepose.model.skeletons import MPII16
-from edgepose.model.spec import COMBINED, DECODERS, ModelSpec, Refine
-from tests.makers import make_engine, make_spec
+from edgepose.model.skeletons import MPII16, Skeleton
+from edgepose.model.spec import Input, ModelSpec, heatmap_spec
+from tests.makers import TWO_POINTS, engine_entry, make_engine, make_spec
 
 
 @pytest.fixture
@@ -35,6 +36,7 @@ def rewrite(model: Path, **changes: Any) -> None:
 
 
 REMOVED = object()
+FLAT = {"name": "toy", "input_hw": [64, 48], "heatmap_hw": [16, 12], "skeleton": TWO_POINTS.to_json()}  # format 1
 NAN = float("nan")
 
 
@@ -46,8 +48,8 @@ def test_passport_lies_beside_its_file():
     "spec",
     [
         make_spec(),
-        ModelSpec("r50", (256, 192), (64, 48)),
-        ModelSpec(
+        heatmap_spec("r50", (256, 192), (64, 48)),
+        heatmap_spec(
             "all",
             (384, 288),
             (96, 72),
@@ -63,7 +65,7 @@ def test_passport_lies_beside_its_file():
             offset_radius=0.1,
             flip_shift=0,
         ),
-        ModelSpec("two_pass", (128, 128), (32, 32), refine=Refine(share=0.5, decoder="dark")),
+        heatmap_spec("two_pass", (128, 128), (32, 32), refine=Refine(share=0.5, decoder="dark")),
     ],
 )
 def test_file_brings_everything_back(tmp_path, spec):
@@ -88,12 +90,29 @@ def test_file_brings_everything_back(tmp_path, spec):
 def test_spec_written_by_hand_needs_four_entries_only():
     data = {"name": "mine", "input_hw": [256, 192], "heatmap_hw": [64, 48], "skeleton": "coco17"}
 
-    assert ModelSpec.from_json(data) == ModelSpec("mine", (256, 192), (64, 48))
+    assert ModelSpec.from_json(data) == heatmap_spec("mine", (256, 192), (64, 48))
 
 
 def test_combined_maps_bring_three_channels_a_key_point():
-    assert make_spec().output_channels == 2
-    assert [decoder for decoder in DECODERS if make_spec(decoder=decoder).output_channels == 6] == list(COMBINED)
+    assert make_spec().num_maps == 2
+    assert [decoder for decoder in DECODERS if make_spec(decoder=decoder).num_maps == 6] == list(COMBINED)
+
+
+def test_a_letterboxed_picture_has_no_region():
+    spec = ModelSpec("whole", Input((64, 48), resize="letterbox"), Heatmaps((16, 12)), TWO_POINTS)
+
+    assert ModelSpec.from_json(spec.to_json()) == spec
+    assert spec.inputs == {"images": (3, 64, 48)}
+    with pytest.raises(ModelFileError, match="whole takes no crops"):
+        _ = spec.crop
+
+
+def test_one_entry_is_changed_wherever_it_lies():
+    spec = make_spec().changed(name="other", color_order="bgr", alignment="udp", decoder="udp-combined", blur_kernel=5)
+
+    assert (spec.name, spec.image.color_order, spec.crop.alignment) == ("other", "bgr", "udp")
+    assert spec.head == HeatmapsWithOffsets((16, 12), "udp-combined", 5)
+    assert make_spec().image.color_order == "rgb"
 
 
 def test_random_weights_are_marked():
@@ -125,7 +144,7 @@ def test_random_weights_are_marked():
         {"blur_kernel": 11.0},
         {"blur_kernel": True},
         {"quarter_guard": "none"},
-        {"offset_radius": NAN},
+        {"offset_radius": NAN, "decoder": "udp-combined"},
         {"flip_shift": 2},
         {"flip_shift": 1.0},
         {"flip_shift": True},
@@ -135,7 +154,8 @@ def test_random_weights_are_marked():
 )
 def test_spec_refuses_values_without_a_meaning(changes):
     key = next(iter(changes))
-    with pytest.raises(ValueError, match=key) as raised:
+    named = {"input_hw": "size_hw", "heatmap_hw": "size_hw", "box_padding": "padding"}.get(key, key)
+    with pytest.raises(ValueError, match=named) as raised:
         make_spec(**changes)
 
     assert "\n" not in str(raised.value)
@@ -144,27 +164,48 @@ def test_spec_refuses_values_without_a_meaning(changes):
 @pytest.mark.parametrize(
     "data",
     [
+        *(
+            {**make_spec().to_json(), **changes}
+            for changes in (
+                {"colour": "rgb"},
+                {"input": None},
+                {"input": {}},
+                {"input": {"size_hw": "256x192"}},
+                {"input": {"size_hw": [64, 48], "resize": "crops"}},
+                {"input": {"size_hw": [64, 48], "resize": "letterbox"}},  # and a region
+                {"input": {"size_hw": [64, 48], "mean": [10**400, 0, 0]}},
+                {"region": {"alignment": 5}},
+                {"head": None},
+                {"head": {"kind": "maps"}},
+                {"head": {"kind": ["heatmaps"]}},
+                {"head": {"kind": "heatmaps"}},
+                {"head": {"kind": "heatmaps", "size_hw": [16, 12], "decoder": "udp-combined"}},
+                {"head": {"kind": "heatmaps", "size_hw": [16, 12], "offset_radius": 0.1}},
+                {"head": {"kind": "heatmaps", "size_hw": [16, 12], "refine": {"share": 2}}},
+                {"skeleton": None},
+            )
+        ),
         None,
         [],
         "coco17",
         {},
-        {**make_spec().to_json(), "colour": "rgb"},
-        {**make_spec().to_json(), "input_hw": 256},
-        {**make_spec().to_json(), "input_hw": "256x192"},
-        {**make_spec().to_json(), "mean": None},
-        {**make_spec().to_json(), "mean": ["a", "b", "c"]},
-        {**make_spec().to_json(), "mean": [[1], [2], [3]]},
-        {**make_spec().to_json(), "box_padding": "1.25"},
-        {**make_spec().to_json(), "decoder": ["quarter"]},
-        {**make_spec().to_json(), "decoder": {}},
-        {**make_spec().to_json(), "skeleton": "coco18"},
-        {**make_spec().to_json(), "offset_radius": None},
-        {**make_spec().to_json(), "refine": 0.5},
-        {**make_spec().to_json(), "refine": {"share": 0.5}},
-        {**make_spec().to_json(), "refine": {"share": 1, "decoder": "dark"}},
-        {**make_spec().to_json(), "refine": {"share": "half", "decoder": "dark"}},
-        {**make_spec().to_json(), "refine": {"share": 0.5, "decoder": "udp-combined"}},
-        {**make_spec().to_json(), "refine": {"share": 0.5, "decoder": "udp-combined-v0"}},
+        {**FLAT, "colour": "rgb"},
+        {**FLAT, "input_hw": 256},
+        {**FLAT, "input_hw": "256x192"},
+        {**FLAT, "mean": None},
+        {**FLAT, "mean": ["a", "b", "c"]},
+        {**FLAT, "mean": [[1], [2], [3]]},
+        {**FLAT, "box_padding": "1.25"},
+        {**FLAT, "decoder": ["quarter"]},
+        {**FLAT, "decoder": {}},
+        {**FLAT, "skeleton": "coco18"},
+        {**FLAT, "decoder": "udp-combined", "offset_radius": None},
+        {**FLAT, "refine": 0.5},
+        {**FLAT, "refine": {"share": 0.5}},
+        {**FLAT, "refine": {"share": 1, "decoder": "dark"}},
+        {**FLAT, "refine": {"share": "half", "decoder": "dark"}},
+        {**FLAT, "refine": {"share": 0.5, "decoder": "udp-combined"}},
+        {**FLAT, "refine": {"share": 0.5, "decoder": "udp-combined-v0"}},
     ],
 )
 def test_damaged_spec_is_one_line(data):
@@ -175,7 +216,7 @@ def test_damaged_spec_is_one_line(data):
 
 
 def test_spec_error_names_what_is_unknown_and_missing():
-    data = make_spec().to_json()
+    data = dict(FLAT)
     data["colour"] = data.pop("input_hw")
 
     with pytest.raises(ModelFileError, match="unknown colour; missing input_hw"):
@@ -224,10 +265,10 @@ def test_every_truncation_is_refused(model):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"edgepose_passport": 2},
+        {"edgepose_passport": 3},
         {"edgepose_passport": "one"},
         {"spec": REMOVED},
-        {"spec": {**make_spec().to_json(), "box_padding": 1000}},
+        {"spec": {**make_spec().to_json(), "region": {"padding": 1000}}},
         {"sha256": REMOVED},
         {"sha256": 5},
         {"weights": REMOVED},
@@ -242,12 +283,12 @@ def test_every_truncation_is_refused(model):
         {"accuracy": {}},
         {"engine": "plan"},
         {"engine": {}},
-        {"engine": make_engine(max_batch=0)},
-        {"engine": make_engine(max_batch="8")},
-        {"engine": make_engine(targets="sm_87")},
-        {"engine": make_engine(tensorrt=10.3)},
-        {"engine": make_engine(kernels="m.plan.fatbin")},
-        {"engine": make_engine(kernels={"file": "m.plan.fatbin"})},
+        {"engine": engine_entry(max_batch=0)},
+        {"engine": engine_entry(max_batch="8")},
+        {"engine": engine_entry(targets="sm_87")},
+        {"engine": engine_entry(tensorrt=10.3)},
+        {"engine": engine_entry(kernels="m.plan.fatbin")},
+        {"engine": engine_entry(kernels={"file": "m.plan.fatbin"})},
         {"made_from": {"m.pth": 5}},
         {"versions": {"torch": None}},
         {"verified": {"px": "abc"}},
@@ -304,3 +345,31 @@ def test_numbers_that_are_none_are_never_written(model):
 
     assert passport_path(model).read_bytes() == before
     assert sorted(path.name for path in model.parent.iterdir()) == ["m.onnx", "m.onnx.json"]
+
+
+OLD = sorted((Path(__file__).parent / "format_1").glob("*.json"))
+
+
+@pytest.mark.parametrize("path", OLD, ids=lambda path: path.stem)
+def test_a_passport_of_format_1_means_what_it_meant(path):
+    data = json.loads(path.read_text())
+    entries = {key: tuple(value) if isinstance(value, list) else value for key, value in data["spec"].items()}
+    entries["skeleton"] = Skeleton.from_json(entries["skeleton"])
+
+    passport = Passport.from_json(data)
+
+    spec = passport.spec
+    assert (spec.image.size_hw, spec.heatmaps.size_hw) == (entries["input_hw"], entries["heatmap_hw"])
+    for key, found in (
+        *((key, getattr(spec.image, key)) for key in ("color_order", "mean", "std")),
+        *((key, getattr(spec.heatmaps, key)) for key in ("decoder", "blur_kernel", "flip_shift")),
+        ("box_padding", spec.crop.padding),
+        ("alignment", spec.crop.alignment),
+        ("skeleton", spec.skeleton),
+        ("name", spec.name),
+    ):
+        assert found == entries[key], key
+    key = "offset_radius" if spec.heatmaps.decoder in COMBINED else "quarter_guard"
+    assert getattr(spec.heatmaps, key) == entries[key]
+    assert (spec.heatmaps.refine is not None) == ("refine" in entries)
+    assert Passport.from_json(passport.to_json()) == passport

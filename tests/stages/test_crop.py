@@ -21,7 +21,7 @@ BOXES = {
 
 def grey_levels(crops: np.ndarray, spec: ModelSpec) -> np.ndarray:
     """Crops back as (N, H, W, 3) grey levels."""
-    return crops.transpose(0, 2, 3, 1) * np.array(spec.std) + np.array(spec.mean)
+    return crops.transpose(0, 2, 3, 1) * np.array(spec.image.std) + np.array(spec.image.mean)
 
 
 def exact_bilinear(image: np.ndarray, matrix: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
@@ -42,7 +42,7 @@ def test_crops_are_bilinear(alignment, box):
 
     crops = cut_out(image, regions, spec)
 
-    expected = exact_bilinear(image, regions.to_grid_matrices(spec.input_hw)[0], spec.input_hw)
+    expected = exact_bilinear(image, regions.to_grid_matrices(spec.image.size_hw)[0], spec.image.size_hw)
     difference = np.abs(grey_levels(crops, spec)[0] - expected)
     assert difference.max() <= 0.5 + 255 / 64  # OpenCV 4 rounds positions to 1/32 px; steepest at the black border
     assert difference.mean() <= 0.3
@@ -55,8 +55,8 @@ def test_crops_are_what_warp_affine_gives():
 
     crops = cut_out(image, regions, spec)
 
-    for matrix, levels in zip(regions.to_grid_matrices(spec.input_hw), grey_levels(crops, spec), strict=True):
-        warped = cv2.warpAffine(image, matrix, spec.input_hw[::-1], flags=cv2.INTER_LINEAR)
+    for matrix, levels in zip(regions.to_grid_matrices(spec.image.size_hw), grey_levels(crops, spec), strict=True):
+        warped = cv2.warpAffine(image, matrix, spec.image.size_hw[::-1], flags=cv2.INTER_LINEAR)
         np.testing.assert_allclose(levels, warped, atol=1e-4)
 
 

@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from edgepose.model.spec import COMBINED, DECODERS, ModelSpec
+from edgepose.model.heads.heatmaps import COMBINED, DECODERS, HeatmapsWithOffsets
+from edgepose.model.spec import ModelSpec, heatmap_spec
 from edgepose.stages.decode import decode_heatmaps, merge_flipped
 from tests.makers import make_spec
 from tests.shared_data import SHARED, needs_shared
@@ -105,7 +106,7 @@ def golden() -> dict[str, np.ndarray]:
 )
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
 def test_agrees_with_mmpose(golden, decoder, published, input_px, dtype):
-    spec = ModelSpec(**BODY, decoder=decoder, quarter_guard="independent", blur_kernel=11)
+    spec = heatmap_spec(**BODY, decoder=decoder, quarter_guard="independent", blur_kernel=11)
     heatmaps = golden["heatmaps"]
     if decoder == "udp-combined":
         heatmaps = np.concatenate([heatmaps[:, :, None], golden["offsets"]], axis=2).reshape(4, 51, 64, 48)
@@ -125,14 +126,17 @@ def assert_reads_as_published(maps: np.ndarray, spec: ModelSpec) -> None:
     """`maps` (N, K, 1 or 3, h, w) within 1e-3 heat-map px of the published formula."""
     count = len(maps)
 
-    keypoints = decode_heatmaps(maps.reshape(count, spec.output_channels, *spec.heatmap_hw), spec)
+    keypoints = decode_heatmaps(maps.reshape(count, spec.num_maps, *spec.heatmaps.size_hw), spec)
 
-    radius_px = spec.offset_radius * max(spec.heatmap_hw)
+    radius_px = spec.heatmaps.offset_radius * max(spec.heatmaps.size_hw)
     expected = np.array(
-        [[published_udp(each, spec.decoder, spec.blur_kernel, radius_px) for each in person] for person in maps]
+        [
+            [published_udp(each, spec.heatmaps.decoder, spec.heatmaps.blur_kernel, radius_px) for each in person]
+            for person in maps
+        ]
     )
     np.testing.assert_allclose(keypoints[..., 2], expected[..., 2], atol=1e-6)
-    flat = np.ptp(maps.reshape(*expected.shape[:2], -1, *spec.heatmap_hw)[:, :, 0], axis=(2, 3)) == 0
+    flat = np.ptp(maps.reshape(*expected.shape[:2], -1, *spec.heatmaps.size_hw)[:, :, 0], axis=(2, 3)) == 0
     seen = (expected[..., 2] > 0.05) & ~flat  # on a flat map gradient and curvature are nothing but rounding
     assert np.abs(keypoints - expected)[seen].max() <= 1e-3
     assert seen.sum() > 10
@@ -142,9 +146,9 @@ def assert_reads_as_published(maps: np.ndarray, spec: ModelSpec) -> None:
 @pytest.mark.parametrize("decoder", EARLIER)
 @pytest.mark.parametrize("kernel", [7, 11, 17])
 def test_reads_the_reference_maps_as_mmpose_v0_and_udp_pose(golden, decoder, kernel):
-    spec = ModelSpec(**BODY, decoder=decoder, blur_kernel=kernel)
+    spec = heatmap_spec(**BODY, decoder=decoder, blur_kernel=kernel)
     maps = golden["heatmaps"][:, :, None]
-    if spec.has_offsets:
+    if isinstance(spec.head, HeatmapsWithOffsets):
         maps = np.concatenate([maps, golden["offsets"]], axis=2)
 
     assert_reads_as_published(maps.astype(np.float32), spec)
@@ -157,7 +161,7 @@ def test_reads_any_map_as_mmpose_v0_and_udp_pose(decoder, kernel):
     places = [(0, 0), (23, 31), (0, 15.3), (23, 8), (1.4, 1.2), (21.6, 29.7), (11.5, 0.2), (2.2, 30.8)]
     places += list(rng.uniform(3, 20, (12, 2)))
     spec = make_spec(heatmap_hw=(32, 24), decoder=decoder, blur_kernel=kernel, offset_radius=0.0625)
-    maps = rng.uniform(-0.01, 0.01, (20, 2, 3 if spec.has_offsets else 1, 32, 24))
+    maps = rng.uniform(-0.01, 0.01, (20, 2, 3 if isinstance(spec.head, HeatmapsWithOffsets) else 1, 32, 24))
     for person, (x, y) in zip(maps, places, strict=True):
         person += rng.uniform(0.3, 0.9) * gaussian(32, 24, x, y)
 
@@ -168,7 +172,7 @@ def test_reads_any_map_as_mmpose_v0_and_udp_pose(decoder, kernel):
 def test_the_readings_of_udps_maps_differ(golden):
     found = {}
     for decoder in ("udp", "udp-v0", "udp-original"):
-        spec = ModelSpec(**BODY, decoder=decoder, blur_kernel=7)
+        spec = heatmap_spec(**BODY, decoder=decoder, blur_kernel=7)
         found[decoder] = decode_heatmaps(golden["heatmaps"], spec)
 
     seen = found["udp"][..., 2] > 0.05
@@ -178,7 +182,7 @@ def test_the_readings_of_udps_maps_differ(golden):
 
 @needs_shared
 def test_joint_guard_agrees_with_hrnets_final_preds(golden):
-    spec = ModelSpec(**BODY, decoder="quarter", quarter_guard="joint")
+    spec = heatmap_spec(**BODY, decoder="quarter", quarter_guard="joint")
 
     keypoints = decode_heatmaps(golden["heatmaps"], spec)
 
@@ -193,7 +197,7 @@ def test_joint_guard_agrees_with_hrnets_final_preds(golden):
 def test_no_people_no_keypoints(decoder):
     spec = make_spec(decoder=decoder)
 
-    keypoints = decode_heatmaps(np.empty((0, spec.output_channels, 16, 12), np.float32), spec)
+    keypoints = decode_heatmaps(np.empty((0, spec.num_maps, 16, 12), np.float32), spec)
 
     assert keypoints.shape == (0, 2, 3)
     assert keypoints.dtype == np.float32
@@ -203,7 +207,7 @@ def test_no_people_no_keypoints(decoder):
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_maps_without_numbers_score_zero_and_raise_nothing(decoder, value):
     spec = make_spec(decoder=decoder)
-    heatmaps = np.zeros((3, spec.output_channels, 16, 12), np.float32)
+    heatmaps = np.zeros((3, spec.num_maps, 16, 12), np.float32)
     heatmaps[0] = value
     heatmaps[1, :, 7, 5] = value
     heatmaps[1, :, 8, 6] = 1
@@ -221,7 +225,7 @@ def test_maps_without_numbers_score_zero_and_raise_nothing(decoder, value):
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_a_map_of_nan_leaves_its_neighbours_alone(decoder):
     spec = make_spec(decoder=decoder)
-    heatmaps = np.zeros((3, spec.output_channels, 16, 12), np.float32)
+    heatmaps = np.zeros((3, spec.num_maps, 16, 12), np.float32)
     heatmaps[::2] = gaussian(16, 12, 10.6, 14.6) + gaussian(16, 12, 0.3, 0.3)
     alone = decode_heatmaps(heatmaps, spec)
     heatmaps[1] = np.nan
@@ -234,7 +238,7 @@ def test_a_map_of_nan_leaves_its_neighbours_alone(decoder):
 def test_maps_without_a_positive_value_are_at_the_origin_with_their_peak_as_score(decoder, value):
     spec = make_spec(decoder=decoder)
 
-    keypoints = decode_heatmaps(np.full((1, spec.output_channels, 16, 12), value, np.float32), spec)
+    keypoints = decode_heatmaps(np.full((1, spec.num_maps, 16, 12), value, np.float32), spec)
 
     np.testing.assert_allclose(keypoints[0], [[0, 0, value]] * 2, atol=1e-6)
 
@@ -376,7 +380,7 @@ def test_combined_adds_the_offsets_at_the_peak(decoder):
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_leaves_its_input_as_it_was(decoder):
     spec = make_spec(decoder=decoder)
-    heatmaps = np.random.default_rng(0).random((2, spec.output_channels, 16, 12), np.float32)
+    heatmaps = np.random.default_rng(0).random((2, spec.num_maps, 16, 12), np.float32)
     before = heatmaps.copy()
 
     decode_heatmaps(heatmaps, spec)
@@ -389,7 +393,7 @@ def test_leaves_its_input_as_it_was(decoder):
 def test_reads_maps_in_any_memory_order(decoder):
     spec = make_spec(decoder=decoder)
     draw = np.random.default_rng(0).uniform
-    maps = [[gaussian(16, 12, draw(2, 9), draw(2, 13)) for _ in range(spec.output_channels)] for _ in range(3)]
+    maps = [[gaussian(16, 12, draw(2, 9), draw(2, 13)) for _ in range(spec.num_maps)] for _ in range(3)]
     heatmaps = np.array(maps)
     channels_last = np.ascontiguousarray(heatmaps.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
 
@@ -445,7 +449,7 @@ def test_flip_test_negates_x_offsets_only(decoder):
 def test_flip_test_takes_no_people_and_float16(decoder):
     spec = make_spec(decoder=decoder)
     for count in (0, 2):
-        heatmaps = np.ones((count, spec.output_channels, 16, 12), np.float16)
+        heatmaps = np.ones((count, spec.num_maps, 16, 12), np.float16)
 
         merged = merge_flipped(heatmaps, heatmaps, spec)
 

@@ -4,7 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from edgepose.model.spec import ALIGNMENTS, DECODERS, ModelSpec
+from edgepose.model.heads.heatmaps import DECODERS, HeatmapsWithOffsets
+from edgepose.model.spec import ALIGNMENTS, ModelSpec
 from edgepose.stages.decode import decode_heatmaps
 from edgepose.stages.geometry import Regions, boxes_in_view, usable_boxes
 from tests.makers import make_spec
@@ -50,7 +51,7 @@ def three_point_matrix(center: np.ndarray, reach: float, grid_center: np.ndarray
 @pytest.mark.parametrize("box", BOXES[:5])
 def test_corner_is_simple_baselines_affine(box, grid_hw):
     spec = make_spec(**BODY, alignment="corner")
-    center, size = published_center_and_size(box, spec.input_hw)
+    center, size = published_center_and_size(box, spec.image.size_hw)
     grid_wh = np.array(grid_hw[::-1], dtype=np.float64)
     expected = three_point_matrix(center, size[0] / 2, grid_wh / 2, grid_wh[0] / 2)
 
@@ -63,7 +64,7 @@ def test_corner_is_simple_baselines_affine(box, grid_hw):
 @pytest.mark.parametrize("box", BOXES)
 def test_udp_is_the_papers_matrix(box, grid_hw):
     spec = make_spec(**BODY, alignment="udp")
-    (x, y), (width, height) = published_center_and_size(box, spec.input_hw)
+    (x, y), (width, height) = published_center_and_size(box, spec.image.size_hw)
     scale_x, scale_y = (grid_hw[1] - 1) / width, (grid_hw[0] - 1) / height
     expected = [[scale_x, 0, scale_x * (width / 2 - x)], [0, scale_y, scale_y * (height / 2 - y)]]
 
@@ -76,7 +77,7 @@ def test_udp_is_the_papers_matrix(box, grid_hw):
 @pytest.mark.parametrize("box", BOXES[:5])
 def test_darkpose_is_its_repositorys_affine(box, grid_hw):
     spec = make_spec(**BODY, alignment="darkpose")
-    center, size = published_center_and_size(box, spec.input_hw)
+    center, size = published_center_and_size(box, spec.image.size_hw)
     grid_wh = np.array(grid_hw[::-1], dtype=np.float64)
     expected = three_point_matrix(center - 0.5, (size[0] - 1) / 2, (grid_wh - 1) / 2, (grid_wh[0] - 1) / 2)
 
@@ -130,14 +131,14 @@ def test_matrices_and_points_are_one_convention(alignment):
 
 def drawn(spec: ModelSpec, xy: np.ndarray) -> np.ndarray:
     """(N, C, h, w) heat maps of Gaussians (sigma 2) at (N, K, 2) heat-map px, with true offsets where it has them."""
-    height, width = spec.heatmap_hw
+    height, width = spec.heatmaps.size_hw
     dx = xy[..., 0, None, None] - np.arange(width)
     dy = xy[..., 1, None, None] - np.arange(height)[:, None]
     maps = np.exp(-(dx**2 + dy**2) / 8)
-    if spec.has_offsets:
-        unit = spec.offset_radius * max(height, width)
+    if isinstance(spec.head, HeatmapsWithOffsets):
+        unit = spec.heatmaps.offset_radius * max(height, width)
         maps = np.stack([maps, *np.broadcast_arrays(dx / unit, dy / unit)], axis=2)
-    return maps.reshape(len(xy), spec.output_channels, height, width).astype(np.float32)
+    return maps.reshape(len(xy), spec.num_maps, height, width).astype(np.float32)
 
 
 # Heat-map px by which a decoder misses the centre of a noiseless Gaussian: inside, and within 2 px of the border,
@@ -165,12 +166,12 @@ def test_points_drawn_in_heatmaps_come_back_in_the_image(decoder, alignment):
     inside = np.random.default_rng(0).uniform((7, 7), (40, 56), (9, 2))
     for points, error in ((inside, OWN_ERROR[decoder][0]), (np.array(corners), OWN_ERROR[decoder][1])):
         pairs = np.resize(points, (len(boxes) * 2, 2)).reshape(len(boxes), 2, 2)
-        truth = regions.to_image(pairs, spec.heatmap_hw).astype(np.float64)
+        truth = regions.to_image(pairs, spec.heatmaps.size_hw).astype(np.float64)
 
-        keypoints = decode_heatmaps(drawn(spec, regions.to_grid(truth, spec.heatmap_hw)), spec)
+        keypoints = decode_heatmaps(drawn(spec, regions.to_grid(truth, spec.heatmaps.size_hw)), spec)
 
-        found = regions.to_image(keypoints[..., :2], spec.heatmap_hw)
-        heatmap_px = np.abs(regions.to_image(pairs + 1, spec.heatmap_hw) - truth)
+        found = regions.to_image(keypoints[..., :2], spec.heatmaps.size_hw)
+        heatmap_px = np.abs(regions.to_image(pairs + 1, spec.heatmaps.size_hw) - truth)
         assert (np.abs(found - truth) <= (error + 1e-3) * heatmap_px).all()
 
 

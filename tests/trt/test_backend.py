@@ -23,9 +23,10 @@ from edgepose.errors import BackendError, EngineMismatchError, FrameError, Missi
 from edgepose.estimate.top_down import estimate_frames
 from edgepose.files import sha256_of
 from edgepose.io.video import video_file
+from edgepose.model.engine_info import KernelsFile
+from edgepose.model.heads.heatmaps import Refine
 from edgepose.model.passport import passport_path, read_passport, write_passport
 from edgepose.model.skeletons import Skeleton
-from edgepose.model.spec import Refine
 from edgepose.stages.frames import Frame
 from edgepose.stages.geometry import Regions
 from tests.fake_device.install import DOORS, fake_device, write_toy_plan
@@ -180,7 +181,7 @@ def test_heat_maps_that_are_no_numbers_have_no_score(gpu, tmp_path):
 
 
 def test_a_second_pass_runs_with_its_own_decoder(gpu, tmp_path):
-    spec = replace(SPEC, decoder="argmax", refine=Refine(share=0.5, decoder="dark"))
+    spec = SPEC.changed(decoder="argmax", refine=Refine(share=0.5, decoder="dark"))
     reference = load_backend(write_toy_model(tmp_path / "cpu.onnx", spec), backend="onnxruntime")
     backend = load_backend(write_toy_plan(tmp_path / "m.plan", spec))
 
@@ -613,8 +614,8 @@ def test_kernels_of_another_gpu_are_one_line(gpu, plan, code):
     with pytest.raises(EngineMismatchError, match="is not what was compiled with"):
         load_backend(plan)
     passport = read_passport(plan)
-    entry = {**passport.engine, "kernels": {"file": "", "sha256": sha256_of(kernels_path(plan))}}
-    write_passport(plan, replace(passport, engine=entry))
+    kernels = KernelsFile("", sha256_of(kernels_path(plan)))
+    write_passport(plan, replace(passport, engine=replace(passport.plan, kernels=kernels)))
 
     with pytest.raises(BackendError, match=r"device kernel image is invalid; open") as error:
         load_backend(plan)

@@ -17,11 +17,11 @@ from click.testing import CliRunner
 
 from edgepose.cli import main
 from edgepose.cli.build_command import command as build_command
-from edgepose.cuda.launch import LARGEST_COUNT
 from edgepose.cuda.nvcc import Compiled, kernels_path, read_kernels
 from edgepose.errors import BuildError, EngineMismatchError, ModelFileError
 from edgepose.files import sha256_of
 from edgepose.machine.gpu import Gpu
+from edgepose.model.engine_info import LARGEST_COUNT, KernelsFile
 from edgepose.model.passport import Passport, read_passport, write_passport
 from edgepose.trt.build import (
     LARGEST_WORKSPACE_MIB,
@@ -87,9 +87,9 @@ def test_a_plan_and_its_passport_are_written_for_the_named_targets(tmp_path):
     assert passport.spec == make_spec()
     assert passport.made_from == {"m.onnx": sha256_of(model)}
     assert passport.engine is not None
-    assert passport.engine["targets"] == ["sm_86", "sm_89"]
-    assert passport.engine["max_batch"] == 4
-    assert passport.engine["tensorrt"] == trt.__version__
+    assert passport.engine.targets == ("sm_86", "sm_89")
+    assert passport.engine.max_batch == 4
+    assert passport.engine.tensorrt == trt.__version__
     assert report.peak_mib > 0
 
 
@@ -205,7 +205,7 @@ def test_the_kernels_of_all_targets_lie_beside_the_plan_and_their_hash_in_its_pa
     assert sorted(path.name for path in tmp_path.glob("m.plan*")) == ["m.plan", "m.plan.fatbin", "m.plan.json"]
     passport = read_passport(report.plan)
     assert passport.engine is not None
-    assert passport.engine["kernels"] == {"file": "m.plan.fatbin", "sha256": sha256_of(tmp_path / "m.plan.fatbin")}
+    assert passport.engine.kernels == KernelsFile("m.plan.fatbin", sha256_of(tmp_path / "m.plan.fatbin"))
     assert read_kernels(report.plan, passport) == (tmp_path / "m.plan.fatbin").read_bytes()
     assert report.warnings == ()
 

@@ -82,28 +82,31 @@ def _hrnet_entry(width: int, shape: Shape, decoder: str, gflops: float, file: tu
     spec = spec_of(
         f"hrnet_w{width}", shape, decoder=decoder, alignment="udp" if udp else "corner", flip_shift=0 if udp else 1
     )
-    offset_maps = spec.output_channels - spec.num_keypoints
-    recipes = with_v0_blur(GUARDS, spec.input_hw)
+    offset_maps = spec.num_maps - spec.num_keypoints
+    recipes = with_v0_blur(GUARDS, spec.image.size_hw)
     if udp:
         readers = _UDP_READERS[decoder]
         if decoder == "udp-combined":
             # UDP-Pose's LOSS.KPD, heat-map px: 4, but for "UDPv1", of which it lists W32 at 256x192 only
             unit_px = 3.5 if (width, shape[1]) == (32, 256) else 4.0
-            readers = {**readers, "original": {**readers["original"], "offset_radius": unit_px / max(spec.heatmap_hw)}}
+            readers = {
+                **readers,
+                "original": {**readers["original"], "offset_radius": unit_px / max(spec.heatmaps.size_hw)},
+            }
         recipes = {origin: {**recipe, **readers.get(origin, {})} for origin, recipe in recipes.items()}
 
     def build(style: str) -> nn.Module:
         from edgepose.export.networks.hrnet import HRNet  # torch: not for a mere list of names
 
-        return HRNet(width, spec.output_channels)
+        return HRNet(width, spec.num_maps)
 
     return Model(
         name=spec.name,
         dataset=shape[0],
         spec=spec,
         build=build,
-        gflops=gflops + 2e-9 * width * offset_maps * spec.heatmap_hw[0] * spec.heatmap_hw[1],
-        params=_HRNET_PARAMS[width] + (width + 1) * spec.output_channels,
+        gflops=gflops + 2e-9 * width * offset_maps * spec.heatmaps.size_hw[0] * spec.heatmaps.size_hw[1],
+        params=_HRNET_PARAMS[width] + (width + 1) * spec.num_maps,
         published=mmpose_file(*file) if file else None,
         recipes=recipes,
     )

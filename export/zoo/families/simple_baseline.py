@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgepose.export.zoo.model import DATASETS, V1, Model, embedded, mmpose_file, with_v0_blur
 from edgepose.model.skeletons import COCO17
-from edgepose.model.spec import ModelSpec
+from edgepose.model.spec import heatmap_spec
 
 if TYPE_CHECKING:
     from torch import nn
@@ -74,7 +74,7 @@ def _simple_baseline_entry(depth: int, dataset: str, input_hw: tuple[int, int], 
     return Model(
         name=name,
         dataset=dataset,
-        spec=ModelSpec(name, input_hw, (input_hw[0] // 4, input_hw[1] // 4), skeleton, decoder=decoder),
+        spec=heatmap_spec(name, input_hw, (input_hw[0] // 4, input_hw[1] // 4), skeleton, decoder=decoder),
         build=build,
         gflops=gflops,
         params=_RESNET_PARAMS[depth] + _HEAD_PARAMS * (len(skeleton) - 16),
@@ -101,7 +101,7 @@ _KERAS_PIXELS: dict[str, dict[str, Any]] = {
 
 def _simple_baseline_keras() -> Model:
     """SimpleBaseline as written with Keras, for people's own weights: there is no file to fetch."""
-    spec = ModelSpec("simplebaseline_keras", (256, 192), (64, 48))
+    spec = heatmap_spec("simplebaseline_keras", (256, 192), (64, 48))
 
     def build(style: str) -> nn.Module:
         from edgepose.export.networks.keras_simple_baseline import KerasSimpleBaseline  # torch: as below

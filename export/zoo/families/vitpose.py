@@ -56,12 +56,12 @@ def _entry(size: str, dataset: str, simple: bool, gflops: float, params: int, fi
     def build(style: str) -> nn.Module:
         from edgepose.export.networks.vitpose import ViTPose  # torch: not for a mere list of names
 
-        return ViTPose(size, spec.num_keypoints, spec.input_hw, simple=simple)
+        return ViTPose(size, spec.num_keypoints, spec.image.size_hw, simple=simple)
 
     def adapt(state: dict[str, Tensor]) -> dict[str, Tensor]:
         from edgepose.export.checkpoints.vitpose import for_network
 
-        return for_network(state, dataset, spec.input_hw)
+        return for_network(state, dataset, spec.image.size_hw)
 
     return Model(
         name=name,

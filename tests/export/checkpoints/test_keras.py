@@ -293,8 +293,8 @@ def test_exports_a_keras_file_with_the_pixels_it_was_trained_on(tmp_path):
     exported = export_model(model, tmp_path, weights=str(path), style="caffe")
     spec = read_passport(exported.fp32).spec
 
-    assert (spec.input_hw, spec.heatmap_hw, spec.num_keypoints) == ((256, 192), (64, 48), 17)
-    assert (spec.color_order, spec.mean, spec.std) == ("bgr", (103.939, 116.779, 123.68), (1, 1, 1))
+    assert (spec.image.size_hw, spec.heatmaps.size_hw, spec.num_keypoints) == ((256, 192), (64, 48), 17)
+    assert (spec.image.color_order, spec.image.mean, spec.image.std) == ("bgr", (103.939, 116.779, 123.68), (1, 1, 1))
     assert exported.fp32.name == "simplebaseline_keras_coco_256x192_caffe.onnx"
     assert exported.fp32_difference.px < 1e-2
 
@@ -309,12 +309,12 @@ def test_exports_a_keras_file_with_the_pixels_it_was_trained_on(tmp_path):
 )
 def test_a_red_pixel_is_what_keras_makes_of_it(style, lowest, highest):
     model = find_model("simplebaseline_keras")
-    spec = replace(model.spec, **model.recipes[style])
-    red = np.array([0, 0, 255] if spec.color_order == "bgr" else [255, 0, 0])
+    spec = model.spec.changed(**model.recipes[style])
+    red = np.array([0, 0, 255] if spec.image.color_order == "bgr" else [255, 0, 0])
 
-    crops = (red - spec.mean) / spec.std
+    crops = (red - spec.image.mean) / spec.image.std
 
-    others = (crops[0], crops[1]) if spec.color_order == "bgr" else (crops[1], crops[2])
+    others = (crops[0], crops[1]) if spec.image.color_order == "bgr" else (crops[1], crops[2])
     np.testing.assert_allclose((*others, crops[np.argmax(red)]), (*lowest, highest), atol=1e-4)
 
 
