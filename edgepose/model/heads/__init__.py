@@ -9,7 +9,14 @@ from __future__ import annotations
 from typing import Any, ClassVar, Protocol
 
 from edgepose.errors import ModelFileError
+from edgepose.model.heads.detections import Detections
+from edgepose.model.heads.fields import Fields
 from edgepose.model.heads.heatmaps import Heatmaps, HeatmapsWithOffsets
+from edgepose.model.heads.lift import Lift
+from edgepose.model.heads.people import People
+from edgepose.model.heads.simcc import SimCC
+from edgepose.model.heads.tags import Tags
+from edgepose.model.heads.volume import Volume
 from edgepose.model.plain import from_plain, to_plain
 
 Shape = tuple[int | None, ...]  # None is a size that the file decides
@@ -25,7 +32,9 @@ class Head(Protocol):
         ...
 
 
-KINDS: dict[str, Any] = {head.kind: head for head in (Heatmaps, HeatmapsWithOffsets)}
+KINDS: dict[str, Any] = {
+    head.kind: head for head in (Heatmaps, HeatmapsWithOffsets, SimCC, Fields, Tags, Detections, People, Lift, Volume)
+}
 
 
 def head_to_json(head: Head) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 LAYOUTS = ("yolox", "bins", "distances", "boxes", "dets", "end-to-end", "yolo", "queries")
 DENSE = ("yolox", "bins", "distances")  # their boxes are decoded from a grid of cells
@@ -95,6 +95,10 @@ class Detections:
         """Rows and columns of cells of each stride; the last cell may reach over the input's edge."""
         height, width = input_hw
         return {stride: (-(-height // stride), -(-width // stride)) for stride in self.strides}
+
+    def outputs(self, spec: Any) -> dict[str, tuple[int | None, ...]]:
+        """Names and shapes of the network's outputs, without the batch; None is a size that the file decides."""
+        return self.output_shapes(spec.image.size_hw)
 
     def output_shapes(self, input_hw: tuple[int, int]) -> dict[str, tuple[int | None, ...]]:
         """Names and shapes of the outputs, without the batch; None is a size that the file decides."""

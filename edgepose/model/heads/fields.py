@@ -85,7 +85,7 @@ class Fields:
         if self.peak_threshold == 0:
             raise ValueError("peak_threshold must be over 0: a map's empty parts are no peaks")
 
-    def outputs(self, spec: Any) -> dict[str, tuple[int, ...]]:
+    def outputs(self, spec: Any) -> dict[str, tuple[int | None, ...]]:
         """Name -> shape of one image's output. ValueError if the limbs name key points that the skeleton lacks."""
         keypoints = len(spec.skeleton)
         highest = max(max(limb) for limb in self.limbs)

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from edgepose.model.skeletons import Skeleton
+
 UNITS = ("screen", "person", "statistics")
 STATISTICS = ("input_mean", "input_std", "output_mean", "output_std")
 MOST_FRAMES = 2187
@@ -70,6 +72,10 @@ class Lift:
             if means != deviations:
                 raise ValueError(f"{part}_mean has {means} numbers, {part}_std {deviations}")
 
-    def outputs(self, spec: Any) -> dict[str, tuple[int | str, ...]]:
-        """Names and shapes of the network's outputs."""
-        return {"xyz": ("n", len(spec.skeleton) - (not self.root_given), 3)}
+    def inputs(self, spec: Any) -> dict[str, tuple[int | None, ...]]:
+        """Names and shapes of the network's inputs, without the batch."""
+        return {"points": (self.frames, len(Skeleton.from_json(self.points)), 2)}
+
+    def outputs(self, spec: Any) -> dict[str, tuple[int | None, ...]]:
+        """Names and shapes of the network's outputs, without the batch."""
+        return {"xyz": (len(spec.skeleton) - (not self.root_given), 3)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 LAYOUTS = ("yolo", "end-to-end", "dets", "queries", "movenet-multi", "movenet-single", "landmarks")
 
@@ -71,6 +71,10 @@ class People:
             value = getattr(self, key)
             if value is not None and not (type(value) is int and value >= 1):
                 raise ValueError(f"{key} must be a whole number over 0, or null, got {value!r}")
+
+    def outputs(self, spec: Any) -> dict[str, tuple[int | None, ...]]:
+        """Names and shapes of the network's outputs, without the batch; None is a size that the file decides."""
+        return self.output_shapes(len(spec.skeleton))
 
     def output_shapes(self, num_keypoints: int) -> dict[str, tuple[int | None, ...]]:
         """Names and shapes of the outputs, without the batch; None is a size that the file decides."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,12 @@ class SimCC:
                 f"a SimCC head has depth_bins {self.depth_bins} and depth_range {self.depth_range}: "
                 f"wanted bins of 0 or more, and metres above 0"
             )
+
+    def outputs(self, spec: Any) -> dict[str, tuple[int | None, ...]]:
+        """Names and shapes of the network's outputs, without the batch; ValueError where the bins are not whole."""
+        keypoints, (along_x, along_y) = len(spec.skeleton), self.bins(spec.image.size_hw)
+        depth = {"simcc_z": (keypoints, self.depth_bins)} if self.depth_bins else {}
+        return {"simcc_x": (keypoints, along_x), "simcc_y": (keypoints, along_y), **depth}
 
     def bins(self, input_hw: tuple[int, int]) -> tuple[int, int]:
         """Lengths of the vectors along x and along y for an input (H, W).

@@ -73,7 +73,7 @@ class Tags:
         if self.refinement not in REFINEMENTS:
             raise ValueError(f"refinement must be one of {', '.join(REFINEMENTS)}, got {self.refinement!r}")
 
-    def outputs(self, spec: Any) -> dict[str, tuple[int, ...]]:
+    def outputs(self, spec: Any) -> dict[str, tuple[int | None, ...]]:
         """Name -> shape of one image's output. ValueError if the order is of another number of key points."""
         keypoints = len(spec.skeleton)
         if len(self.order) != keypoints:

@@ -29,7 +29,7 @@ class Volume:
         if not 0 < self.depth_m < 100:  # False for NaN
             raise ValueError(f"depth_m must be a number of metres over 0 and under 100, got {self.depth_m}")
 
-    def outputs(self, spec: Any) -> dict[str, tuple[int | str, ...]]:
-        """Names and shapes of the network's outputs."""
+    def outputs(self, spec: Any) -> dict[str, tuple[int | None, ...]]:
+        """Names and shapes of the network's outputs, without the batch."""
         depth, height, width = self.volume_dhw
-        return {"volume": ("n", len(spec.skeleton) * depth, height, width)}
+        return {"volume": (len(spec.skeleton) * depth, height, width)}
