@@ -265,6 +265,23 @@ def _without(skeleton: Skeleton, name: str, *left_out: str) -> Skeleton:
     return _skeleton(name, names, " ".join(f"{a}-{b}" for a, b in ends if a not in left_out and b not in left_out))
 
 
+# Order: mks0601's 3DMPPE PoseNet, of Human3.6M with the middle of the shoulders added, and of MuCo-3DHP.
+H36M18 = _skeleton(
+    "h36m18",
+    " ".join(H36M17.keypoints).replace("thorax", "neck") + " thorax",
+    "pelvis-spine spine-neck neck-nose nose-head neck-left_shoulder left_shoulder-left_elbow left_elbow-left_wrist "
+    "neck-right_shoulder right_shoulder-right_elbow right_elbow-right_wrist pelvis-right_hip right_hip-right_knee "
+    "right_knee-right_ankle pelvis-left_hip left_hip-left_knee left_knee-left_ankle",
+)
+MUCO21 = _skeleton(
+    "muco21",
+    "head_top thorax right_shoulder right_elbow right_wrist left_shoulder left_elbow left_wrist right_hip right_knee "
+    "right_ankle left_hip left_knee left_ankle pelvis spine head right_hand left_hand right_toe left_toe",
+    "head_top-head head-thorax thorax-spine spine-pelvis pelvis-right_hip pelvis-left_hip right_hip-right_knee "
+    "right_knee-right_ankle right_ankle-right_toe left_hip-left_knee left_knee-left_ankle left_ankle-left_toe "
+    "thorax-right_shoulder right_shoulder-right_elbow right_elbow-right_wrist right_wrist-right_hand "
+    "thorax-left_shoulder left_shoulder-left_elbow left_elbow-left_wrist left_wrist-left_hand",
+)
 H36M16 = _without(H36M17, "h36m16", "nose")  # what Martinez et al. lift: stacked hourglasses find no "Neck/Nose"
 BODY15 = _without(H36M17, "body15", "nose", "head")  # trunk and limbs, which COCO-17 and MPII-16 both tell
 
@@ -275,6 +292,6 @@ SKELETONS = {
     for skeleton in (
         *(COCO17, MPII16, HALPE26, AIC14, CROWDPOSE14, POSETRACK17, OPENPOSE18, WHOLEBODY133),
         *(HAND21, FACE98, FACE106),
-        *(H36M17, H36M16, BODY15),
+        *(H36M17, H36M16, H36M18, BODY15, MUCO21),
     )
 }

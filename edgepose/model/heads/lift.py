@@ -72,10 +72,29 @@ class Lift:
             if means != deviations:
                 raise ValueError(f"{part}_mean has {means} numbers, {part}_std {deviations}")
 
+    @property
+    def points_skeleton(self) -> Skeleton:
+        """The skeleton that goes in; ModelFileError if there is none of its name."""
+        return Skeleton.from_json(self.points)
+
     def inputs(self, spec: Any) -> dict[str, tuple[int | None, ...]]:
         """Names and shapes of the network's inputs, without the batch."""
-        return {"points": (self.frames, len(Skeleton.from_json(self.points)), 2)}
+        return {"points": (self.frames, len(self.points_skeleton), 2)}
 
     def outputs(self, spec: Any) -> dict[str, tuple[int | None, ...]]:
-        """Names and shapes of the network's outputs, without the batch."""
-        return {"xyz": (len(spec.skeleton) - (not self.root_given), 3)}
+        """Names and shapes of the network's outputs, without the batch.
+
+        Raises:
+            ValueError: the root is not among the spec's key points, or statistics are of other numbers of points.
+        """
+        if self.root not in spec.skeleton.keypoints:
+            raise ValueError(f"root {self.root} is not among the key points of {spec.skeleton.name}")
+        points = self.points_skeleton
+        if self.units == "person" and self.root not in points.keypoints:
+            raise ValueError(f"root {self.root} is not among the key points of {points.name}, and units are 'person'")
+        found = len(spec.skeleton) - (not self.root_given)
+        for part, count in (("input", 2 * len(points)), ("output", 3 * found)):
+            if self.statistics and len(self.statistics[f"{part}_mean"]) != count:
+                given = len(self.statistics[f"{part}_mean"])
+                raise ValueError(f"{part}_mean and {part}_std must be {count} numbers each, got {given}")
+        return {"xyz": (found, 3)}

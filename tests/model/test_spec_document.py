@@ -1,0 +1,44 @@
+"""The specs that docs/spec.md shows are specs."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from edgepose.model.heads.lift import Lift
+from edgepose.model.heads.volume import Volume
+from edgepose.model.spec import ModelSpec
+
+TEXT = (Path(__file__).parents[2] / "docs" / "spec.md").read_text(encoding="utf-8")
+SHOWN = [json.loads(block) for block in re.findall(r"```json\n(\{.*?\n\})\n```", TEXT, re.DOTALL)]
+
+
+@pytest.mark.parametrize("kind", [Lift, Volume], ids=lambda kind: kind.kind)
+def test_the_example_of_a_head_is_a_spec(kind):
+    (shown,) = [block for block in SHOWN if block.get("head", {}).get("kind") == kind.kind]
+
+    spec = ModelSpec.from_json(shown)
+
+    assert isinstance(spec.head, kind)
+    assert spec.inputs
+    assert spec.outputs
+
+
+def test_the_table_of_a_lifters_head_names_each_entry_and_its_default():
+    rows = {
+        cells[1].strip("` "): cells[2].strip("` ")
+        for cells in (row.split("|") for row in TEXT.splitlines())
+        if len(cells) > 3
+    }
+
+    for name, default in (
+        ("causal", False),
+        ("points", "h36m17"),
+        ("units", "screen"),
+        ("root", "pelvis"),
+        ("root_given", True),
+    ):
+        assert json.loads(rows[name]) == default == getattr(Lift(27), name)
