@@ -26,6 +26,17 @@ except (ImportError, OSError) as error:
     ) from error
 
 
+def open_session(path: Path, threads: int | None) -> Any:
+    """An onnxruntime.InferenceSession of the CPU; ModelFileError if ONNX Runtime cannot read the file."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors only: the user gets them as one line
+    options.intra_op_num_threads = threads or 0
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its exceptions have no common base but this one
+        raise ModelFileError(f"{path}: ONNX Runtime cannot read it ({reason(error)}): export it again") from error
+
+
 class OnnxRuntimeBackend(HostBackend):
     """Runs an FP32 ONNX file with ONNX Runtime's CPU provider.
 
@@ -42,11 +53,8 @@ class OnnxRuntimeBackend(HostBackend):
                 f"{path} is {passport.precision.upper()}, which ONNX Runtime computes wrongly or slowly on a CPU: "
                 f"use OpenVINO (pip install 'edgepose[cpu]', --backend openvino), or the FP32 file"
             )
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # errors only: the user gets them as one line
-        options.intra_op_num_threads = threads or 0
+        self._session: Any = open_session(path, threads)
         try:
-            self._session: Any = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
             crops, outputs = self._session.get_inputs()[0], self._session.get_outputs()
             heatmaps = next((output for output in outputs if output.name == "heatmaps"), outputs[0])
             self._crops, self._heatmaps = crops.name, heatmaps.name
