@@ -52,7 +52,7 @@ def import_model(
     if (output_dir / f"{spec.name}.onnx").resolve() == path.resolve():
         raise ModelFileError(f"{path} would be overwritten: choose another folder with -o, or another name in the spec")
     report(f"reading {path.name}")
-    original = _load(path)
+    original = load_foreign(path)
     _keep_interface(original, spec, path, output_name)
     crops = sample_crops(spec)
     reference = np.concatenate(
@@ -86,7 +86,8 @@ def read_spec(path: Path) -> ModelSpec:
     return spec
 
 
-def _load(path: Path) -> onnx.ModelProto:
+def load_foreign(path: Path) -> onnx.ModelProto:
+    """An FP32 ONNX file; ModelFileError if it is none."""
     if not path.is_file():
         raise ModelFileError(f"{path}: no such file")
     try:

@@ -195,9 +195,9 @@ def write_models(
     large = beyond_fp16(model, crops[:1])
     half = to_fp16(model, keep_fp32=large)
     with temporary_folder(output_dir) as folder:
-        fp32 = _write(model, folder / f"{spec.name}.onnx", spec, "fp32", weights, difference.entries("fp32"))
+        fp32 = write_graph(model, folder / f"{spec.name}.onnx", spec, "fp32", weights, difference.entries("fp32"))
         made_from = {fp32.name: sha256_of(fp32)}
-        fp16 = _write(half, folder / f"{spec.name}.fp16.onnx", spec, "fp16", weights, {}, made_from)
+        fp16 = write_graph(half, folder / f"{spec.name}.fp16.onnx", spec, "fp16", weights, {}, made_from)
         report("comparing FP16 with FP32")
         reference = load_backend(fp32, backend="onnxruntime").heatmaps(crops)
         heatmaps = load_backend(fp16, backend="openvino").heatmaps(crops)
@@ -214,7 +214,7 @@ def write_models(
             stored = compare(reference, rounded, spec.num_keypoints)
         entries = {**fp16_difference.entries("fp16"), **(stored.entries("fp16_stored") if stored else {})}
         entries = {**entries, "fp16_nodes_kept_in_fp32": float(len(large))}
-        _write(half, fp16, spec, "fp16", weights, entries, made_from)
+        write_graph(half, fp16, spec, "fp16", weights, entries, made_from)
         with locked(output_dir):  # or what another process measures meanwhile would be lost
             for path in (fp32, fp16):
                 keep_accuracy(path, output_dir / path.name)
@@ -315,7 +315,7 @@ def _file_stem(model: Model, spec: ModelSpec, style: str) -> str:
     return "_".join([model.name, model.dataset, size, *unusual])
 
 
-def _write(
+def write_graph(
     model: onnx.ModelProto,
     path: Path,
     spec: ModelSpec,
@@ -324,6 +324,7 @@ def _write(
     verified: Mapping[str, float],
     made_from: Mapping[str, str] | None = None,
 ) -> Path:
+    """Write a graph to `path` and its passport beside it; gives `path` back."""
     path.write_bytes(model.SerializeToString(deterministic=True))
     passport = Passport(
         spec=spec,

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from edgepose.export.by_value import ExportedByValue
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -14,3 +18,12 @@ def _ctrl_c_interrupts() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(scope="session")
+def tiny_lifter(tmp_path_factory: pytest.TempPathFactory) -> ExportedByValue:
+    """The embedded lifter, exported once for all tests; nobody writes into its folder."""
+    from edgepose.export.space import export_space_model
+    from edgepose.export.zoo.space import find_space_model
+
+    return export_space_model(find_space_model("lifter_tiny"), tmp_path_factory.mktemp("lifter"))

@@ -71,6 +71,11 @@ def _input_hw(context: click.Context, parameter: click.Parameter, value: str | N
     help="darkpose: for checkpoints of DarkPose's own training, which lays pixels differently.  "
     "[default: what the network is known for]",
 )
+@click.option(
+    "--statistics",
+    type=click.Path(path_type=Path),
+    help="Lifters of Martinez' kind: JSON with input_mean, input_std, output_mean and output_std of their training.",
+)
 @click.option("-o", "--output-dir", type=click.Path(path_type=Path), default=".", help="Default: this folder.")
 def command(
     model: str | None,
@@ -81,6 +86,7 @@ def command(
     style: str | None,
     color: str | None,
     alignment: str | None,
+    statistics: Path | None,
     output_dir: Path,
 ) -> None:
     """Turn a network and its weights into NAME.onnx and NAME.fp16.onnx, and check that they compute the same.
@@ -94,7 +100,19 @@ def command(
     from edgepose.export.pipeline import export_model
     from edgepose.export.zoo.find import find_model
     from edgepose.export.zoo.model import ChoiceError
+    from edgepose.export.zoo.space import space_names
 
+    if model in space_names():
+        if any((input_hw, dataset, decoder, style, color, alignment)):
+            raise click.UsageError(f"of the options {model} takes --weights, --statistics and -o only")
+        from edgepose.export.space import export_space_model, space_model
+
+        found = space_model(model, statistics)
+        done = export_space_model(found, output_dir, weights=weights, report=lambda step: click.echo(step, err=True))
+        click.echo(done.summary())
+        return
+    if statistics is not None:
+        raise click.UsageError("--statistics goes with a lifter")
     note = ""
     try:
         if model and weights in ("auto", "random"):

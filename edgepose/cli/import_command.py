@@ -24,9 +24,18 @@ def command(onnx: Path, spec: Path, output_name: str | None, output_dir: Path) -
     require_workstation()
     from edgepose.export.foreign import import_model, read_spec
 
+    described = read_spec(spec)
+    if described.head.kind == "lift":
+        from edgepose.export.space import import_lifter
+
+        if output_name:
+            raise click.UsageError("--output-name goes with heat maps: a lifter has one output")
+        lifter = import_lifter(onnx, described, output_dir, report=lambda step: click.echo(step, err=True))
+        click.echo(lifter.summary())
+        return
     imported = import_model(
         onnx,
-        read_spec(spec),
+        described,
         output_dir,
         output_name=output_name,
         report=lambda step: click.echo(step, err=True),

@@ -17,6 +17,7 @@ def command(markdown: bool) -> None:
     a multiply-add as two.
     """
     from edgepose.export.zoo.find import ALIASES, models
+    from edgepose.export.zoo.space import space_models
 
     if markdown:
         for line in _markdown(models()):
@@ -39,11 +40,23 @@ def command(markdown: bool) -> None:
                 published.url.rsplit("/", 1)[1] if published else "in the package" if model.embedded else "-",
             )
         )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
-    for row in rows:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    _echo_table(rows)
     for alias, name in ALIASES.items():
         click.echo(f"\n{alias} is {name}.")
+    click.echo("\nPositions in space; published: MPJPE on Human3.6M. GFLOPs of one window of frames, or of one crop.\n")
+    space = [("name", "input", "key points", "GFLOPs", "params", "published", "--weights auto")]
+    for each in space_models():
+        file = each.url.rsplit("/", 1)[1] if each.url else "in the package" if each.embedded else "-"
+        size = "x".join(str(side) for shape in each.spec.inputs.values() for side in shape)
+        cost = (f"{each.gflops:.3f}", f"{each.params / 1e6:.1f} M")
+        space.append((each.name, size, each.spec.skeleton.name, *cost, each.accuracy, file))
+    _echo_table(space)
+
+
+def _echo_table(rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def _markdown(models: Sequence[Any]) -> list[str]:

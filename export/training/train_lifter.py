@@ -21,6 +21,7 @@ import click
 import numpy as np
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from edgepose.evaluation.position_errors import mpjpe, n_mpjpe, p_mpjpe
 from edgepose.export.networks.temporal_convolutions import TemporalConvolutions
@@ -137,7 +138,9 @@ def text_of(table: dict[str, dict[str, dict[str, float]]]) -> str:
 
 def recipe(steps: str, seed: int, loss: float, minutes: float, motions: Sequence[Motion]) -> dict[str, Any]:
     """What the weights are and how they came about; the zoo builds the network from it."""
-    network = make_network()
+    network = make_network().eval()
+    with FlopCounterMode(display=False) as counter:
+        network(torch.zeros(1, network.frames, len(BODY15), 2))
     return {
         "name": NAME,
         "purpose": "for trying 3D and for its tests: trained on 11 motions of one body; "
@@ -145,6 +148,7 @@ def recipe(steps: str, seed: int, loss: float, minutes: float, motions: Sequence
         "frames": network.frames,
         "widths": list(WIDTHS),
         "channels": CHANNELS,
+        "gflops": round(counter.get_total_flops() / 1e9, 3),
         "params": sum(parameter.numel() for parameter in network.parameters()),
         "data": {
             "trained_on": [motion.name for motion in motions if motion.name not in HELD_OUT],

@@ -9,6 +9,7 @@ from pkgutil import iter_modules
 
 from edgepose.export.zoo import families
 from edgepose.export.zoo.model import ChoiceError, Model
+from edgepose.export.zoo.space import space_names
 
 TRAINED_FOR = {"udp-v0": "udp", "udp-original": "udp", "udp-combined-v0": "udp-combined"}  # other ways to read them
 
@@ -39,7 +40,7 @@ def find_model(
     wanted = ALIASES.get(name, name)
     named = [model for model in models() if model.name == wanted]
     if not named:
-        known = ", ".join(dict.fromkeys([*ALIASES, *(model.name for model in models())]))
+        known = ", ".join(dict.fromkeys([*ALIASES, *(model.name for model in models()), *space_names()]))
         raise ChoiceError(f"unknown model {name!r}; known: {known}")
     fitting = [
         model for model in named if dataset in (None, model.dataset) and input_hw in (None, model.spec.image.size_hw)
