@@ -159,7 +159,7 @@ def calibrate(
     passport = read_passport(model_path)
     if passport.precision != "fp32":
         raise ModelFileError(f"{model_path} is {passport.precision.upper()}; wanted: the FP32 file it was made from")
-    folded = fold(_load(model_path))
+    folded = fold(load_onnx(model_path))
     if not quantisable_layers(without_deconvolutions(folded)):
         raise CalibrationError(f"{model_path} has no layer with constant weights before its head: nothing to do")
     people = read_calibration_set(
@@ -231,7 +231,7 @@ def calibrate(
     )
 
 
-def _load(path: Path) -> onnx.ModelProto:
+def load_onnx(path: Path) -> onnx.ModelProto:
     """Read an ONNX file; ModelFileError if it is none."""
     if path.stat().st_size == 0:
         raise ModelFileError(f"{path}: the file is empty: export it again")

@@ -9,8 +9,11 @@ import click
 
 
 @click.command("calibrate")
+@click.option("--images", multiple=True, metavar="PATH", help="Folder, file or glob; may be given several times.")
 @click.option(
-    "--images", multiple=True, required=True, metavar="PATH", help="Folder, file or glob; may be given several times."
+    "--tracks",
+    type=click.Path(path_type=Path),
+    help="For a lifter, in place of images: key points over time; docs/lifting.md says their form.",
 )
 @click.option(
     "--model",
@@ -29,11 +32,14 @@ import click
     show_default=True,
     help="How a range is taken from what was seen.",
 )
-@click.option("--limit", type=click.IntRange(1), default=512, show_default=True, help="Most people to use.")
+@click.option(
+    "--limit", type=click.IntRange(1), default=512, show_default=True, help="Most people (windows of a lifter) to use."
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Which, where there are more.")
 @click.option("-o", "--output-dir", type=click.Path(path_type=Path), help="[default: beside the model]")
 def command(
     images: tuple[str, ...],
+    tracks: Path | None,
     model: Path | None,
     boxes: Path | None,
     method: str,
@@ -56,6 +62,19 @@ def command(
     from edgepose.cli import SOME_UNREADABLE
     from edgepose.cli.progress import progress
 
+    if bool(images) == (tracks is not None):
+        raise click.UsageError("give --images, or for a lifter --tracks")
+    if tracks is not None:
+        from edgepose.calibration.lifters import calibrate_lifter
+
+        if boxes is not None:
+            raise click.UsageError("--boxes goes with --images")
+        lifter = model or find_model(Path())
+        done = calibrate_lifter(
+            lifter, tracks, method=method, limit=limit, seed=seed, output_dir=output_dir, watch=progress
+        )
+        click.echo(done.summary())
+        return
     result = calibrate(
         model or find_model(Path()),
         images,

@@ -20,8 +20,13 @@ from edgepose.cli.options import THREADS
     required=True,
     help="Model file; several are compared with the first.",
 )
-@click.option("--images", type=click.Path(path_type=Path), required=True, help="The folder of images.")
-@click.option("--annotations", type=click.Path(path_type=Path), required=True, help="COCO key-point annotations.")
+@click.option("--images", type=click.Path(path_type=Path), help="The folder of images.")
+@click.option("--annotations", type=click.Path(path_type=Path), help="COCO key-point annotations.")
+@click.option(
+    "--annotations-3d",
+    type=click.Path(path_type=Path),
+    help="For lifters, in place of both: tracks with positions; docs/lifting.md says their form.",
+)
 @click.option(
     "--boxes",
     metavar="gt|FILE",
@@ -41,8 +46,9 @@ from edgepose.cli.options import THREADS
 @click.option("--json", "json_file", metavar="FILE", help="Write the figures as JSON; - prints them instead.")
 def command(
     engines: tuple[Path, ...],
-    images: Path,
-    annotations: Path,
+    images: Path | None,
+    annotations: Path | None,
+    annotations_3d: Path | None,
     boxes: str,
     flip_test: bool,
     limit: int | None,
@@ -52,6 +58,8 @@ def command(
     json_file: str | None,
 ) -> None:
     """Measure AP, AR, PCK and PCKh on annotated people, and note them in the models' passports.
+
+    Of lifters, with --annotations-3d, MPJPE, N-MPJPE and P-MPJPE in mm.
 
     Exit status 3: done, but some images could not be read.
     """
@@ -64,6 +72,15 @@ def command(
     from edgepose.evaluation.text import notes_on, table_of
     from edgepose.files import whole_file
 
+    if annotations_3d is not None:
+        if images or annotations or boxes != "gt" or limit:
+            raise click.UsageError(
+                "--annotations-3d holds the key points: leave out --images, --annotations, --boxes and --limit"
+            )
+        _evaluate_lifters(engines, annotations_3d, flip_test, backend, threads, json_file)
+        return
+    if images is None or annotations is None:
+        raise click.UsageError("give --images and --annotations, or for lifters --annotations-3d")
     to_file = json_file not in (None, "-")
     # opened before the work, so that a FILE which cannot be written is known by then
     with whole_file(Path(str(json_file))) if to_file else nullcontext() as written:
@@ -91,3 +108,36 @@ def command(
             written.write_text(figures + "\n")
     if evaluation.unreadable:
         sys.exit(SOME_UNREADABLE)
+
+
+def _evaluate_lifters(
+    engines: tuple[Path, ...],
+    annotations_3d: Path,
+    flip_test: bool,
+    backend: str | None,
+    threads: int | None,
+    json_file: str | None,
+) -> None:
+    import json
+    from dataclasses import asdict
+
+    from edgepose.errors import ModelFileError
+    from edgepose.estimate.lift import open_lifter
+    from edgepose.evaluation.lifting import evaluate_lifters, record_errors, table_of
+    from edgepose.files import whole_file
+    from edgepose.io.tracks import read_tracks
+
+    to_file = json_file not in (None, "-")
+    with whole_file(Path(str(json_file))) if to_file else nullcontext() as written:
+        tracks = read_tracks(annotations_3d, with_positions=True)
+        lifters = [open_lifter(path, backend=backend, threads=threads) for path in engines]
+        figures = evaluate_lifters(lifters, tracks, flip_test=flip_test)
+        try:
+            record_errors(engines, figures, tracks, flip_test=flip_test)
+        except (OSError, ModelFileError) as error:  # the figures are worth more than their note
+            click.echo(f"the passports were not updated ({error})", err=True)
+        listed = [{"engine": str(path), **asdict(found)} for path, found in zip(engines, figures, strict=True)]
+        text = json.dumps({"annotations": tracks.name, "flip_test": flip_test, "engines": listed}, indent=2)
+        click.echo(text if json_file == "-" else table_of(engines, figures))
+        if written:
+            written.write_text(text + "\n")

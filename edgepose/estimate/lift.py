@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from edgepose.backends.runner import load_runner
+from edgepose.errors import ModelFileError
 from edgepose.model.heads.lift import Lift
+from edgepose.model.passport import read_passport
 from edgepose.model.skeletons import Skeleton
 from edgepose.stages.conversion import convert_keypoints
 from edgepose.stages.lifting import fill_gaps, mirrored, to_metres, to_units, windows_of
@@ -63,33 +67,59 @@ class Lifter:
         Raises:
             ModelFileError: the lifter wants key points that the skeleton does not tell.
         """
-        points, certain = convert_keypoints(np.asarray(xy, np.float64), scores, skeleton, self.points)
-        parts = np.split(np.arange(len(frames)), np.flatnonzero(np.diff(frames) > self.head.frames) + 1)
-        lifted = [
-            self._part(frames[part], points[part], certain[part] > 0, image_wh, flip_test)
-            for part in parts
-            if len(part)
-        ]
-        return np.concatenate([np.zeros((0, len(self.skeleton), 3), np.float32), *lifted])
-
-    def _part(
-        self, frames: np.ndarray, points: np.ndarray, found: np.ndarray, image_wh: tuple[int, int], flip_test: bool
-    ) -> np.ndarray:
-        dense = fill_gaps(frames, points, found)
-        if np.isnan(dense).any():
-            return np.full((len(frames), len(self.skeleton), 3), np.nan, np.float32)
-        windows = windows_of(len(dense), self.head)[frames - frames[0]]
-        lifted = []
-        for first in range(0, len(windows), BATCH):
-            inputs = to_units(dense[windows[first : first + BATCH]], self.head, self.points, image_wh)
+        lifted = [np.zeros((0, len(self.skeleton), 3), np.float32)]
+        for inputs in self.windows(frames, xy, scores, skeleton, image_wh):
+            if np.isnan(inputs).any():
+                lifted.append(np.full((len(inputs), len(self.skeleton), 3), np.nan, np.float32))
+                continue
             xyz = self._positions(inputs)
             if flip_test and self.head.units != "statistics":
                 xyz = (xyz + mirrored(self._positions(mirrored(inputs, self.points)), self.skeleton)) / 2
             lifted.append(xyz)
         return np.concatenate(lifted)
 
+    def windows(
+        self, frames: np.ndarray, xy: np.ndarray, scores: np.ndarray, skeleton: Skeleton, image_wh: tuple[int, int]
+    ) -> Iterator[np.ndarray]:
+        """What the network is given for each frame of a track, as `track` takes it.
+
+        Yields:
+            (n, frames, K, 2) float32, n at most BATCH; NaN where a key point of the track was never found.
+        """
+        points, certain = convert_keypoints(np.asarray(xy, np.float64), scores, skeleton, self.points)
+        for part in np.split(np.arange(len(frames)), np.flatnonzero(np.diff(frames) > self.head.frames) + 1):
+            if not len(part):
+                continue
+            dense = fill_gaps(frames[part], points[part], certain[part] > 0)
+            windows = windows_of(len(dense), self.head)[frames[part] - frames[part[0]]]
+            for first in range(0, len(windows), BATCH):
+                yield to_units(dense[windows[first : first + BATCH]], self.head, self.points, image_wh)
+
     def _positions(self, inputs: np.ndarray) -> np.ndarray:
         return to_metres(self.run({"points": inputs})["xyz"], self.head, self.skeleton)
+
+
+def open_lifter(path: Path, *, backend: str | None = None, threads: int | None = None) -> Lifter:
+    """Open a lifter's ONNX, its passport beside it.
+
+    Args:
+        backend, threads: see `load_runner`.
+
+    Raises:
+        ModelFileError: the file is missing, damaged or no lifter, or nobody knows its statistics.
+        BackendError, MissingPackageError: see `load_runner`.
+    """
+    passport = read_passport(path)
+    head = passport.spec.head
+    if not isinstance(head, Lift):
+        raise ModelFileError(f"{path} lifts no key points into space (its head is {head.kind}): give a lifter")
+    if head.units == "statistics" and not head.statistics:
+        raise ModelFileError(
+            f"{path} was exported without the means and deviations of its training, so that its positions have no "
+            f"unit: export it again with --statistics FILE"
+        )
+    runner = load_runner(path, passport, backend=backend, threads=threads)
+    return Lifter(runner, head, head.points_skeleton, passport.spec.skeleton)
 
 
 def lift_frames(
@@ -98,15 +128,17 @@ def lift_frames(
     skeleton: Skeleton,
     image_wh: tuple[int, int],
     *,
+    numbers: Sequence[int] | None = None,
     track_ids: Sequence[np.ndarray] | None = None,
     flip_test: bool = False,
 ) -> list[np.ndarray]:
     """Positions of everybody in each frame of a video.
 
     Args:
-        frames: the poses of each frame, all frames in their order.
+        frames: the poses of each frame, in their order.
         skeleton: of the poses.
         image_wh: width and height of the frames, px.
+        numbers: of the frames, rising; None: 0, 1, 2 ...
         track_ids: for each frame (N,) who is who. None: nobody knows. Then a video with one person a frame at most is
             taken for that of one person; of several people each is lifted from its own frame alone.
         flip_test: see `Lifter.track`.
@@ -121,10 +153,10 @@ def lift_frames(
             places.setdefault(int(person), []).append((frame, row))
     found = [np.full((len(poses), len(lifter.skeleton), 3), np.nan, np.float32) for poses in frames]
     for track in places.values():
-        numbers = np.array([frame for frame, _ in track])
+        when = np.array([frame if numbers is None else numbers[frame] for frame, _ in track])
         xy = np.stack([frames[frame].xy[row] for frame, row in track])
         scores = np.stack([frames[frame].scores[row] for frame, row in track])
-        xyz = lifter.track(numbers, xy, scores, skeleton, image_wh, flip_test=flip_test)
+        xyz = lifter.track(when, xy, scores, skeleton, image_wh, flip_test=flip_test)
         for (frame, row), positions in zip(track, xyz, strict=True):
             found[frame][row] = positions
     return found

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
 from edgepose.errors import InputError
 from edgepose.estimate.lift import Lifter
 from edgepose.evaluation.position_errors import mpjpe, n_mpjpe, p_mpjpe
+from edgepose.files import locked
 from edgepose.io.tracks import Track, Tracks
+from edgepose.model.passport import read_passport, write_passport
 from edgepose.stages.conversion import convert_keypoints
 
 MM = 1000.0
@@ -89,3 +92,42 @@ def _truth(lifter: Lifter, track: Track, tracks: Tracks) -> np.ndarray:
     xyz, _ = convert_keypoints(track.xyz, np.ones(track.xyz.shape[:2]), tracks.positions, lifter.skeleton)
     root = lifter.skeleton.keypoints.index(lifter.head.root)
     return xyz - xyz[:, root : root + 1]
+
+
+def record_errors(
+    engines: Sequence[Path], figures: Sequence[LiftFigures], tracks: Tracks, *, flip_test: bool = False
+) -> None:
+    """Append each file's errors to its passport; those measured before under the same conditions give way.
+
+    Raises:
+        OSError, ModelFileError: a passport cannot be written or read; it is then as it was.
+    """
+    conditions = {"annotations": tracks.name, "annotations_sha256": tracks.sha256, "flip_test": flip_test}
+    for engine, found in zip(engines, figures, strict=True):
+        entry = {
+            **conditions,
+            "poses": found.poses,
+            "MPJPE_mm": found.mpjpe,
+            "N-MPJPE_mm": found.n_mpjpe,
+            "P-MPJPE_mm": found.p_mpjpe,
+        }
+        with locked(engine.parent):  # others that evaluate the same file add theirs
+            passport = read_passport(engine)
+            others = [old for old in passport.accuracy if any(old.get(key) != conditions[key] for key in conditions)]
+            write_passport(engine, replace(passport, accuracy=[*others, entry]))
+
+
+def table_of(engines: Sequence[Path], figures: Sequence[LiftFigures]) -> str:
+    """The errors as text: a row for each kind, a column for each file."""
+    rows = [
+        ["", *(engine.name for engine in engines)],
+        ["MPJPE mm", *(f"{found.mpjpe:.1f}" for found in figures)],
+        ["N-MPJPE mm", *(f"{found.n_mpjpe:.1f}" for found in figures)],
+        ["P-MPJPE mm", *(f"{found.p_mpjpe:.1f}" for found in figures)],
+    ]
+    if any(found.shift is not None for found in figures):
+        rows.append(["shift mean mm", *("" if found.shift is None else f"{found.shift:.2f}" for found in figures)])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lost = f"; {figures[0].lost} more lack a key point throughout their track" if figures[0].lost else ""
+    return "\n".join([*lines, f"{figures[0].poses} poses{lost}; shift: from the first file's key points"])
