@@ -15,12 +15,15 @@ import numpy as np
 
 from edgepose.backends import Backend
 from edgepose.errors import EdgeposeError, InputError
+from edgepose.estimate.lift import Lifter
+from edgepose.estimate.lift_records import RecordLifter, lifted
 from edgepose.estimate.top_down import estimate_frames, estimate_poses
 from edgepose.files import read_input
 from edgepose.io.boxes import ImageBoxes, boxes_for_images, boxes_of_frames
 from edgepose.io.images import decode_image, turned_by_exif, turned_warning, write_image
 from edgepose.io.keypoints import PARTIAL, WriteRecord, people_of, to_file, to_stream
 from edgepose.io.overlay import draw_poses
+from edgepose.io.space import add_positions, find_matplotlib, with_positions
 from edgepose.io.video import VIDEO_SUFFIXES, VideoReader, VideoWriter, video_file
 from edgepose.stages.geometry import boxes_in_view
 from edgepose.stages.poses import Poses
@@ -100,6 +103,7 @@ def infer(
     stream: TextIO | None = None,
     flip_test: bool = False,
     save_overlays: bool = True,
+    lifter: Lifter | None = None,
     watch: Watch = lambda step, items, count: items,
 ) -> InferReport:
     """Find the key points of every person in images and videos; images first, then videos.
@@ -114,6 +118,7 @@ def infer(
         stream: gets one JSON object a line for each image or frame, as it is done, unreadable files included.
         flip_test: average with the mirrored crop.
         save_overlays: write annotated copies into the folder.
+        lifter: adds positions in space to every person; a video's records are then written when it has ended.
         watch: sees each step's items pass, with their name and count, for a progress bar.
 
     Raises:
@@ -144,7 +149,13 @@ def infer(
             write = stack.enter_context(to_file(report.results))
         else:
             raise ValueError("infer needs a folder or a stream to write to")
-        run = _Run(backend, write, flip_test, min_box_score, report)
+        space = None
+        if lifter is not None:
+            if targets:
+                find_matplotlib()  # missed now, not after the work
+            skeleton = backend.spec.skeleton
+            space = write = stack.enter_context(lifted(write, lifter, skeleton, flip_test=flip_test))
+        run = _Run(backend, write, flip_test, min_box_score, report, space)
         try:
             for entry in watch("images", entries, len(entries)):
                 run.image(entry, ids[entry.path], targets.get(entry.path))
@@ -176,6 +187,7 @@ class _Run:
     flip_test: bool
     min_box_score: float
     report: InferReport
+    space: RecordLifter | None = None
 
     def image(self, entry: ImageBoxes, image_id: int | str, target: Path | None) -> None:
         """Read one image, find its people, write them and their overlay."""
@@ -194,6 +206,8 @@ class _Run:
         if target is not None:
             with times.stage("draw"):
                 overlay = draw_poses(image, poses, self.backend.spec.skeleton)
+                if self.space is not None:
+                    overlay = with_positions(overlay, self.space.positions[0], self.space.lifter.skeleton)
             try:
                 with times.stage("write"):
                     write_image(target, overlay)
@@ -239,8 +253,13 @@ class _Run:
                     stack.close()
                     target.unlink(missing_ok=True)
                     target = None
+        if self.space is not None:
+            self.space.finish()
         if overlay is not None and target is not None:
             self.report.overlays.append(target)
+            if self.space is not None:
+                with times.stage("draw"):
+                    add_positions(target, self.space.positions, self.space.lifter.skeleton)
 
     def _boxes(self, image: np.ndarray, entry: ImageBoxes) -> tuple[np.ndarray, np.ndarray]:
         """The boxes that the image shows, and which of the entry's they are."""

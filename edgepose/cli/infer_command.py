@@ -43,6 +43,11 @@ from edgepose.cli.options import THREADS, Number
     help="json: COCO results in keypoints.json (lines with --out -); jsonl: a line for each image on stdout, as it is "
     "done.",
 )
+@click.option(
+    "--lift",
+    type=click.Path(path_type=Path),
+    help="A lifter's ONNX: adds xyz, metres around the pelvis, to every person, and draws it beside the picture.",
+)
 @click.option("--backend", type=click.Choice(("openvino", "onnxruntime")), help="Default: the best installed.")
 @click.option("--threads", type=THREADS, help="CPU threads.  [default: the runtime's]")
 @click.option(
@@ -58,6 +63,7 @@ def command(
     flip_test: bool,
     save_overlay: bool,
     form: str,
+    lift: Path | None,
     backend: str | None,
     threads: int | None,
     cuda_graphs: bool,
@@ -73,6 +79,7 @@ def command(
     from edgepose.cli import SOME_UNREADABLE, warn_of_random_weights
     from edgepose.cli.progress import progress
     from edgepose.errors import InputError
+    from edgepose.estimate.lift import open_lifter
     from edgepose.infer import infer
     from edgepose.io.images import IMAGE_SUFFIXES, find_images
     from edgepose.io.video import VIDEO_SUFFIXES
@@ -92,6 +99,7 @@ def command(
     folder = None if out == "-" or (streaming and out is None) else Path(out or "poses")
     with closing(load_backend(engine, backend=backend, threads=threads, cuda_graphs=cuda_graphs)) as loaded:
         warn_of_random_weights(engine, loaded.passport)
+        lifter = None if lift is None else open_lifter(lift, threads=threads)
         report = infer(
             loaded,
             paths,
@@ -101,6 +109,7 @@ def command(
             stream=sys.stdout if streaming else None,
             flip_test=flip_test,
             save_overlays=save_overlay,
+            lifter=lifter,
             watch=progress,
         )
     for line in report.warnings():

@@ -3,19 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
 import numpy as np
 
-from edgepose.errors import EdgeposeError
+from edgepose.errors import MissingPackageError
 from edgepose.io.overlay import side_color
+from edgepose.io.video import VideoReader, video_file
 from edgepose.model.skeletons import Skeleton
 
 MOST_SHOWN = 4  # people; more would be too small to see
 REACH_M = 1.1  # of the axes from the root on: a person with arms up fits
 DPI = 100
+SMALLEST_PX, ASPECT = 240, 1.5  # of a drawing: its least height, and its width as a share of it
 VIEWS = (("from the camera", 10, -90), ("from the right", 10, 0))  # name, elevation and azimuth in degrees
+
+
+def find_matplotlib() -> SimpleNamespace:
+    """What is taken from matplotlib: `Figure` and `FigureCanvasAgg`, which need no display.
+
+    Raises:
+        MissingPackageError: it is not installed.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingPackageError("matplotlib", "plot") from error
+    return SimpleNamespace(Figure=Figure, FigureCanvasAgg=FigureCanvasAgg)
 
 
 def draw_positions(xyz: np.ndarray, skeleton: Skeleton, names: Sequence[str], size_hw: tuple[int, int]) -> np.ndarray:
@@ -33,18 +52,12 @@ def draw_positions(xyz: np.ndarray, skeleton: Skeleton, names: Sequence[str], si
         (H, W, 3) uint8 RGB; blank for nobody.
 
     Raises:
-        EdgeposeError: matplotlib is not installed.
+        MissingPackageError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise EdgeposeError(
-            "drawing positions in space needs matplotlib: pip install 'edgepose[plot]', or say --no-save-overlay"
-        ) from error
+    figures = find_matplotlib()
     height, width = size_hw
-    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
+    figure = figures.Figure(figsize=(width / DPI, height / DPI), dpi=DPI, layout="constrained")
+    canvas = figures.FigureCanvasAgg(figure)
     shown = min(len(xyz), MOST_SHOWN)
     for row in range(shown):
         for column, (view, elevation, azimuth) in enumerate(VIEWS):
@@ -78,6 +91,25 @@ def _color(*names: str) -> tuple[float, float, float]:
     """The side's colour, 0 to 1; a limb whose first end is of the middle has its second's."""
     red, green, blue = side_color(names[0])
     return red / 255, green / 255, blue / 255
+
+
+def with_positions(picture: np.ndarray, xyz: np.ndarray, skeleton: Skeleton) -> np.ndarray:
+    """(H, W + W', 3): the picture with its people's positions beside it, numbered from 1 on."""
+    height = picture.shape[0]
+    size_hw = (max(height, SMALLEST_PX), max(round(height * ASPECT), round(SMALLEST_PX * ASPECT)))
+    names = [f"person {number + 1}" for number in range(len(xyz))]
+    return beside(picture, draw_positions(xyz, skeleton, names, size_hw))
+
+
+def add_positions(video: Path, frames: Sequence[np.ndarray], skeleton: Skeleton) -> None:
+    """Write a video anew with its people's positions, (N, K, 3) for each frame, beside its pictures.
+
+    Raises:
+        InputError, EdgeposeError: it cannot be read or written; it is then as it was.
+    """
+    with closing(VideoReader(video)) as reader, video_file(video, reader.fps) as written:
+        for picture, xyz in zip(reader, frames, strict=False):
+            written.write(with_positions(picture, xyz, skeleton))
 
 
 def beside(picture: np.ndarray, drawing: np.ndarray) -> np.ndarray:
