@@ -1,6 +1,8 @@
 from dataclasses import replace
 
+import cv2
 import numpy as np
+import onnxruntime
 import pytest
 
 from edgepose.benchmarks.studies import published_grouping as published
@@ -61,6 +63,24 @@ def test_people_are_those_that_lightweight_openpose_found():
     assert groups.members.tolist() == entries[:, :18].tolist()
     assert groups.counts.tolist() == entries[:, 19].tolist()
     np.testing.assert_allclose(groups.scores, entries[:, 18], rtol=0, atol=1e-5)  # stored as float32, up to 16
+
+
+@needs_shared
+def test_people_on_photographs_are_those_of_the_published_algorithm():
+    session = onnxruntime.InferenceSession(str(SHARED / "models" / "openpose_mobilenet_thin_coco18_368x432.onnx"))
+    head = Fields((46, 54))
+    found = 0
+    for name in ("000000000165.jpg", *(path.name for path in sorted((SHARED / "data/coco/images").iterdir())[10:12])):
+        image = cv2.resize(cv2.imread(str(SHARED / "data/coco/images" / name)), (432, 368))
+        maps = session.run(None, {"input": image.transpose(2, 0, 1)[None].astype(np.float32)})[0][0]
+        heatmaps, pafs = enlarge(maps[:18], 4), enlarge(maps[19:], 4)
+
+        groups = group_points(find_points(heatmaps, head), pafs, head)
+
+        expected = published.group_by_fields(published.points_in(heatmaps, head), pafs, head)
+        assert groups.members.tolist() == [[person.members.get(kind, -1) for kind in range(18)] for person in expected]
+        found += len(expected)
+    assert found >= 5
 
 
 @pytest.mark.parametrize("upsample", [1, 2, 4])
