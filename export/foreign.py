@@ -145,7 +145,7 @@ def _keep_interface(model: onnx.ModelProto, spec: ModelSpec, path: Path, output_
     _rename(graph, graph.output[0].name, OUTPUT)
 
 
-def _check_value(value: ValueInfoProto, wanted: Sequence[int], role: str, path: Path) -> None:
+def _check_value(value: ValueInfoProto, wanted: Sequence[int | None], role: str, path: Path) -> None:
     """Compare the sizes and the type that the graph declares with (n, *wanted) float32; open sizes fit anything."""
     tensor = value.type.tensor_type
     if tensor.elem_type != TensorProto.FLOAT:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from edgepose.export.graph.fold import OPSET
-from edgepose.export.graph.interface import BATCH, INPUT, OUTPUT, normalize, set_interface
+from edgepose.export.graph.interface import BATCH, normalize, set_interface
 from edgepose.model.spec import ModelSpec
 
 
@@ -18,7 +18,7 @@ def to_onnx(network: nn.Module, spec: ModelSpec) -> onnx.ModelProto:
     """Trace the network in evaluation mode.
 
     Returns:
-        crops (n, 3, H, W) float32 -> heatmaps (n, C, h, w) float32 with n dynamic, at opset `OPSET`.
+        The spec's inputs (n, ...) float32 -> its outputs (n, ...) float32 with n dynamic, at opset `OPSET`.
     """
     network.eval()
     buffer = io.BytesIO()
@@ -30,9 +30,9 @@ def to_onnx(network: nn.Module, spec: ModelSpec) -> onnx.ModelProto:
             buffer,
             dynamo=False,
             opset_version=OPSET,
-            input_names=[INPUT],
-            output_names=[OUTPUT],
-            dynamic_axes={INPUT: {0: BATCH}, OUTPUT: {0: BATCH}},
+            input_names=list(spec.inputs),
+            output_names=list(spec.outputs),
+            dynamic_axes={name: {0: BATCH} for name in (*spec.inputs, *spec.outputs)},
         )
     model = onnx.load_from_string(buffer.getvalue())
     set_interface(model, spec)

@@ -5,23 +5,61 @@ There are no boxes and no detector; how long it takes hardly depends on how many
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
+from edgepose.backends.runner import Arrays, Runner
+from edgepose.errors import ModelFileError
 from edgepose.model.heads.fields import Fields
 from edgepose.model.heads.tags import Tags
+from edgepose.model.spec import Input, ModelSpec
 from edgepose.stages.field_grouping import decode_fields
-from edgepose.stages.letterbox import Letterbox
+from edgepose.stages.letterbox import Letterbox, lay_in
 from edgepose.stages.poses import Poses
 from edgepose.stages.tag_grouping import decode_tags
-
-Outputs = Mapping[str, np.ndarray]
 
 MARGIN = 0.5  # image px that a person's box reaches beyond the centres of the outermost key points
 
 
-def find_people(outputs: Outputs, head: Fields | Tags, letterbox: Letterbox) -> tuple[Poses, np.ndarray]:
+def estimate_people(runner: Runner, image: np.ndarray, *, flip_test: bool = False) -> tuple[Poses, np.ndarray]:
+    """Find all people in an image.
+
+    Args:
+        runner: from `load_runner`, of a network whose head is of fields or tags.
+        image: (H, W, 3) uint8 RGB.
+        flip_test: with the mirrored picture as well, as published accuracies of tags do; costs twice the network.
+
+    Returns:
+        As `find_people`.
+
+    Raises:
+        ModelFileError: the network finds something else, or there is no flip test of its head.
+        BackendError: the runtime failed.
+    """
+    spec = runner.passport.spec
+    head = head_of(spec)
+    if flip_test and not isinstance(head, Tags):
+        raise ModelFileError(f"{spec.name} has part affinity fields, of which no flip test was published: leave it out")
+    letterbox = letterbox_of(image, spec.image)
+    pictures = as_input(image, letterbox, spec.image)[None]
+    if flip_test:
+        pictures = np.concatenate([pictures, pictures[..., ::-1]])
+    found = runner({"images": np.ascontiguousarray(pictures)})
+    outputs, *mirrored = ({name: maps[i] for name, maps in found.items()} for i in range(len(pictures)))
+    if mirrored:
+        outputs = dict(merge_mirrored(outputs, mirrored[0], head, spec.skeleton.flip_order))
+    return find_people(outputs, head, letterbox)
+
+
+def head_of(spec: ModelSpec) -> Fields | Tags:
+    """The head of a bottom-up network; ModelFileError where it is another."""
+    if not isinstance(spec.head, (Fields, Tags)):
+        raise ModelFileError(f"{spec.name} is no bottom-up network (its head is {spec.head.kind})")
+    return spec.head
+
+
+def find_people(outputs: Arrays, head: Fields | Tags, letterbox: Letterbox) -> tuple[Poses, np.ndarray]:
     """The people of one picture.
 
     Args:
@@ -45,7 +83,24 @@ def find_people(outputs: Outputs, head: Fields | Tags, letterbox: Letterbox) -> 
     return Poses(xy, keypoints[..., 2], boxes.astype(np.float32)), scores
 
 
-def merge_mirrored(outputs: Outputs, mirrored: Outputs, head: Fields | Tags, flip_order: Sequence[int]) -> Outputs:
+def letterbox_of(image: np.ndarray, picture: Input) -> Letterbox:
+    """How an image (H, W, 3) is laid into the network's input."""
+    resize = "letterbox-center" if (picture.resize, picture.anchor) == ("letterbox", "center") else picture.resize
+    return Letterbox.fit((image.shape[0], image.shape[1]), picture.size_hw, resize)
+
+
+def as_input(image: np.ndarray, letterbox: Letterbox, picture: Input) -> np.ndarray:
+    """(H, W, 3) uint8 RGB -> (3, h, w) float32, laid in and normalised as the network wants it."""
+    pixels = lay_in(image, letterbox, picture.fill)
+    if picture.color_order == "bgr":
+        pixels = pixels[..., ::-1]
+    planes = np.ascontiguousarray(pixels.transpose(2, 0, 1), np.float32)
+    planes -= np.array(picture.mean, np.float32).reshape(3, 1, 1)
+    planes /= np.array(picture.std, np.float32).reshape(3, 1, 1)
+    return planes
+
+
+def merge_mirrored(outputs: Arrays, mirrored: Arrays, head: Fields | Tags, flip_order: Sequence[int]) -> Arrays:
     """The outputs of a picture and of its mirror image as one: heat maps averaged, tags side by side.
 
     As published for associative embedding (HigherHRNet `get_multi_stage_outputs`, mmpose `AssociativeEmbeddingHead`);
@@ -67,7 +122,7 @@ def merge_mirrored(outputs: Outputs, mirrored: Outputs, head: Fields | Tags, fli
     return {"heatmaps": heatmaps, "tags": np.concatenate([outputs["tags"], turned])}
 
 
-def _decoded(outputs: Outputs, head: Fields | Tags) -> tuple[np.ndarray, np.ndarray]:
+def _decoded(outputs: Arrays, head: Fields | Tags) -> tuple[np.ndarray, np.ndarray]:
     wanted = ("heatmaps",) if isinstance(head, Fields) and head.joined else ("heatmaps", "pafs")
     wanted = ("heatmaps", "tags") if isinstance(head, Tags) else wanted
     if missing := [name for name in wanted if name not in outputs]:

@@ -12,12 +12,10 @@ INPUT, OUTPUT, BATCH = "crops", "heatmaps", "n"
 
 
 def set_interface(model: onnx.ModelProto, spec: ModelSpec, batch: int | str = BATCH) -> None:
-    """Declare the shapes of the one input and output; the batch is dynamic unless it is a number."""
-    for value, shape in (
-        (model.graph.input[0], (batch, 3, *spec.image.size_hw)),
-        (model.graph.output[0], (batch, spec.num_maps, *spec.heatmaps.size_hw)),
-    ):
-        value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, onnx.TensorProto.FLOAT, shape))
+    """Declare the shapes of inputs and outputs, which are in the spec's order; the batch is dynamic or a number."""
+    values = (*model.graph.input, *model.graph.output)
+    for value, shape in zip(values, (*spec.inputs.values(), *spec.outputs.values()), strict=True):
+        value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, onnx.TensorProto.FLOAT, (batch, *shape)))
 
 
 def normalize(model: onnx.ModelProto) -> onnx.ModelProto:

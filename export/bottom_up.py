@@ -1,0 +1,225 @@
+"""Bottom-up networks, the project's own and foreign ones -> verified FP32 and FP16 ONNX with passports.
+
+They take a whole picture (`images`) and give maps of all people's key points and of what connects them, by the names
+of their head. There is no one position to compare, so the maps are: their values, as shares of the largest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from torch import nn
+
+from edgepose.backends.runner import load_runner
+from edgepose.errors import EdgeposeError, ExportError, ModelFileError
+from edgepose.estimate.bottom_up import as_input, letterbox_of
+from edgepose.export.drawn.people import make_background, make_pose
+from edgepose.export.drawn.rendered import draw_person
+from edgepose.export.foreign import _check_value, _rename, _to_opset, load_foreign
+from edgepose.export.graph.fp16 import to_fp16
+from edgepose.export.graph.interface import BATCH, normalize, set_interface
+from edgepose.export.graph.run import beyond_fp16, run_onnx
+from edgepose.export.graph.simplify import simplify
+from edgepose.export.pipeline import Report, Weights, file_names, write_graph
+from edgepose.export.to_onnx import to_onnx
+from edgepose.export.verify import FP16_LIMIT_RELATIVE, FP32_LIMIT_RELATIVE
+from edgepose.files import check_targets, locked, put_in_place, sha256_of, temporary_folder
+from edgepose.model.passport import keep_accuracy, read_passport
+from edgepose.model.spec import ModelSpec
+
+Maps = Mapping[str, np.ndarray]
+
+INPUT = "images"
+SAMPLES = 2  # pictures that networks are compared on
+
+
+@dataclass(frozen=True)
+class ExportedMaps:
+    """What was written.
+
+    Attributes:
+        fp32, fp16: the two ONNX files; each has its passport beside it.
+        fp32_difference, fp16_difference: largest difference of a map's value, as a share of the largest value: of
+            FP32 from the original, of FP16 from FP32.
+    """
+
+    fp32: Path
+    fp16: Path
+    fp32_difference: float
+    fp16_difference: float
+
+    def summary(self) -> str:
+        """What was written and how exact it is, for people."""
+        rows = ((self.fp32, self.fp32_difference, "the original's"), (self.fp16, self.fp16_difference, "FP32's"))
+        return "\n".join(
+            f"{path}: maps within {difference:.1e} of {reference} largest value" for path, difference, reference in rows
+        )
+
+
+def import_bottom_up(
+    path: Path,
+    spec: ModelSpec,
+    output_dir: Path,
+    *,
+    outputs: Sequence[str] = (),
+    report: Report = lambda step: None,
+) -> ExportedMaps:
+    """Check a foreign ONNX against its spec and write `SPEC.NAME.onnx` and `.fp16.onnx` with their passports.
+
+    Args:
+        path: FP32, one (n, 3, H, W) input of normalised pictures in the spec's colour order.
+        outputs: the file's outputs in the order of the head's; none: those of the head's names, or else the first.
+
+    Raises:
+        ModelFileError: the file cannot be read, or is not what the spec says.
+        ExportError: it cannot be brought into edgepose's form without changing what it computes. No file is left.
+    """
+    check_targets(output_dir, file_names(spec))
+    if (output_dir / f"{spec.name}.onnx").resolve() == path.resolve():
+        raise ModelFileError(f"{path} would be overwritten: choose another folder with -o, or another name in the spec")
+    report(f"reading {path.name}")
+    original = load_foreign(path)
+    _keep_ports(original, spec, path, outputs)
+    pictures = sample_pictures(spec)
+    single = [_run(original, pictures[i : i + 1], spec, path) for i in range(len(pictures))]
+    reference = {name: np.concatenate([maps[name] for maps in single]) for name in spec.outputs}
+    report("simplifying the graph")
+    try:
+        formed, difference = _formed(original, spec, pictures, reference, BATCH)
+    except EdgeposeError:
+        formed, difference = _formed(original, spec, pictures[:1], single[0], 1)
+        report("the graph works for one picture at a time only; it stays so")
+    return _write(formed, spec, Weights(path.name, sha256_of(path)), difference, output_dir, report)
+
+
+def export_bottom_up(
+    network: nn.Module, spec: ModelSpec, weights: Weights, output_dir: Path, *, report: Report = lambda step: None
+) -> ExportedMaps:
+    """Write a network with its weights as `SPEC.NAME.onnx` and `.fp16.onnx` with their passports.
+
+    Raises:
+        ExportError: a written graph would not compute what the network does. No file is left.
+    """
+    check_targets(output_dir, file_names(spec))
+    report("tracing the network")
+    raw = to_onnx(network, spec)
+    pictures = sample_pictures(spec)
+    with torch.no_grad():
+        results = network(torch.from_numpy(pictures))
+    reference = {name: result.numpy() for name, result in zip(spec.outputs, results, strict=True)}
+    report("simplifying the graph")
+    formed, difference = _formed(raw, spec, pictures, reference, BATCH)
+    return _write(formed, spec, weights, difference, output_dir, report)
+
+
+def sample_pictures(spec: ModelSpec, count: int = SAMPLES) -> np.ndarray:
+    """(count, 3, H, W) float32: drawn people, always the same ones, laid in and normalised."""
+    rng = np.random.default_rng(0)
+    backgrounds = [make_background(rng)]
+    images = [draw_person(make_pose(rng), backgrounds, rng).image for _ in range(count)]
+    return np.stack([as_input(image, letterbox_of(image, spec.image), spec.image) for image in images])
+
+
+def largest_difference(reference: Maps, maps: Maps) -> float:
+    """Over all outputs, as a share of each one's largest value; infinite where one is not finite."""
+    shares = [0.0]
+    for name, wanted in reference.items():
+        found = maps[name].astype(np.float64)
+        if found.shape != wanted.shape or not np.isfinite(found).all():
+            return float("inf")
+        shares.append(float(np.abs(found - wanted).max() / max(float(np.abs(wanted).max()), 1e-12)))
+    return max(shares)
+
+
+def _keep_ports(model: onnx.ModelProto, spec: ModelSpec, path: Path, chosen: Sequence[str]) -> None:
+    """Leave one input and the head's outputs, under edgepose's names, with shapes that the spec allows."""
+    graph, wanted = model.graph, spec.outputs
+    weights = {tensor.name for tensor in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in weights]
+    if len(inputs) != 1:
+        found_inputs = ", ".join(value.name for value in inputs)
+        raise ModelFileError(f"{path} has {len(inputs)} inputs ({found_inputs}), wanted one: the pictures")
+    (image,) = inputs
+    found = {value.name: value for value in graph.output}
+    names = list(chosen) or (list(wanted) if set(wanted) <= set(found) else list(found)[: len(wanted)])
+    missing = [name for name in names if name not in found]
+    if missing or len(names) != len(wanted):
+        raise ModelFileError(
+            f"{path} has the outputs {', '.join(found)}; wanted: {len(wanted)}, for {', '.join(wanted)}"
+            + (f", got {', '.join(names)}" if chosen else "")
+        )
+    _check_value(image, spec.inputs[INPUT], "input", path)
+    for name, shape in zip(names, wanted.values(), strict=True):
+        _check_value(found[name], shape, "output", path)
+    kept = [found[name] for name in names]
+    del graph.input[:], graph.output[:]
+    graph.input.append(image)
+    graph.output.extend(kept)
+    _rename(graph, image.name, INPUT)
+    for index, name in enumerate(wanted):
+        _rename(graph, graph.output[index].name, name)
+
+
+def _run(model: onnx.ModelProto, pictures: np.ndarray, spec: ModelSpec, path: Path | None = None) -> Maps:
+    maps = dict(zip(spec.outputs, run_onnx(model, pictures, list(spec.outputs)), strict=True))
+    for name, shape in spec.outputs.items():
+        if maps[name].shape != (len(pictures), *shape):
+            raise ModelFileError(
+                f"{path or 'the graph'} gives {name} of {'x'.join(map(str, maps[name].shape[1:]))}, the spec says "
+                f"{'x'.join(map(str, shape))}: correct the spec, or name other outputs"
+            )
+        if not np.isfinite(maps[name]).all():
+            raise ModelFileError(f"{path or 'the graph'} gives NaN or infinite {name}; its weights are damaged")
+    return maps
+
+
+def _formed(
+    original: onnx.ModelProto, spec: ModelSpec, pictures: np.ndarray, reference: Maps, batch: int | str
+) -> tuple[onnx.ModelProto, float]:
+    """The graph simplified, with declared shapes, and how far that moved a value."""
+    model = normalize(_to_opset(original))
+    set_interface(model, spec, batch)
+    simplified = simplify(model)
+    set_interface(simplified, spec, batch)
+    difference = largest_difference(reference, _run(simplified, pictures, spec))
+    if not difference <= FP32_LIMIT_RELATIVE:
+        raise ExportError(
+            f"the simplified graph differs from the original by {difference:.2g} of a map's largest value (at most "
+            f"{FP32_LIMIT_RELATIVE:g}); no file was written"
+        )
+    return simplified, difference
+
+
+def _write(
+    model: onnx.ModelProto, spec: ModelSpec, weights: Weights, difference: float, output_dir: Path, report: Report
+) -> ExportedMaps:
+    """Both files with their passports, or none."""
+    output_dir.mkdir(parents=True, exist_ok=True)
+    pictures = sample_pictures(spec)
+    report("making the FP16 graph")
+    half = to_fp16(model, keep_fp32=beyond_fp16(model, pictures[:1]))
+    with temporary_folder(output_dir) as folder:
+        fp32, fp16 = folder / f"{spec.name}.onnx", folder / f"{spec.name}.fp16.onnx"
+        write_graph(model, fp32, spec, "fp32", weights, {"fp32_maps_relative": difference})
+        made_from = {fp32.name: sha256_of(fp32)}
+        write_graph(half, fp16, spec, "fp16", weights, {}, made_from)
+        report("comparing FP16 with FP32")
+        reference = load_runner(fp32, read_passport(fp32), backend="onnxruntime")({INPUT: pictures})
+        found = load_runner(fp16, read_passport(fp16), backend="openvino")({INPUT: pictures})
+        fp16_difference = largest_difference(reference, found)
+        if not fp16_difference <= FP16_LIMIT_RELATIVE:
+            raise ExportError(
+                f"the FP16 graph differs from FP32 by {fp16_difference:.2g} of a map's largest value (at most "
+                f"{FP16_LIMIT_RELATIVE:g}); no file was written"
+            )
+        write_graph(half, fp16, spec, "fp16", weights, {"fp16_maps_relative": fp16_difference}, made_from)
+        with locked(output_dir):  # or what another process measures meanwhile would be lost
+            for path in (fp32, fp16):
+                keep_accuracy(path, output_dir / path.name)
+            put_in_place(folder, output_dir, file_names(spec))
+    return ExportedMaps(output_dir / fp32.name, output_dir / fp16.name, difference, fp16_difference)
