@@ -61,6 +61,7 @@ def command(
     from edgepose.calibration.pipeline import calibrate, find_model
     from edgepose.cli import SOME_UNREADABLE
     from edgepose.cli.progress import progress
+    from edgepose.model.passport import read_passport
 
     if bool(images) == (tracks is not None):
         raise click.UsageError("give --images, or for a lifter --tracks")
@@ -75,8 +76,23 @@ def command(
         )
         click.echo(done.summary())
         return
+    model = model or find_model(Path())
+    if read_passport(model).spec.head.kind in ("fields", "tags"):
+        from edgepose.calibration.bottom_up import calibrate_maps
+
+        if boxes is not None:
+            raise click.UsageError("--boxes goes with crops of people: this network takes whole images")
+        people = calibrate_maps(
+            model, images, method=method, limit=limit, seed=seed, output_dir=output_dir, watch=progress
+        )
+        for line in people.unreadable:
+            click.echo(line, err=True)
+        click.echo(people.summary())
+        if people.unreadable:
+            sys.exit(SOME_UNREADABLE)
+        return
     result = calibrate(
-        model or find_model(Path()),
+        model,
         images,
         boxes,
         method=method,

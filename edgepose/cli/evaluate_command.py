@@ -71,6 +71,7 @@ def command(
     from edgepose.evaluation.evaluate import evaluate, record_accuracy
     from edgepose.evaluation.text import notes_on, table_of
     from edgepose.files import whole_file
+    from edgepose.model.passport import read_passport
 
     if annotations_3d is not None:
         if images or annotations or boxes != "gt" or limit:
@@ -81,6 +82,11 @@ def command(
         return
     if images is None or annotations is None:
         raise click.UsageError("give --images and --annotations, or for lifters --annotations-3d")
+    if read_passport(engines[0]).spec.head.kind in ("fields", "tags"):
+        if boxes != "gt":
+            raise click.UsageError("--boxes goes with crops of people: these networks take whole images")
+        _evaluate_maps(engines, images, annotations, flip_test, limit, backend, threads, json_file)
+        return
     to_file = json_file not in (None, "-")
     # opened before the work, so that a FILE which cannot be written is known by then
     with whole_file(Path(str(json_file))) if to_file else nullcontext() as written:
@@ -104,6 +110,48 @@ def command(
         click.echo(figures if json_file == "-" else table_of(evaluation))
         for note in notes_on(evaluation):
             click.echo(note, err=True)
+        if written:
+            written.write_text(figures + "\n")
+    if evaluation.unreadable:
+        sys.exit(SOME_UNREADABLE)
+
+
+def _evaluate_maps(
+    engines: tuple[Path, ...],
+    images: Path,
+    annotations: Path,
+    flip_test: bool,
+    limit: int | None,
+    backend: str | None,
+    threads: int | None,
+    json_file: str | None,
+) -> None:
+    import json
+
+    from edgepose.cli import SOME_UNREADABLE
+    from edgepose.cli.progress import progress
+    from edgepose.errors import ModelFileError
+    from edgepose.evaluation.bottom_up import evaluate_maps, record_maps_accuracy
+    from edgepose.files import whole_file
+
+    to_file = json_file not in (None, "-")
+    with whole_file(Path(str(json_file))) if to_file else nullcontext() as written:
+        evaluation = evaluate_maps(
+            engines,
+            images,
+            annotations,
+            flip_test=flip_test,
+            limit=limit,
+            backend=backend,
+            threads=threads,
+            watch=lambda entries: progress("images", entries, len(entries)),
+        )
+        try:
+            record_maps_accuracy(evaluation)
+        except (OSError, ModelFileError) as error:  # the figures are worth more than their note
+            click.echo(f"the passports were not updated ({error})", err=True)
+        figures = json.dumps(evaluation.to_json(), indent=2)
+        click.echo(figures if json_file == "-" else evaluation.table())
         if written:
             written.write_text(figures + "\n")
     if evaluation.unreadable:

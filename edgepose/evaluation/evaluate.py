@@ -78,7 +78,7 @@ class Evaluation:
         engines = [{**asdict(each), "engine": each.engine.name} for each in self.engines]
         return {
             "conditions": self.conditions,
-            "versions": _versions(),
+            "versions": versions(),
             "engines": engines,
             "unreadable": self.unreadable,
             "unusable_boxes": self.unusable_boxes,
@@ -171,7 +171,7 @@ def record_accuracy(evaluation: Evaluation) -> None:
             if passport.sha256 != each.sha256:
                 raise ModelFileError(f"{each.engine} was exchanged while it was measured")
             conditions = {**evaluation.conditions, "backend": each.backend, "arithmetic": each.arithmetic}
-            entry = {**conditions, "versions": _versions(), **each.figures}
+            entry = {**conditions, "versions": versions(), **each.figures}
             others = [old for old in passport.accuracy if any(old.get(key) != conditions[key] for key in conditions)]
             write_passport(each.engine, replace(passport, accuracy=[*others, entry]))
 
@@ -245,7 +245,7 @@ def _find_people(
     for image in images:
         try:
             pixels = read_image(image_path(folder, image.file_name))
-            _check_size(image, pixels)
+            check_size(image, pixels)
         except InputError as error:
             run.unreadable.append(str(error))
             continue
@@ -271,7 +271,8 @@ def image_path(folder: Path, file_name: str) -> Path:
     return folder / Path(file_name).name
 
 
-def _check_size(image: AnnotatedImage, pixels: np.ndarray) -> None:
+def check_size(image: AnnotatedImage, pixels: np.ndarray) -> None:
+    """InputError where an image is of another size than its annotations say."""
     height, width = pixels.shape[:2]
     if image.size_wh not in (None, (width, height)):
         wanted_w, wanted_h = image.size_wh or (0, 0)
@@ -281,7 +282,8 @@ def _check_size(image: AnnotatedImage, pixels: np.ndarray) -> None:
         )
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of edgepose and the packages that figures depend on."""
     found = {"edgepose": edgepose.__version__}
     for package in PACKAGES:
         try:

@@ -1,0 +1,212 @@
+"""A bottom-up network's INT8: m.onnx and pictures -> m.calibration.json and m.int8.onnx, checked on other pictures.
+
+Its input is a whole picture, so there are no boxes; what INT8 does is told person by person.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from edgepose.backends.runner import Runner, load_runner
+from edgepose.calibration.biases import correct_biases
+from edgepose.calibration.dataset import CalibrationImage, read_calibration_set
+from edgepose.calibration.equalise import find_factors, scale_channels
+from edgepose.calibration.pipeline import Watch, load_onnx
+from edgepose.calibration.qdq import insert_qdq, pairs_beyond_fp16, quantisable_layers, quantised_inputs
+from edgepose.calibration.ranges import find_ranges
+from edgepose.calibration.statistics import CROPS, channel_statistics
+from edgepose.calibration.table import CalibrationTable, table_path, usable_table, write_table
+from edgepose.errors import CalibrationError, ModelFileError
+from edgepose.estimate.bottom_up import as_input, estimate_people, head_of, letterbox_of
+from edgepose.evaluation.people_shift import PeopleShift, compare_people
+from edgepose.export.graph.deconvolutions import without_deconvolutions
+from edgepose.export.graph.fold import fold
+from edgepose.export.graph.fp16 import to_fp16
+from edgepose.export.graph.run import beyond_fp16
+from edgepose.files import check_targets, locked, put_in_place, sha256_of, temporary_folder
+from edgepose.io.images import read_image
+from edgepose.model.heads.fields import Fields
+from edgepose.model.passport import Passport, keep_accuracy, passport_path, read_passport, write_passport
+from edgepose.model.spec import ModelSpec
+from edgepose.stages.poses import Poses
+
+PACKAGES = ("edgepose", "onnx", "onnxruntime", "numpy")
+
+
+@dataclass(frozen=True)
+class CalibratedMaps:
+    """What a calibration wrote and what INT8 does to people.
+
+    Attributes:
+        int8, table: the files.
+        reused: True if the ranges came from an earlier run with the same inputs.
+        pictures: how many gave the ranges; `held_out` showed the people.
+        shift: FP32's people against INT8's.
+        unreadable: one line for each image that could not be read.
+        random_weights: True: the figures mean nothing.
+    """
+
+    int8: Path
+    table: Path
+    reused: bool
+    pictures: int
+    held_out: int
+    shift: PeopleShift
+    unreadable: tuple[str, ...]
+    random_weights: bool
+
+    def summary(self) -> str:
+        """What was written and what INT8 costs, for people."""
+        source = "ranges of an earlier run" if self.reused else f"ranges of {self.pictures} pictures"
+        figures = self.shift.figures()
+        lines = [
+            f"{self.int8}: {source} ({self.table})",
+            f"of FP32's {self.shift.people} people in {self.held_out} held-out pictures INT8 loses {self.shift.lost}, "
+            f"and finds {self.shift.gained} others",
+        ]
+        if len(self.shift.shift_px):
+            lines.append(
+                f"key points of the same people moved by {figures['mean']:.2f} image px on average, "
+                f"{figures['p95']:.1f} at the 95th percentile"
+            )
+        return "\n".join(lines + ["The weights are random: these figures mean nothing."] * self.random_weights)
+
+
+def calibrate_maps(
+    model_path: Path,
+    images: Sequence[str | Path],
+    *,
+    method: str,
+    limit: int = 512,
+    seed: int = 0,
+    output_dir: Path | None = None,
+    watch: Watch = lambda step, items, count: items,
+) -> CalibratedMaps:
+    """Quantise a bottom-up network with pictures like those of its later use; both files, or none.
+
+    The maps of every stage stay in float, where later stages read them: see `quantisable_layers`.
+
+    Args:
+        model_path: FP32, with its passport.
+        images: files, folders and globs.
+        method, limit, seed: how a range is taken from what was seen, how many pictures, and which.
+
+    Raises:
+        ModelFileError: the model or its passport is missing, damaged, not FP32, or of no bottom-up network.
+        InputError, CalibrationError: the images or the model cannot be used.
+    """
+    passport = read_passport(model_path)
+    if passport.precision != "fp32":
+        raise ModelFileError(f"{model_path} is {passport.precision.upper()}; wanted: the FP32 file it was made from")
+    spec = passport.spec
+    maps = maps_between_stages(spec)
+    folded = fold(load_onnx(model_path))
+    if not quantisable_layers(without_deconvolutions(folded), maps):
+        raise CalibrationError(f"{model_path} has no layer with constant weights before its maps: nothing to do")
+    pictures = read_calibration_set(
+        images, None, limit=limit, seed=seed, watch=lambda items: watch("reading images", items, len(items))
+    )
+    folder = output_dir or model_path.parent
+    path = table_path(model_path, folder)
+    int8 = folder / f"{model_path.stem}.int8.onnx"
+    names = (int8.name, passport_path(int8).name)
+    check_targets(folder, (path.name, *names))
+    folder.mkdir(parents=True, exist_ok=True)
+    made_from = {
+        "model_sha256": passport.sha256,
+        "recipe": spec.to_json(),
+        "pictures_sha256": [image.sha256 for image in (*pictures.fitting, *pictures.held_out)],
+        "method": method,
+        "limit": limit,
+        "seed": seed,
+        "versions": {name: version(name) for name in PACKAGES},
+    }
+    table = usable_table(path, made_from)
+    reused = table is not None
+    if table is None:
+        table = _measure(folded, pictures.fitting, spec, method, made_from, watch)
+        write_table(path, table)
+    prepared = _prepared(folded, table.factors)
+    layers = quantisable_layers(prepared, maps)
+    means = {name: np.array(values) for name, values in table.means.items()}
+    quantised = insert_qdq(correct_biases(prepared, layers, means), table.ranges, layers)
+    kept = [*beyond_fp16(prepared, next(_inputs_of(pictures.held_out, spec))), *pairs_beyond_fp16(quantised)]
+    with temporary_folder(folder) as temporary:
+        written = temporary / int8.name
+        written.write_bytes(to_fp16(quantised, keep_fp32=kept).SerializeToString(deterministic=True))
+        known = Passport(
+            spec,
+            "int8",
+            sha256_of(written),
+            passport.weights,
+            passport.weights_sha256,
+            made_from={model_path.name: passport.sha256, path.name: sha256_of(path)},
+            versions={name: version(name) for name in PACKAGES},
+        )
+        write_passport(written, known)
+        runners = load_runner(model_path, passport), load_runner(written, known, backend="openvino")
+        held_out = watch("comparing with FP32", pictures.held_out, len(pictures.held_out))
+        shift = compare_people(_found(runners, image) for image in held_out)
+        verified = {f"int8_{name}": float(value) for name, value in shift.figures().items()}
+        write_passport(written, replace(known, verified=verified))
+        with locked(folder):  # or what another process measures meanwhile would be lost
+            keep_accuracy(written, int8)
+            put_in_place(temporary, folder, names)
+    counts = len(pictures.fitting), len(pictures.held_out)
+    return CalibratedMaps(int8, path, reused, *counts, shift, pictures.unreadable, passport.random_weights)
+
+
+def maps_between_stages(spec: ModelSpec) -> tuple[int, ...]:
+    """How many maps a stage of the network makes, which the next one reads; none where there are no such stages."""
+    head = head_of(spec)
+    return (len(spec.skeleton) + 1, 2 * len(head.limbs)) if isinstance(head, Fields) else ()
+
+
+def _prepared(folded: onnx.ModelProto, factors: Mapping[str, Sequence[float]]) -> onnx.ModelProto:
+    """The graph that ranges belong to: equalised, without deconvolutions."""
+    return without_deconvolutions(scale_channels(folded, {name: np.array(values) for name, values in factors.items()}))
+
+
+def _measure(
+    folded: onnx.ModelProto,
+    images: Sequence[CalibrationImage],
+    spec: ModelSpec,
+    method: str,
+    made_from: dict[str, Any],
+    watch: Watch,
+) -> CalibrationTable:
+    some = watch("comparing channels", _inputs_of(images, spec), min(len(images), CROPS))
+    statistics = channel_statistics(folded, some)
+    scales = find_factors(folded, statistics)
+    factors = {name: _short(values) for name, values in scales.items()}
+    means = {name: _short(np.median(seen.mean, axis=0) * scales.get(name, 1.0)) for name, seen in statistics.items()}
+    prepared = _prepared(folded, factors)
+    layers = quantisable_layers(prepared, maps_between_stages(spec))
+    inputs = watch("finding ranges", _inputs_of(images, spec), len(images))
+    ranges = find_ranges(prepared, inputs, list(quantised_inputs(prepared, layers)), method)
+    return CalibrationTable(made_from, ranges, factors, means)
+
+
+def _short(values: np.ndarray) -> list[float]:
+    """Numbers of six digits: the table is read by people too."""
+    return [float(f"{value:.6g}") for value in values]
+
+
+def _inputs_of(images: Sequence[CalibrationImage], spec: ModelSpec) -> Iterator[np.ndarray]:
+    """(1, 3, H, W) float32, one by one: one image is in memory at a time."""
+    for image in images:
+        pixels = read_image(image.path)
+        yield as_input(pixels, letterbox_of(pixels, spec.image), spec.image)[None]
+
+
+def _found(runners: Sequence[Runner], image: CalibrationImage) -> tuple[Poses, Poses]:
+    pixels = read_image(image.path)
+    first, second = (estimate_people(runner, pixels)[0] for runner in runners)
+    return first, second

@@ -1,0 +1,192 @@
+"""Bottom-up networks measured on annotated images, side by side: COCO's figures, and what became of each person."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgepose.backends.runner import load_runner
+from edgepose.errors import InputError, ModelFileError
+from edgepose.estimate.bottom_up import estimate_people, head_of
+from edgepose.evaluation.coco_ap import NAMES, average_precision
+from edgepose.evaluation.evaluate import check_size, image_path, versions
+from edgepose.evaluation.people_shift import compare_people
+from edgepose.files import locked
+from edgepose.io.annotations import AnnotatedImage, Annotations, read_annotations
+from edgepose.io.images import read_image
+from edgepose.model.passport import read_passport, write_passport
+from edgepose.model.skeletons import COCO17
+from edgepose.model.spec import ModelSpec
+from edgepose.stages.poses import Poses
+
+Found = tuple[Poses, np.ndarray]
+
+
+@dataclass(frozen=True)
+class MapsAccuracy:
+    """One model file's figures.
+
+    Attributes:
+        engine, sha256, precision: the file.
+        figures: each of COCO's, 0 to 1; None where it cannot be computed.
+        people: how many it found.
+        shift: of its people from the first file's: people, lost, gained, and how far key points moved, image px; None
+            for the first.
+    """
+
+    engine: Path
+    sha256: str
+    precision: str
+    figures: dict[str, float | None]
+    people: int
+    shift: dict[str, float | int] | None
+
+
+@dataclass(frozen=True)
+class MapsEvaluation:
+    """What was measured: conditions, a row for each file, and a line for each image that could not be used."""
+
+    conditions: dict[str, Any]
+    engines: list[MapsAccuracy]
+    unreadable: list[str]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        rows = [{**each.__dict__, "engine": each.engine.name} for each in self.engines]
+        return {"conditions": self.conditions, "versions": versions(), "engines": rows, "unreadable": self.unreadable}
+
+    def table(self) -> str:
+        """The figures, a row for each file, for people."""
+        heads = ["file", "precision", "AP", "AP50", "AP75", "AR", "people", "lost", "gained", "shift mean px", "p95 px"]
+        rows = [heads]
+        for each in self.engines:
+            figures = [each.figures[name] for name in ("AP", "AP50", "AP75", "AR")]
+            shift = each.shift or {}
+            moved = [f"{shift[key]:.2f}" if key in shift else "" for key in ("mean", "p95")]
+            rows.append([
+                each.engine.name, each.precision.upper(), *("-" if v is None else f"{v:.3f}" for v in figures),
+                str(each.people), *(str(shift.get(key, "")) for key in ("lost", "gained")), *moved,
+            ])  # fmt: skip
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        told = self.conditions
+        flip = "with" if told["flip_test"] else "no"
+        return "\n".join([*lines, f"{told['people']} people in {told['images']} images of {told['annotations']}, "
+                          f"whole images, {flip} flip test"])  # fmt: skip
+
+
+def evaluate_maps(
+    engines: Sequence[Path],
+    images: Path,
+    annotations: Path,
+    *,
+    flip_test: bool = False,
+    limit: int | None = None,
+    backend: str | None = None,
+    threads: int | None = None,
+    watch: Callable[[Sequence[AnnotatedImage]], Iterable[AnnotatedImage]] = iter,
+) -> MapsEvaluation:
+    """Run bottom-up networks on annotated images and compute COCO's figures.
+
+    A person's score is the network's own; there is no rescoring and no suppression of people, as published. Key points
+    that a network did not find lie at 0, 0, as they do in published results. Whatever its key points are called, those
+    of COCO are compared.
+
+    Args:
+        engines: ONNX files with passports.
+        images: the folder that the annotations' file names are relative to.
+        annotations: COCO key-point annotations.
+        limit: only the first so many images with posed people.
+        backend, threads: as `load_runner` takes them.
+
+    Raises:
+        InputError: the annotations cannot be read, or none of the images can be used.
+        ModelFileError: a file is of no bottom-up network, or lacks one of COCO's key points; and from `load_runner`.
+    """
+    truth = read_annotations(annotations)
+    chosen = [image for image in truth.images if image.posed.any()][:limit]
+    runners = [load_runner(Path(path), read_passport(Path(path)), backend=backend, threads=threads) for path in engines]
+    orders = [_coco_order(runner.passport.spec, truth) for runner in runners]
+    used: list[AnnotatedImage] = []
+    found: list[list[Found]] = [[] for _ in runners]
+    unreadable: list[str] = []
+    for image in watch(chosen):
+        try:
+            pixels = read_image(image_path(Path(images), image.file_name))
+            check_size(image, pixels)
+        except InputError as error:
+            unreadable.append(str(error))
+            continue
+        used.append(image)
+        for runner, people in zip(runners, found, strict=True):
+            people.append(estimate_people(runner, pixels, flip_test=flip_test))
+    if not used:
+        raise InputError(f"none of the {len(chosen)} images of {annotations} can be used; {unreadable[0]}")
+    rows = []
+    for i, (runner, order) in enumerate(zip(runners, orders, strict=True)):
+        pairs = [(a[0], b[0]) for a, b in zip(found[0], found[i], strict=True)]
+        rows.append(
+            MapsAccuracy(
+                Path(engines[i]),
+                runner.passport.sha256,
+                runner.passport.precision,
+                _figures(used, truth, found[i], order),
+                sum(len(poses) for poses, _ in found[i]),
+                compare_people(pairs).figures() if i else None,
+            )
+        )
+    conditions = {
+        "annotations": truth.name,
+        "annotations_sha256": truth.sha256,
+        "images": len(used),
+        "people": int(sum(image.posed.sum() for image in used)),
+        "boxes": "none: whole images",
+        "flip_test": flip_test,
+    }
+    return MapsEvaluation(conditions, rows, unreadable)
+
+
+def record_maps_accuracy(evaluation: MapsEvaluation) -> None:
+    """Append each file's figures to its passport; those measured before under the same conditions give way.
+
+    Raises:
+        OSError: a passport cannot be written; it is then as it was.
+        ModelFileError: a file or its passport has been damaged or exchanged since it was measured.
+    """
+    for each in evaluation.engines:
+        with locked(each.engine.parent):  # others that evaluate the same file add theirs
+            passport = read_passport(each.engine)
+            if passport.sha256 != each.sha256:
+                raise ModelFileError(f"{each.engine} was exchanged while it was measured")
+            told = evaluation.conditions
+            entry = {**told, "versions": versions(), **each.figures}
+            others = [old for old in passport.accuracy if any(old.get(key) != told[key] for key in told)]
+            write_passport(each.engine, replace(passport, accuracy=[*others, entry]))
+
+
+def _coco_order(spec: ModelSpec, truth: Annotations) -> list[int]:
+    """Which of the network's key points are COCO's."""
+    head_of(spec)
+    names = spec.skeleton.keypoints
+    missing = [name for name in COCO17.keypoints if name not in names or name not in truth.keypoint_names]
+    if missing:
+        raise ModelFileError(f"AP needs all of COCO's key points; {', '.join(missing)} cannot be compared")
+    return [names.index(name) for name in COCO17.keypoints]
+
+
+def _figures(
+    images: Sequence[AnnotatedImage], truth: Annotations, found: Sequence[Found], order: Sequence[int]
+) -> dict[str, float | None]:
+    truth_order = [list(truth.keypoint_names).index(name) for name in COCO17.keypoints]
+    people = []
+    for poses, scores in found:
+        xy = np.nan_to_num(poses.xy[:, order])
+        seen = np.isfinite(poses.xy[:, order]).all(axis=2).any(axis=1)  # nobody of a neck alone
+        people.append((xy[seen], scores[seen]))
+    annotated = [replace(image, keypoints=image.keypoints[:, truth_order]) for image in images]
+    figures = average_precision(annotated, people, COCO17.sigmas)
+    return {name: figures[name] for name in NAMES}
