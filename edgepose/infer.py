@@ -134,8 +134,8 @@ def infer(
     if boxes_file is not None and len(videos) > 1:
         raise InputError(f"{boxes_file}: boxes fit one video, {len(videos)} were given: infer them one by one")
     entries = boxes_for_images(images, boxes_file, min_score=min_box_score)
-    ids = _image_ids(entries, boxes_file)
-    targets = _overlay_targets(inputs, folder / "overlays") if folder and save_overlays else {}
+    ids = image_ids(entries, boxes_file)
+    targets = overlay_targets(inputs, folder / "overlays") if folder and save_overlays else {}
     backend.heatmaps(
         np.zeros((1, 3, *backend.spec.image.size_hw), np.float32)
     )  # the first run is slow, and is not timed
@@ -298,14 +298,14 @@ class _Run:
         self.write({"file_name": str(path), "error": str(error)})
 
 
-def _image_ids(entries: Sequence[ImageBoxes], boxes_file: Path | None) -> dict[Path, int | str]:
+def image_ids(entries: Sequence[ImageBoxes], boxes_file: Path | None) -> dict[Path, int | str]:
     """Each image's image_id: the boxes file's or the number that its name is, else its name; its path if shared."""
     ids = {entry.path: entry.path.name if entry.image_id is None else entry.image_id for entry in entries}
     shared = {one for one, count in Counter(ids.values()).items() if count > 1}
     return {path: str(path) if one in shared and boxes_file is None else one for path, one in ids.items()}
 
 
-def _overlay_targets(inputs: Sequence[Path], folder: Path) -> dict[Path, Path]:
+def overlay_targets(inputs: Sequence[Path], folder: Path) -> dict[Path, Path]:
     """Where each input's overlay goes: under its own name, numbered where two inputs share it."""
     originals = {os.path.realpath(path) for path in inputs}  # Path.resolve would end at a circle of links
     targets: dict[Path, Path] = {}

@@ -6,8 +6,12 @@ import math
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from edgepose.infer import InferReport
 
 from edgepose.cli.options import THREADS, Number
 
@@ -76,13 +80,14 @@ def command(
     from contextlib import closing
 
     from edgepose.backends import load_backend
-    from edgepose.cli import SOME_UNREADABLE, warn_of_random_weights
+    from edgepose.cli import warn_of_random_weights
     from edgepose.cli.progress import progress
     from edgepose.errors import InputError
     from edgepose.estimate.lift import open_lifter
     from edgepose.infer import infer
     from edgepose.io.images import IMAGE_SUFFIXES, find_images
     from edgepose.io.video import VIDEO_SUFFIXES
+    from edgepose.model.passport import read_passport
 
     named = [path for path in (*inputs, *more) if path != "-"]
     if not inputs and not more:
@@ -97,6 +102,27 @@ def command(
         raise InputError("stdin names no file: give paths, one a line")
     streaming = form == "jsonl" or out == "-"
     folder = None if out == "-" or (streaming and out is None) else Path(out or "poses")
+    if read_passport(engine).spec.head.kind in ("fields", "tags"):
+        if boxes is not None or lift is not None or min_box_score is not None:
+            raise click.UsageError("--boxes, --min-box-score and --lift go with crops of people, not with whole images")
+        from edgepose.backends.runner import load_runner
+        from edgepose.infer_maps import infer_maps
+
+        runner = load_runner(engine, read_passport(engine), backend=backend, threads=threads)
+        warn_of_random_weights(engine, runner.passport)
+        _tell(
+            infer_maps(
+                runner,
+                paths,
+                folder=folder,
+                stream=sys.stdout if streaming else None,
+                flip_test=flip_test,
+                save_overlays=save_overlay,
+                watch=progress,
+            ),
+            streaming,
+        )
+        return
     with closing(load_backend(engine, backend=backend, threads=threads, cuda_graphs=cuda_graphs)) as loaded:
         warn_of_random_weights(engine, loaded.passport)
         lifter = None if lift is None else open_lifter(lift, threads=threads)
@@ -112,6 +138,13 @@ def command(
             lifter=lifter,
             watch=progress,
         )
+    _tell(report, streaming)
+
+
+def _tell(report: InferReport, streaming: bool) -> None:
+    """Say what was done; exit status 3 where some files could not be read."""
+    from edgepose.cli import SOME_UNREADABLE
+
     for line in report.warnings():
         click.echo(line, err=True)
     click.echo(report.summary(), err=streaming)

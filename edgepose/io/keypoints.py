@@ -23,14 +23,20 @@ WriteRecord = Callable[[dict[str, Any]], None]
 
 def people_of(poses: Poses, box_scores: np.ndarray) -> list[dict[str, Any]]:
     """COCO's fields for each person; a pose's score is its box's times the mean of its key points' above 0.2."""
-    keypoints = np.concatenate([poses.xy, poses.scores[..., None]], axis=2).astype(np.float64).round(3)
+    return scored_people(poses, rescore(poses.scores, box_scores))
+
+
+def scored_people(poses: Poses, person_scores: np.ndarray) -> list[dict[str, Any]]:
+    """COCO's fields for each person of that score; a key point that was not found is 0, 0, 0."""
+    xy = np.where(np.isfinite(poses.xy), poses.xy, 0)
+    keypoints = np.concatenate([xy, poses.scores[..., None]], axis=2).astype(np.float64).round(3)
     boxes = poses.boxes_xyxy.astype(np.float64)
     boxes_xywh = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1).round(2)
     return [
         {"category_id": PERSON, "bbox": box.tolist(), "score": round(float(score), 5), "keypoints": points.tolist()}
         for box, score, points in zip(
             boxes_xywh,
-            rescore(poses.scores, box_scores),
+            person_scores,
             keypoints.reshape(len(poses), 3 * poses.xy.shape[1]),
             strict=True,
         )

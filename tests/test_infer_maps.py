@@ -1,0 +1,94 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from edgepose.cli import main
+from edgepose.export.bottom_up import export_bottom_up
+from edgepose.export.networks.lightweight_openpose import LightweightOpenPose
+from edgepose.export.pipeline import Weights
+from edgepose.infer_maps import infer_maps
+from edgepose.io.images import read_image, write_image
+from edgepose.io.video import video_file
+from edgepose.model.heads.fields import Fields
+from edgepose.model.skeletons import OPENPOSE18
+from edgepose.model.spec import Input, ModelSpec
+from tests.evaluation.test_bottom_up import MAP_HW, Drawn
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for name in ("1.png", "2.png"):
+        write_image(folder / name, np.full((*MAP_HW, 3), 90, np.uint8))
+    (folder / "3.png").write_bytes(b"no picture")
+    return folder
+
+
+@pytest.fixture
+def drawn() -> Drawn:
+    network = Drawn(range(2))
+    network.name = "drawn"
+    return network
+
+
+def test_writes_everybody_in_cocos_form_and_names_what_cannot_be_read(drawn, images, tmp_path):
+    report = infer_maps(drawn, sorted(images.iterdir()), folder=tmp_path / "out")
+
+    people = json.loads((tmp_path / "out" / "keypoints.json").read_text())
+    assert (report.images, report.people, len(report.unreadable)) == (2, 4, 1)
+    assert [person["image_id"] for person in people] == [1, 1, 2, 2]
+    assert all(len(person["keypoints"]) == 54 for person in people)
+    assert all(person["score"] > 1 for person in people)  # the network's own, a sum
+    assert "3.png" in report.unreadable[0]
+
+
+def test_overlays_show_the_people(drawn, images, tmp_path):
+    report = infer_maps(drawn, [images / "1.png"], folder=tmp_path / "out")
+
+    (overlay,) = report.overlays
+    assert overlay.name == "1.png"
+    assert (read_image(overlay) != 90).any()
+
+
+def test_a_point_that_was_not_found_is_zero_in_the_file(drawn, images, tmp_path):
+    drawn.outputs["heatmaps"][0, 4] = 0  # right wrists
+
+    infer_maps(drawn, [images / "1.png"], folder=tmp_path / "out", save_overlays=False)
+
+    for person in json.loads((tmp_path / "out" / "keypoints.json").read_text()):
+        assert person["keypoints"][12:15] == [0, 0, 0]
+        assert np.isfinite(person["keypoints"]).all()
+
+
+def test_a_videos_frames_are_numbered(drawn, tmp_path):
+    with video_file(tmp_path / "clip.mp4", 10) as video:
+        for _ in range(3):
+            video.write(np.full((*MAP_HW, 3), 90, np.uint8))
+
+    report = infer_maps(drawn, [tmp_path / "clip.mp4"], folder=tmp_path / "out")
+
+    people = json.loads((tmp_path / "out" / "keypoints.json").read_text())
+    assert report.images == 3
+    assert sorted({person["frame"] for person in people}) == [0, 1, 2]
+    assert [path.name for path in report.overlays] == ["clip.mp4"]
+
+
+def test_the_command_takes_no_boxes_and_streams_lines(images, tmp_path):
+    torch.manual_seed(0)
+    picture = Input((64, 96), "bgr", (128.0,) * 3, (256.0,) * 3, "letterbox", "center", 128)
+    spec = ModelSpec("toy", picture, Fields((8, 12)), OPENPOSE18)
+    export_bottom_up(LightweightOpenPose().eval(), spec, Weights("random"), tmp_path)
+    arguments = ["infer", "--engine", str(tmp_path / "toy.onnx"), "--input", str(images / "1.png")]
+
+    refused = CliRunner().invoke(main, [*arguments, "--boxes", str(images / "1.png")])
+    lines = CliRunner().invoke(main, [*arguments, "--out", "-"])
+
+    assert refused.exit_code == 2
+    assert "go with crops of people" in refused.output
+    assert lines.exit_code == 0, lines.output
+    assert json.loads(lines.stdout.splitlines()[0])["image_id"] == 1
