@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import onnx
 
-from edgepose.backends.runner import Runner, load_runner
+from edgepose.backends import load_runtime
+from edgepose.backends.runtime import Runtime
 from edgepose.calibration.biases import correct_biases
 from edgepose.calibration.dataset import CalibrationImage, read_calibration_set
 from edgepose.calibration.equalise import find_factors, scale_channels
@@ -151,9 +152,9 @@ def calibrate_maps(
             versions={name: version(name) for name in PACKAGES},
         )
         write_passport(written, known)
-        runners = load_runner(model_path, passport), load_runner(written, known, backend="openvino")
+        runtimes = load_runtime(model_path, exact=True), load_runtime(written, exact=True, backend="openvino")
         held_out = watch("comparing with FP32", pictures.held_out, len(pictures.held_out))
-        shift = compare_people(_found(runners, image) for image in held_out)
+        shift = compare_people(_found(runtimes, image) for image in held_out)
         verified = {f"int8_{name}": float(value) for name, value in shift.figures().items()}
         write_passport(written, replace(known, verified=verified))
         with locked(folder):  # or what another process measures meanwhile would be lost
@@ -206,7 +207,7 @@ def _inputs_of(images: Sequence[CalibrationImage], spec: ModelSpec) -> Iterator[
         yield as_input(pixels, letterbox_of(pixels, spec.image), spec.image)[None]
 
 
-def _found(runners: Sequence[Runner], image: CalibrationImage) -> tuple[Poses, Poses]:
+def _found(runtimes: Sequence[Runtime], image: CalibrationImage) -> tuple[Poses, Poses]:
     pixels = read_image(image.path)
-    first, second = (estimate_people(runner, pixels)[0] for runner in runners)
+    first, second = (estimate_people(runtime, pixels)[0] for runtime in runtimes)
     return first, second

@@ -136,9 +136,7 @@ def infer(
     entries = boxes_for_images(images, boxes_file, min_score=min_box_score)
     ids = image_ids(entries, boxes_file)
     targets = overlay_targets(inputs, folder / "overlays") if folder and save_overlays else {}
-    backend.heatmaps(
-        np.zeros((1, 3, *backend.spec.image.size_hw), np.float32)
-    )  # the first run is slow, and is not timed
+    backend.warm_up()
     backend.times = StageTimes()
     report = InferReport(network=f"{backend.arithmetic} ({backend.name})")
     with ExitStack() as stack:

@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from edgepose.backends.runner import Runner
+from edgepose.backends.runtime import Runtime
 from edgepose.errors import EdgeposeError, InputError
 from edgepose.estimate.bottom_up import estimate_people, head_of
 from edgepose.files import read_input
@@ -25,7 +25,7 @@ from edgepose.timing import StageTimes
 
 
 def infer_maps(
-    runner: Runner,
+    runtime: Runtime,
     inputs: Sequence[Path],
     *,
     folder: Path | None = None,
@@ -37,7 +37,7 @@ def infer_maps(
     """Find the key points of every person in images and videos; images first, then videos.
 
     Args:
-        runner: from `load_runner`, of a bottom-up network.
+        runtime: from `load_runtime`, of a bottom-up network.
         inputs: image files, and videos (by their suffix).
         folder, stream, save_overlays: as `infer` takes them.
         flip_test: see `estimate_people`.
@@ -53,10 +53,10 @@ def infer_maps(
     entries = boxes_for_images([path for path in inputs if path.suffix.lower() not in VIDEO_SUFFIXES], None)
     ids = image_ids(entries, None)
     targets = overlay_targets(inputs, folder / "overlays") if folder and save_overlays else {}
-    picture = runner.passport.spec.image.size_hw
-    head_of(runner.passport.spec)
-    estimate_people(runner, np.zeros((*picture, 3), np.uint8), flip_test=flip_test)  # the first run is slow
-    report = InferReport(network=f"{runner.passport.precision.upper()} ({runner.name})")
+    picture = runtime.passport.spec.image.size_hw
+    head_of(runtime.passport.spec)
+    estimate_people(runtime, np.zeros((*picture, 3), np.uint8), flip_test=flip_test)  # the first run is slow
+    report = InferReport(network=f"{runtime.arithmetic} ({runtime.name})")
     with ExitStack() as stack:
         if stream is not None:
             write = to_stream(stream)
@@ -65,7 +65,7 @@ def infer_maps(
             write = stack.enter_context(to_file(report.results))
         else:
             raise ValueError("infer_maps needs a folder or a stream to write to")
-        run = _Run(runner, write, flip_test, report, StageTimes())
+        run = _Run(runtime, write, flip_test, report, StageTimes())
         try:
             for entry in watch("images", entries, len(entries)):
                 run.image(entry, ids[entry.path], targets.get(entry.path))
@@ -84,7 +84,7 @@ def infer_maps(
 class _Run:
     """One run over all inputs: the loop's body, with what it counts."""
 
-    runner: Runner
+    runtime: Runtime
     write: WriteRecord
     flip_test: bool
     report: InferReport
@@ -138,7 +138,7 @@ class _Run:
         """Find, write and count an image's people."""
         height, width = image.shape[:2]
         with self.times.stage("network+decode"):
-            poses, scores = estimate_people(self.runner, image, flip_test=self.flip_test)
+            poses, scores = estimate_people(self.runtime, image, flip_test=self.flip_test)
         with self.times.stage("write"):
             people = scored_people(poses, scores)
             self.write({**identity, "file_name": str(path), "width": width, "height": height, "people": people})
@@ -149,7 +149,7 @@ class _Run:
     def _drawn(self, image: np.ndarray, poses: Poses) -> np.ndarray:
         """A key point that is there has been over the network's own threshold, so all are drawn."""
         with self.times.stage("draw"):
-            return draw_poses(image, poses, self.runner.passport.spec.skeleton, min_score=1e-6)
+            return draw_poses(image, poses, self.runtime.passport.spec.skeleton, min_score=1e-6)
 
     def _unreadable(self, path: Path, error: InputError) -> None:
         self.report.unreadable.append(str(error))

@@ -15,7 +15,7 @@ import onnx
 import torch
 from torch import nn
 
-from edgepose.backends.runner import load_runner
+from edgepose.backends import load_runtime
 from edgepose.errors import EdgeposeError, ExportError, ModelFileError
 from edgepose.estimate.bottom_up import as_input, letterbox_of
 from edgepose.export.drawn.people import make_background, make_pose
@@ -29,7 +29,7 @@ from edgepose.export.pipeline import Report, Weights, file_names, write_graph
 from edgepose.export.to_onnx import to_onnx
 from edgepose.export.verify import FP16_LIMIT_RELATIVE, FP32_LIMIT_RELATIVE
 from edgepose.files import check_targets, locked, put_in_place, sha256_of, temporary_folder
-from edgepose.model.passport import keep_accuracy, read_passport
+from edgepose.model.passport import keep_accuracy
 from edgepose.model.spec import ModelSpec
 
 Maps = Mapping[str, np.ndarray]
@@ -209,8 +209,8 @@ def _write(
         made_from = {fp32.name: sha256_of(fp32)}
         write_graph(half, fp16, spec, "fp16", weights, {}, made_from)
         report("comparing FP16 with FP32")
-        reference = load_runner(fp32, read_passport(fp32), backend="onnxruntime")({INPUT: pictures})
-        found = load_runner(fp16, read_passport(fp16), backend="openvino")({INPUT: pictures})
+        reference = load_runtime(fp32, backend="onnxruntime").run({INPUT: pictures})
+        found = load_runtime(fp16, exact=True, backend="openvino").run({INPUT: pictures})
         fp16_difference = largest_difference(reference, found)
         if not fp16_difference <= FP16_LIMIT_RELATIVE:
             raise ExportError(

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from types import TracebackType
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from edgepose.errors import BackendError, MissingPackageError
+from edgepose.backends.host import HostBackend
+from edgepose.backends.runtime import Runtime
+from edgepose.errors import BackendError, MissingPackageError, ModelFileError
 from edgepose.model.passport import Passport, read_passport
 from edgepose.model.spec import ModelSpec
 from edgepose.stages.geometry import Regions
@@ -25,15 +28,35 @@ class Backend(Protocol):
     the device and only N*K*3 floats come back.
     """
 
-    name: str
-    path: Path
-    passport: Passport
     times: StageTimes
-    arithmetic: str  # what the network is computed in, for people
+
+    @property
+    def name(self) -> str:
+        """The runtime's: "openvino", "onnxruntime" or "tensorrt"."""
+        ...
+
+    @property
+    def path(self) -> Path:
+        """The model file."""
+        ...
+
+    @property
+    def passport(self) -> Passport:
+        """The model file's passport."""
+        ...
+
+    @property
+    def arithmetic(self) -> str:
+        """What the network is computed in, for people."""
+        ...
 
     @property
     def spec(self) -> ModelSpec:
         """How the file is fed and read."""
+        ...
+
+    def warm_up(self) -> None:
+        """Run the network once: the first run is slow."""
         ...
 
     def heatmaps(self, crops: np.ndarray) -> np.ndarray:
@@ -46,18 +69,24 @@ class Backend(Protocol):
         ...
 
     def keypoints(
-        self, image: np.ndarray, regions: Regions, *, flip_test: bool = False, decoder: str | None = None
+        self, image: Any, regions: Regions, *, flip_test: bool = False, decoder: str | None = None
     ) -> np.ndarray:
         """Image (H, W, 3) uint8 RGB and N regions -> (N, K, 3) float32: x, y in image px, score. N may be 0.
 
         Args:
-            decoder: one of passport.DECODERS, in place of the spec's; None for the spec's.
+            decoder: one of heads.heatmaps.DECODERS, in place of the spec's; None for the spec's.
         """
         ...
 
     def close(self) -> None:
         """Free the runtime's memory; a second call does nothing."""
         ...
+
+    def __enter__(self) -> Backend: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
 
 
 @runtime_checkable
@@ -66,15 +95,57 @@ class Pipelined(Backend, Protocol):
 
     frames_in_flight: int
 
-    def submit(
-        self, image: np.ndarray, regions: Regions, *, flip_test: bool = False, decoder: str | None = None
-    ) -> None:
+    def submit(self, image: Any, regions: Regions, *, flip_test: bool = False, decoder: str | None = None) -> None:
         """Begin what `keypoints` does; at most frames_in_flight times more than `result` has been called."""
         ...
 
     def result(self) -> np.ndarray:
         """Wait for the oldest frame submitted, and give what `keypoints` gives."""
         ...
+
+
+def load_runtime(
+    path: str | Path,
+    *,
+    backend: str | None = None,
+    threads: int | None = None,
+    exact: bool = False,
+    store_fp16: bool = False,
+) -> Runtime:
+    """Open an ONNX of any kind, its passport beside it: arrays by name in, arrays by name out.
+
+    Args:
+        backend: "openvino" or "onnxruntime". None takes what fits: OpenVINO, and ONNX Runtime where OpenVINO is
+            missing and the file is FP32.
+        threads: CPU threads; None leaves it to the runtime.
+        exact, store_fp16: as of `load_backend`.
+
+    Raises:
+        ModelFileError: the file or passport is missing, damaged or another file's.
+        BackendError: that backend cannot run that file rightly.
+        MissingPackageError: the backend's package is not installed.
+    """
+    if backend not in (None, "tensorrt", *BACKENDS):
+        raise ValueError(f"backend must be one of tensorrt, {', '.join(BACKENDS)}, got {backend!r}")
+    if threads is not None and threads < 1:
+        raise ValueError(f"threads must be at least 1, got {threads}")
+    path = Path(path)
+    if path.suffix in ENGINE_SUFFIXES:
+        raise BackendError(f"{path} is a TensorRT engine, which is not run here: give the ONNX it was built from")
+    if backend == "tensorrt":
+        raise BackendError(f"{path} is no TensorRT engine: make one on this device: edgepose build {path}")
+    passport = read_passport(path)
+    if backend != "onnxruntime":
+        try:
+            from edgepose.backends.openvino import OpenVinoRuntime
+
+            return OpenVinoRuntime(path, passport, threads, exact=exact, store_fp16=store_fp16)
+        except MissingPackageError:
+            if backend == "openvino" or passport.precision != "fp32" or find_spec("onnxruntime") is None:
+                raise
+    from edgepose.backends.ort import OnnxRuntimeRuntime
+
+    return OnnxRuntimeRuntime(path, passport, threads)
 
 
 def load_backend(
@@ -86,7 +157,7 @@ def load_backend(
     store_fp16: bool = False,
     cuda_graphs: bool = True,
 ) -> Backend:
-    """Open a model file with the backend that computes it rightly.
+    """Open a model that finds one person's key points in a crop, with the backend that computes it rightly.
 
     Args:
         path: an ONNX or a TensorRT plan (.plan, .engine), its passport beside it.
@@ -100,15 +171,11 @@ def load_backend(
         cuda_graphs: of a plan: replay the network as a CUDA graph.
 
     Raises:
-        ModelFileError: the file or passport is missing, damaged or another file's.
+        ModelFileError: the file or passport is missing, damaged or another file's; or it takes no crops of people.
         EngineMismatchError: a plan of another GPU or TensorRT.
         BackendError: that backend cannot run that file rightly; or there is no GPU for a plan.
         MissingPackageError: the backend's package is not installed.
     """
-    if backend not in (None, "tensorrt", *BACKENDS):
-        raise ValueError(f"backend must be one of tensorrt, {', '.join(BACKENDS)}, got {backend!r}")
-    if threads is not None and threads < 1:
-        raise ValueError(f"threads must be at least 1, got {threads}")
     path = Path(path)
     if path.suffix in ENGINE_SUFFIXES:
         if backend in BACKENDS:
@@ -116,20 +183,12 @@ def load_backend(
                 f"{path} is a TensorRT engine, which {backend} cannot run: give the ONNX it was built from"
             )
         return _load_engine(path, cuda_graphs)
-    if backend == "tensorrt":
-        raise BackendError(f"{path} is no TensorRT engine: make one on this device: edgepose build {path}")
-    passport = read_passport(path)
-    if backend != "onnxruntime":
-        try:
-            from edgepose.backends.openvino import OpenVinoBackend
-
-            return OpenVinoBackend(path, passport, threads, exact=exact, store_fp16=store_fp16)
-        except MissingPackageError:
-            if backend == "openvino" or passport.precision != "fp32" or find_spec("onnxruntime") is None:
-                raise
-    from edgepose.backends.ort import OnnxRuntimeBackend
-
-    return OnnxRuntimeBackend(path, passport, threads)
+    runtime = load_runtime(path, backend=backend, threads=threads, exact=exact, store_fp16=store_fp16)
+    try:
+        return HostBackend(runtime)
+    except ModelFileError as error:
+        runtime.close()
+        raise ModelFileError(f"{path}: {error}") from error
 
 
 def _load_engine(path: Path, cuda_graphs: bool) -> Backend:

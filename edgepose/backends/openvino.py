@@ -7,13 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from edgepose.backends.host import HostBackend, check_shapes, reason
 from edgepose.backends.openvino_graph import int8_kernels_are_exact, openvino, read_onnx, settings
+from edgepose.backends.runtime import Arrays, HostRuntime, reason
 from edgepose.errors import ModelFileError
+from edgepose.model.heads import Shape
 from edgepose.model.passport import Passport
+from edgepose.model.shapes import match_tensors
 
 
-class OpenVinoBackend(HostBackend):
+class OpenVinoRuntime(HostRuntime):
     """Runs an ONNX file with OpenVINO's CPU plug-in.
 
     Args:
@@ -22,7 +24,7 @@ class OpenVinoBackend(HostBackend):
         store_fp16: round every result that the file has in FP16 to FP16, as a GPU stores it: several times slower.
 
     Raises:
-        ModelFileError: OpenVINO cannot read the file, or it has other shapes than its passport.
+        ModelFileError: OpenVINO cannot read the file, or it has other tensors than its passport.
     """
 
     name = "openvino"
@@ -36,7 +38,7 @@ class OpenVinoBackend(HostBackend):
         exact: bool = False,
         store_fp16: bool = False,
     ) -> None:
-        height, width = passport.spec.image.size_hw
+        spec = passport.spec
         try:
             if passport.precision == "int8":
                 kernels = "INT8 kernels" + ("" if int8_kernels_are_exact() else " where this CPU's are right")
@@ -47,32 +49,33 @@ class OpenVinoBackend(HostBackend):
                 self.arithmetic += ", stored as FP16"
             core = openvino.Core()
             model = read_onnx(path, exact=exact, store_fp16=store_fp16)
-            crops, heatmaps = model.inputs[0], _heatmaps_of(model)
-            fixed_batch = check_shapes(path, passport.spec, _sizes(crops), _sizes(heatmaps))
-            model.reshape({crops: [fixed_batch or -1, 3, height, width]})
-            check_shapes(path, passport.spec, _sizes(crops), _sizes(heatmaps))
-            self._crops_dtype = crops.element_type.to_dtype()
-            self._output = model.outputs.index(heatmaps)
+            names, fixed_batch = match_tensors(path, spec, _shapes(model.inputs), _shapes(model.outputs))
+            ports = {port.get_any_name(): port for port in model.inputs}
+            self._inputs = [(name, model.inputs.index(ports[names[name]])) for name in spec.inputs]
+            sizes = {ports[names[name]]: [fixed_batch or -1, *shape] for name, shape in spec.inputs.items()}
+            model.reshape(sizes)
+            match_tensors(path, spec, _shapes(model.inputs), _shapes(model.outputs))
+            self._dtypes = {name: ports[names[name]].element_type.to_dtype() for name in spec.inputs}
+            order = [port.get_any_name() for port in model.outputs]
+            self._outputs = {name: order.index(names[name]) for name in spec.outputs}
             self._request = core.compile_model(model, "CPU", settings(threads)).create_infer_request()
-        except RuntimeError as error:
+        except (RuntimeError, UnicodeDecodeError) as error:  # a name may be no UTF-8
             raise ModelFileError(f"{path}: OpenVINO cannot read it ({reason(error)}): export it again") from error
         super().__init__(path, passport, fixed_batch)
 
-    def _run(self, crops: np.ndarray) -> np.ndarray:
+    def _run(self, arrays: Arrays) -> dict[str, np.ndarray]:
         if self._request is None:
             raise ValueError("the backend is closed")
-        outputs = self._request.infer([crops.astype(self._crops_dtype, copy=False)], share_inputs=True)
-        return np.asarray(outputs[self._output])
+        fed = {index: arrays[name].astype(self._dtypes[name], copy=False) for name, index in self._inputs}
+        results = self._request.infer(fed, share_inputs=True)
+        return {name: np.array(results[index]) for name, index in self._outputs.items()}
 
     def _free(self) -> None:
         self._request = None
 
 
-def _heatmaps_of(model: Any) -> Any:
-    """The output called heatmaps, or else the first."""
-    named = [output for output in model.outputs if "heatmaps" in output.get_names()]
-    return (named or model.outputs)[0]
-
-
-def _sizes(port: Any) -> list[int | None]:
-    return [size.get_length() if size.is_static else None for size in port.get_partial_shape()]
+def _shapes(ports: Any) -> dict[str, Shape]:
+    return {
+        port.get_any_name(): tuple(size.get_length() if size.is_static else None for size in port.get_partial_shape())
+        for port in ports
+    }

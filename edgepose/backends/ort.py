@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from edgepose.backends.host import HostBackend, check_shapes, reason
+from edgepose.backends.runtime import Arrays, HostRuntime, reason
 from edgepose.errors import BackendError, MissingPackageError, ModelFileError
 from edgepose.machine.packages import is_absent, load_failure
+from edgepose.model.heads import Shape
 from edgepose.model.passport import Passport
+from edgepose.model.shapes import match_tensors
 
 try:
     import onnxruntime
@@ -26,23 +28,12 @@ except (ImportError, OSError) as error:
     ) from error
 
 
-def open_session(path: Path, threads: int | None) -> Any:
-    """An onnxruntime.InferenceSession of the CPU; ModelFileError if ONNX Runtime cannot read the file."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors only: the user gets them as one line
-    options.intra_op_num_threads = threads or 0
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its exceptions have no common base but this one
-        raise ModelFileError(f"{path}: ONNX Runtime cannot read it ({reason(error)}): export it again") from error
-
-
-class OnnxRuntimeBackend(HostBackend):
+class OnnxRuntimeRuntime(HostRuntime):
     """Runs an FP32 ONNX file with ONNX Runtime's CPU provider.
 
     Raises:
         BackendError: the file is not FP32.
-        ModelFileError: ONNX Runtime cannot read the file, or it has other shapes than its passport.
+        ModelFileError: ONNX Runtime cannot read the file, or it has other tensors than its passport.
     """
 
     name = "onnxruntime"
@@ -53,25 +44,30 @@ class OnnxRuntimeBackend(HostBackend):
                 f"{path} is {passport.precision.upper()}, which ONNX Runtime computes wrongly or slowly on a CPU: "
                 f"use OpenVINO (pip install 'edgepose[cpu]', --backend openvino), or the FP32 file"
             )
-        self._session: Any = open_session(path, threads)
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3  # errors only: the user gets them as one line
+        options.intra_op_num_threads = threads or 0
         try:
-            crops, outputs = self._session.get_inputs()[0], self._session.get_outputs()
-            heatmaps = next((output for output in outputs if output.name == "heatmaps"), outputs[0])
-            self._crops, self._heatmaps = crops.name, heatmaps.name
-        except IndexError as error:
-            raise ModelFileError(f"{path} has no input or no output: export it again") from error
+            self._session: Any = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            inputs, outputs = _shapes(self._session.get_inputs()), _shapes(self._session.get_outputs())
         except Exception as error:  # its exceptions have no common base but this one; names may be no UTF-8
             raise ModelFileError(f"{path}: ONNX Runtime cannot read it ({reason(error)}): export it again") from error
-        super().__init__(path, passport, check_shapes(path, passport.spec, _sizes(crops), _sizes(heatmaps)))
+        if not inputs or not outputs:
+            raise ModelFileError(f"{path} has no input or no output: export it again")
+        self._names, fixed_batch = match_tensors(path, passport.spec, inputs, outputs)
+        super().__init__(path, passport, fixed_batch)
 
-    def _run(self, crops: np.ndarray) -> np.ndarray:
+    def _run(self, arrays: Arrays) -> dict[str, np.ndarray]:
         if self._session is None:
             raise ValueError("the backend is closed")
-        return np.asarray(self._session.run([self._heatmaps], {self._crops: crops})[0])
+        spec = self.passport.spec
+        fed = {self._names[name]: arrays[name] for name in spec.inputs}
+        results = self._session.run([self._names[name] for name in spec.outputs], fed)
+        return {name: np.asarray(result) for name, result in zip(spec.outputs, results, strict=True)}
 
     def _free(self) -> None:
         self._session = None
 
 
-def _sizes(port: Any) -> list[int | None]:
-    return [size if isinstance(size, int) else None for size in port.shape]
+def _shapes(ports: Any) -> dict[str, Shape]:
+    return {port.name: tuple(size if isinstance(size, int) else None for size in port.shape) for port in ports}

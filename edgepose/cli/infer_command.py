@@ -105,14 +105,14 @@ def command(
     if read_passport(engine).spec.head.kind in ("fields", "tags"):
         if boxes is not None or lift is not None or min_box_score is not None:
             raise click.UsageError("--boxes, --min-box-score and --lift go with crops of people, not with whole images")
-        from edgepose.backends.runner import load_runner
+        from edgepose.backends import load_runtime
         from edgepose.infer_maps import infer_maps
 
-        runner = load_runner(engine, read_passport(engine), backend=backend, threads=threads)
-        warn_of_random_weights(engine, runner.passport)
+        runtime = load_runtime(engine, backend=backend, threads=threads)
+        warn_of_random_weights(engine, runtime.passport)
         _tell(
             infer_maps(
-                runner,
+                runtime,
                 paths,
                 folder=folder,
                 stream=sys.stdout if streaming else None,

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edgepose.backends.runner import Arrays, Runner
+from edgepose.backends.runtime import Arrays, Runtime
 from edgepose.errors import ModelFileError
 from edgepose.model.heads.fields import Fields
 from edgepose.model.heads.tags import Tags
@@ -22,11 +22,11 @@ from edgepose.stages.tag_grouping import decode_tags
 MARGIN = 0.5  # image px that a person's box reaches beyond the centres of the outermost key points
 
 
-def estimate_people(runner: Runner, image: np.ndarray, *, flip_test: bool = False) -> tuple[Poses, np.ndarray]:
+def estimate_people(runtime: Runtime, image: np.ndarray, *, flip_test: bool = False) -> tuple[Poses, np.ndarray]:
     """Find all people in an image.
 
     Args:
-        runner: from `load_runner`, of a network whose head is of fields or tags.
+        runtime: from `load_runtime`, of a network whose head is of fields or tags.
         image: (H, W, 3) uint8 RGB.
         flip_test: with the mirrored picture as well, as published accuracies of tags do; costs twice the network.
 
@@ -37,7 +37,7 @@ def estimate_people(runner: Runner, image: np.ndarray, *, flip_test: bool = Fals
         ModelFileError: the network finds something else, or there is no flip test of its head.
         BackendError: the runtime failed.
     """
-    spec = runner.passport.spec
+    spec = runtime.passport.spec
     head = head_of(spec)
     if flip_test and not isinstance(head, Tags):
         raise ModelFileError(f"{spec.name} has part affinity fields, of which no flip test was published: leave it out")
@@ -45,7 +45,7 @@ def estimate_people(runner: Runner, image: np.ndarray, *, flip_test: bool = Fals
     pictures = as_input(image, letterbox, spec.image)[None]
     if flip_test:
         pictures = np.concatenate([pictures, pictures[..., ::-1]])
-    found = runner({"images": np.ascontiguousarray(pictures)})
+    found = runtime.run({"images": np.ascontiguousarray(pictures)})
     outputs, *mirrored = ({name: maps[i] for name, maps in found.items()} for i in range(len(pictures)))
     if mirrored:
         outputs = dict(merge_mirrored(outputs, mirrored[0], head, spec.skeleton.flip_order))

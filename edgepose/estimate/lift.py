@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgepose.backends.runner import load_runner
+from edgepose.backends import load_runtime
 from edgepose.errors import ModelFileError
 from edgepose.model.heads.lift import Lift
 from edgepose.model.passport import read_passport
@@ -103,11 +103,11 @@ def open_lifter(path: Path, *, backend: str | None = None, threads: int | None =
     """Open a lifter's ONNX, its passport beside it.
 
     Args:
-        backend, threads: see `load_runner`.
+        backend, threads: see `load_runtime`.
 
     Raises:
         ModelFileError: the file is missing, damaged or no lifter, or nobody knows its statistics.
-        BackendError, MissingPackageError: see `load_runner`.
+        BackendError, MissingPackageError: see `load_runtime`.
     """
     passport = read_passport(path)
     head = passport.spec.head
@@ -118,8 +118,8 @@ def open_lifter(path: Path, *, backend: str | None = None, threads: int | None =
             f"{path} was exported without the means and deviations of its training, so that its positions have no "
             f"unit: export it again with --statistics FILE"
         )
-    runner = load_runner(path, passport, backend=backend, threads=threads)
-    return Lifter(runner, head, head.points_skeleton, passport.spec.skeleton)
+    runtime = load_runtime(path, backend=backend, threads=threads, exact=True)
+    return Lifter(runtime.run, head, head.points_skeleton, passport.spec.skeleton)
 
 
 def lift_frames(

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from edgepose.backends.runner import load_runner
+from edgepose.backends import load_runtime
 from edgepose.errors import InputError, ModelFileError
 from edgepose.estimate.bottom_up import estimate_people, head_of
 from edgepose.evaluation.coco_ap import NAMES, average_precision
@@ -101,18 +101,18 @@ def evaluate_maps(
         images: the folder that the annotations' file names are relative to.
         annotations: COCO key-point annotations.
         limit: only the first so many images with posed people.
-        backend, threads: as `load_runner` takes them.
+        backend, threads: as `load_runtime` takes them.
 
     Raises:
         InputError: the annotations cannot be read, or none of the images can be used.
-        ModelFileError: a file is of no bottom-up network, or lacks one of COCO's key points; and from `load_runner`.
+        ModelFileError: a file is of no bottom-up network, or lacks one of COCO's key points; and from `load_runtime`.
     """
     truth = read_annotations(annotations)
     chosen = [image for image in truth.images if image.posed.any()][:limit]
-    runners = [load_runner(Path(path), read_passport(Path(path)), backend=backend, threads=threads) for path in engines]
-    orders = [_coco_order(runner.passport.spec, truth) for runner in runners]
+    runtimes = [load_runtime(path, exact=True, backend=backend, threads=threads) for path in engines]
+    orders = [_coco_order(runtime.passport.spec, truth) for runtime in runtimes]
     used: list[AnnotatedImage] = []
-    found: list[list[Found]] = [[] for _ in runners]
+    found: list[list[Found]] = [[] for _ in runtimes]
     unreadable: list[str] = []
     for image in watch(chosen):
         try:
@@ -122,18 +122,18 @@ def evaluate_maps(
             unreadable.append(str(error))
             continue
         used.append(image)
-        for runner, people in zip(runners, found, strict=True):
-            people.append(estimate_people(runner, pixels, flip_test=flip_test))
+        for runtime, people in zip(runtimes, found, strict=True):
+            people.append(estimate_people(runtime, pixels, flip_test=flip_test))
     if not used:
         raise InputError(f"none of the {len(chosen)} images of {annotations} can be used; {unreadable[0]}")
     rows = []
-    for i, (runner, order) in enumerate(zip(runners, orders, strict=True)):
+    for i, (runtime, order) in enumerate(zip(runtimes, orders, strict=True)):
         pairs = [(a[0], b[0]) for a, b in zip(found[0], found[i], strict=True)]
         rows.append(
             MapsAccuracy(
                 Path(engines[i]),
-                runner.passport.sha256,
-                runner.passport.precision,
+                runtime.passport.sha256,
+                runtime.passport.precision,
                 _figures(used, truth, found[i], order),
                 sum(len(poses) for poses, _ in found[i]),
                 compare_people(pairs).figures() if i else None,

@@ -239,7 +239,7 @@ def _find_people(
 ) -> _Run:
     """Run every backend on every image; image by image, so that a machine that slows down is fair to all."""
     for backend in backends:
-        backend.heatmaps(np.zeros((1, 3, *backend.spec.image.size_hw), np.float32))  # the first run is slow
+        backend.warm_up()
         backend.times = StageTimes()
     run = _Run([], [[] for _ in backends], [], [])
     for image in images:

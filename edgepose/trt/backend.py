@@ -79,6 +79,10 @@ class TensorRtBackend:
     def cuda_graphs(self, use: bool) -> None:
         self._opened().stages.use_graphs = use
 
+    def warm_up(self) -> None:
+        """Run the network once: the first run is slow."""
+        self.heatmaps(np.zeros((1, 3, *self.spec.image.size_hw), np.float32))
+
     def heatmaps(self, crops: np.ndarray) -> np.ndarray:
         """(N, 3, H, W) float32 crops -> (N, C, h, w) float32 heat maps. N may be 0.
 

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from edgepose.backends.host import check_shapes
 from edgepose.cuda.graphs import recording
 from edgepose.cuda.memory import DeviceMemory
 from edgepose.errors import BackendError, ModelFileError
 from edgepose.model.passport import Passport
+from edgepose.model.shapes import match_tensors
 from edgepose.trt.log import logger_of, messages_of
 from edgepose.trt.plan import build_line
 
@@ -95,8 +95,10 @@ class Network:
         if len(inputs) != 1 or not outputs:
             raise ModelFileError(f"{self._path} has {len(inputs)} inputs and {len(outputs)} outputs: 1 and 1 wanted")
         self._crops, self._outputs = inputs[0], outputs
-        sizes = [_sizes(engine.get_tensor_shape(name)) for name in (self._crops, outputs[0])]
-        self._fixed_batch = check_shapes(self._path, passport.spec, *sizes)
+        shapes = [
+            {name: _sizes(engine.get_tensor_shape(name)) for name in each} for each in ((self._crops,), outputs[:1])
+        ]
+        _, self._fixed_batch = match_tensors(self._path, passport.spec, *shapes)
         if self._fixed_batch is None:
             least, _, most = engine.get_tensor_profile_shape(self._crops, 0)
             self.max_batch: int = most[0]
@@ -155,8 +157,8 @@ class Network:
             memory.free()
 
 
-def _sizes(shape: Any) -> list[int | None]:
-    return [None if size < 0 else int(size) for size in shape]
+def _sizes(shape: Any) -> tuple[int | None, ...]:
+    return tuple(None if size < 0 else int(size) for size in shape)
 
 
 def _elements(shape: Any) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from edgepose.backends.host import reason
+from edgepose.backends.runtime import reason
 from edgepose.errors import ExportError
 from edgepose.export.graph.fp16 import FP16_MAX
 from edgepose.limits import LONGEST_RUN

@@ -114,7 +114,7 @@ def test_another_decoder_can_be_asked_for(tmp_path, name):
 
 def test_no_people_cost_no_run_of_the_network(tmp_path, host_name, monkeypatch):
     backend = load_backend(write_toy_model(tmp_path / "m.onnx"), backend=host_name)
-    monkeypatch.setattr(backend, "_run", None)
+    monkeypatch.setattr(backend.runtime, "_run", None)
 
     keypoints = backend.keypoints(smooth_image(), Regions.around(np.zeros((0, 4)), backend.spec))
 
@@ -124,8 +124,8 @@ def test_no_people_cost_no_run_of_the_network(tmp_path, host_name, monkeypatch):
 def test_the_flip_test_runs_all_crops_and_their_mirror_images_in_one_batch(tmp_path, host_name, monkeypatch):
     backend = load_backend(write_toy_model(tmp_path / "m.onnx"), backend=host_name)
     batches = []
-    run = backend._run
-    monkeypatch.setattr(backend, "_run", lambda crops: batches.append(crops) or run(crops))
+    run = backend.runtime._run
+    monkeypatch.setattr(backend.runtime, "_run", lambda arrays: batches.append(arrays["crops"]) or run(arrays))
 
     backend.keypoints(smooth_image(), Regions.around(WHOLE.repeat(3, axis=0), backend.spec), flip_test=True)
 

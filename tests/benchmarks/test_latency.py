@@ -52,8 +52,20 @@ class TimedBackend:
         self.clock.now += 1e-3
         return np.zeros((len(regions), 2, 3), np.float32)
 
+    def warm_up(self):
+        pass
+
+    def heatmaps(self, crops):
+        raise NotImplementedError
+
     def close(self):
         self.closed = True
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.close()
 
 
 class GraphedBackend(TimedBackend):

@@ -30,7 +30,7 @@ class Drawn:
         self.outputs = {"heatmaps": maps[None], "pafs": draw_fields(self.points[found], drawn, MAP_HW, rng)[None]}
         self.passport = SimpleNamespace(spec=spec, sha256="0" * 64, precision="fp32")
 
-    def __call__(self, inputs):
+    def run(self, inputs):
         assert inputs["images"].shape == (1, 3, *MAP_HW)
         return self.outputs
 
@@ -38,8 +38,7 @@ class Drawn:
 @pytest.fixture
 def measured(monkeypatch, tmp_path: Path):
     networks = {Path("both.onnx"): Drawn(range(2)), Path("one.onnx"): Drawn(range(1))}
-    monkeypatch.setattr(bottom_up, "read_passport", lambda path: networks[path].passport)
-    monkeypatch.setattr(bottom_up, "load_runner", lambda path, passport, **_: networks[path])
+    monkeypatch.setattr(bottom_up, "load_runtime", lambda path, **_: networks[Path(path)])
     cv2.imwrite(str(tmp_path / "0.png"), np.zeros((*MAP_HW, 3), np.uint8))
     annotations = []
     for index, person in enumerate(networks[Path("both.onnx")].points[:, COCO17_OF_18]):
@@ -85,7 +84,7 @@ def test_the_table_has_a_row_for_each_file(measured):
 def test_a_network_without_one_of_cocos_points_is_refused(monkeypatch, measured):
     names = tuple(name.replace("left_ear", "left_lobe") for name in OPENPOSE18.keypoints)
     spec = ModelSpec("other", SPEC.input, SPEC.head, Skeleton("other", names, ()))
-    monkeypatch.setattr(bottom_up, "load_runner", lambda *_, **__: Drawn(range(1), spec))
+    monkeypatch.setattr(bottom_up, "load_runtime", lambda *_, **__: Drawn(range(1), spec))
 
     with pytest.raises(ModelFileError, match="AP needs all of COCO's key points; left_ear cannot"):
         measured("both.onnx")

@@ -70,8 +70,8 @@ class Finder:
         self.flip_tests: list[bool] = []
         self.times = StageTimes()
 
-    def heatmaps(self, crops: np.ndarray) -> np.ndarray:
-        return np.zeros((len(crops), self.spec.num_maps, *self.spec.heatmaps.size_hw), np.float32)
+    def warm_up(self) -> None:
+        pass
 
     def keypoints(
         self, image: np.ndarray, regions: Any, *, flip_test: bool = False, decoder: str | None = None

@@ -8,7 +8,7 @@ import torch
 from click.testing import CliRunner
 from torch import nn
 
-from edgepose.backends.runner import load_runner
+from edgepose.backends import load_runtime
 from edgepose.cli import main
 from edgepose.errors import ExportError, ModelFileError
 from edgepose.estimate.bottom_up import estimate_people
@@ -53,7 +53,7 @@ def test_the_files_compute_what_the_network_does(exported):
     with torch.no_grad():
         expected = dict(zip(spec.outputs, (maps.numpy() for maps in network(torch.from_numpy(pictures))), strict=True))
 
-    found = load_runner(files.fp32, read_passport(files.fp32))({"images": pictures})
+    found = load_runtime(files.fp32, exact=True).run({"images": pictures})
 
     assert list(found) == list(spec.outputs)
     assert largest_difference(expected, found) < 1e-4
@@ -63,9 +63,9 @@ def test_the_files_compute_what_the_network_does(exported):
 
 def test_an_image_goes_in_and_people_come_out(exported):
     _, files = exported
-    runner = load_runner(files.fp16, read_passport(files.fp16))
+    runtime = load_runtime(files.fp16, exact=True)
 
-    poses, scores = estimate_people(runner, np.full((50, 70, 3), 128, np.uint8))
+    poses, scores = estimate_people(runtime, np.full((50, 70, 3), 128, np.uint8))
 
     assert poses.xy.shape[1:] == (read_passport(files.fp16).spec.num_keypoints, 2)
     assert len(scores) == len(poses)
@@ -73,14 +73,14 @@ def test_an_image_goes_in_and_people_come_out(exported):
 
 def test_the_flip_test_of_fields_is_refused(exported):
     _, files = exported
-    runner = load_runner(files.fp32, read_passport(files.fp32))
+    runtime = load_runtime(files.fp32, exact=True)
     image = np.zeros((50, 70, 3), np.uint8)
 
     if read_passport(files.fp32).spec.head.kind == "tags":
-        assert len(estimate_people(runner, image, flip_test=True)[0].xy) >= 0
+        assert len(estimate_people(runtime, image, flip_test=True)[0].xy) >= 0
     else:
         with pytest.raises(ModelFileError, match="no flip test was published"):
-            estimate_people(runner, image, flip_test=True)
+            estimate_people(runtime, image, flip_test=True)
 
 
 def test_its_own_file_can_be_imported_again_with_outputs_in_another_order(exported, tmp_path: Path):

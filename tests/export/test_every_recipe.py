@@ -15,6 +15,7 @@ import pytest
 
 from edgepose import estimate_poses
 from edgepose.backends.host import HostBackend
+from edgepose.backends.runtime import Arrays, HostRuntime
 from edgepose.export.zoo.find import models
 from edgepose.model.heads.heatmaps import DECODERS, HeatmapsWithOffsets
 from edgepose.model.passport import Passport
@@ -75,8 +76,8 @@ def coordinates_picture() -> np.ndarray:
     return np.stack([x, y, np.full_like(x, 255)], axis=2)
 
 
-class Reader(HostBackend):
-    """Draws `points` (N, K, 2), image px, of N crops, or of N crops and their mirror images."""
+class Reader(HostRuntime):
+    """A network that draws `points` (N, K, 2), image px, of N crops, or of N crops and their mirror images."""
 
     name = "reader"
 
@@ -84,14 +85,16 @@ class Reader(HostBackend):
         super().__init__(Path("none"), Passport(spec, "fp32", "0" * 64, "known"), None)
         self.points = points
 
-    def _run(self, crops: np.ndarray) -> np.ndarray:
-        return np.stack([self._draw(crop, self.points[i % len(self.points)]) for i, crop in enumerate(crops)])
+    def _run(self, arrays: Arrays) -> dict[str, np.ndarray]:
+        crops = arrays["crops"]
+        maps = [self._draw(crop, self.points[i % len(self.points)]) for i, crop in enumerate(crops)]
+        return {"heatmaps": np.stack(maps).astype(np.float32)}
 
     def _free(self) -> None:
         pass
 
     def _draw(self, crop: np.ndarray, points: np.ndarray) -> np.ndarray:
-        spec = self.spec
+        spec = self.passport.spec
         pixels = crop * np.reshape(spec.image.std, (3, 1, 1)) + np.reshape(spec.image.mean, (3, 1, 1))
         red, green, blue = pixels if spec.image.color_order == "rgb" else pixels[::-1]
         seen = blue > 254.9
@@ -158,7 +161,7 @@ def test_points_of_the_image_come_back_within_the_decoders_own_error(recipe):
     own = np.where(np.arange(spec.num_keypoints) % 2, border, inside)[:, None]
 
     for flip_test in (False, True):
-        poses = estimate_poses(Reader(spec, points), coordinates_picture(), BOXES, flip_test=flip_test)
+        poses = estimate_poses(HostBackend(Reader(spec, points)), coordinates_picture(), BOXES, flip_test=flip_test)
 
         # a corner grid mirrored is 3/4 of a px off, the published shift by 1 leaves 1/4, and the average half of it
         mirrored = np.array([0.125 if flip_test and spec.crop.alignment == "corner" else 0, 0])
@@ -194,9 +197,9 @@ def test_a_recipe_read_otherwise_is_noticed(wrong):
     spec = next(spec for spec in RECIPES.values() if spec.heatmaps.decoder == "udp-combined")
     regions = Regions.around(BOXES, spec)
     points = points_for(spec, regions)
-    backend = Reader(spec, points)
+    backend = HostBackend(Reader(spec, points))
     backend.passport = replace(backend.passport, spec=spec.changed(**wrong))
-    trained = Reader(spec, points)
+    trained = HostBackend(Reader(spec, points))
     backend._run = trained._run  # type: ignore[method-assign]
 
     try:

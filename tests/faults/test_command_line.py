@@ -155,7 +155,7 @@ def test_a_limit_of_file_sizes_names_the_file(tmp_path):
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("Exception from core.cpp:1: std::bad_alloc")])
 def test_out_of_memory_is_not_taken_for_a_damaged_file(error):
-    from edgepose.backends.host import reason
+    from edgepose.backends.runtime import reason
 
     with pytest.raises(MemoryError):
         reason(error)

@@ -445,7 +445,7 @@ def test_a_broken_driver_does_not_matter_to_a_build_for_other_machines(tmp_path,
     model = write_network(tmp_path / "m.onnx")
     monkeypatch.setattr("edgepose.trt.build.find_gpu", lambda: pytest.fail("the driver was asked"))
 
-    assert build_engine(model, options=PLAIN, runtime="tensorrt_rtx").passport.engine["gpu"] == ""
+    assert build_engine(model, options=PLAIN, runtime="tensorrt_rtx").passport.engine.gpu == ""
 
 
 def test_a_dla_that_is_not_there_is_to_be_left_out():
