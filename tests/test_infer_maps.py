@@ -32,7 +32,7 @@ def images(tmp_path: Path) -> Path:
 @pytest.fixture
 def drawn() -> Drawn:
     network = Drawn(range(2))
-    network.name = "drawn"
+    network.name, network.arithmetic = "drawn", "FP32"
     return network
 
 
