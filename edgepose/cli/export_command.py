@@ -96,10 +96,10 @@ def command(
     from edgepose.export import require_workstation
 
     require_workstation()
-    from edgepose.export.checkpoints.identify import find_named, identify
     from edgepose.export.pipeline import export_model
     from edgepose.export.zoo.bottom_up import bottom_up_names, find_bottom_up_model
     from edgepose.export.zoo.find import find_model
+    from edgepose.export.zoo.identify import find_named, identify
     from edgepose.export.zoo.model import ChoiceError
     from edgepose.export.zoo.space import space_names
 

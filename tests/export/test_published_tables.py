@@ -7,8 +7,8 @@ from itertools import pairwise
 
 import pytest
 
-from edgepose.export.checkpoints.identify import _EARLIER
 from edgepose.export.zoo.find import models
+from edgepose.export.zoo.identify import _EARLIER
 from tests.shared_data import SHARED, needs_shared
 
 pytestmark = needs_shared

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from edgepose.errors import CheckpointError
-from edgepose.export.checkpoints.identify import identify
 from edgepose.export.checkpoints.state_dict import read_checkpoint
 from edgepose.export.checkpoints.vitpose import EXPERTS, experts_of, is_vitpose, to_original
 from edgepose.export.networks.vitpose import ViTPose
+from edgepose.export.zoo.identify import identify
 
 PART = 96  # channels of a block's output that come from the expert
 

@@ -10,11 +10,11 @@ from click.testing import CliRunner
 
 from edgepose.cli import main
 from edgepose.errors import CheckpointError
-from edgepose.export.checkpoints import identify as identify_module
 from edgepose.export.checkpoints.fingerprint import recognize
-from edgepose.export.checkpoints.identify import find_named, identify
 from edgepose.export.checkpoints.state_dict import read_checkpoint
+from edgepose.export.zoo import identify as identify_module
 from edgepose.export.zoo.find import models
+from edgepose.export.zoo.identify import find_named, identify
 from edgepose.files import sha256_of
 
 NETWORKS = {  # name, channels, style -> what it is recognised as
