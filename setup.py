@@ -22,7 +22,7 @@ setup(
     package_dir=FOLDERS,
     packages=packages(),
     package_data={
-        "edgepose": ["py.typed"],
+        "edgepose": ["py.typed", "weights/*"],
         "edgepose.cuda": ["*.cu", "*.h"],
         "edgepose.export": ["weights/*"],
     },
