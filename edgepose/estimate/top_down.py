@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -12,6 +12,8 @@ import numpy as np
 from edgepose.backends import Backend, Pipelined
 from edgepose.errors import BackendError, FrameError
 from edgepose.estimate.two_pass import find_keypoints
+from edgepose.stages.crop import cut_out
+from edgepose.stages.decode import decode_heatmaps
 from edgepose.stages.frames import Frame
 from edgepose.stages.geometry import Regions, usable_boxes
 from edgepose.stages.poses import Poses
@@ -36,6 +38,34 @@ def estimate_poses(
     """
     pixels, boxes, regions = _checked(backend, image, boxes_xyxy)
     return _poses(find_keypoints(backend, pixels, regions, flip_test=flip_test), boxes)
+
+
+def estimate_images(
+    backend: Backend,
+    images: Sequence[np.ndarray | Frame],
+    boxes_xyxy: Sequence[np.ndarray],
+    *,
+    flip_test: bool = False,
+) -> list[Poses]:
+    """The poses in each of several images, as `estimate_poses` gives them.
+
+    On a CPU all people share one run of the network, where they are crops of one pass.
+    """
+    frames = zip(images, boxes_xyxy, strict=True)
+    refined = backend.spec.heatmaps.refine is not None
+    if len(images) < 2 or flip_test or refined or isinstance(backend, Pipelined):
+        return list(estimate_frames(backend, frames, flip_test=flip_test))
+    checked = [_checked(backend, image, boxes) for image, boxes in frames]
+    spec, times = backend.spec, backend.times
+    with times.stage("crop"):
+        crops = [cut_out(image, regions, spec) for image, _, regions in checked]
+    heatmaps = backend.heatmaps(np.concatenate(crops))
+    with times.stage("decode"):
+        keypoints = np.split(decode_heatmaps(heatmaps, spec), np.cumsum([len(some) for some in crops])[:-1])
+        for found, (_, _, regions) in zip(keypoints, checked, strict=True):
+            found[..., :2] = regions.to_image(found[..., :2], spec.heatmaps.size_hw)
+    times.people += len(heatmaps)
+    return [_poses(found, boxes) for found, (_, boxes, _) in zip(keypoints, checked, strict=True)]
 
 
 def estimate_frames(

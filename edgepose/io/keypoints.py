@@ -27,12 +27,15 @@ def people_of(poses: Poses, box_scores: np.ndarray) -> list[dict[str, Any]]:
 
 
 def scored_people(poses: Poses, person_scores: np.ndarray) -> list[dict[str, Any]]:
-    """COCO's fields for each person of that score; a key point that was not found is 0, 0, 0."""
+    """COCO's fields for each person of that score, and their track_id where they have one.
+
+    A key point that was not found is 0, 0, 0.
+    """
     xy = np.where(np.isfinite(poses.xy), poses.xy, 0)
     keypoints = np.concatenate([xy, poses.scores[..., None]], axis=2).astype(np.float64).round(3)
     boxes = poses.boxes_xyxy.astype(np.float64)
     boxes_xywh = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1).round(2)
-    return [
+    people = [
         {"category_id": PERSON, "bbox": box.tolist(), "score": round(float(score), 5), "keypoints": points.tolist()}
         for box, score, points in zip(
             boxes_xywh,
@@ -41,6 +44,10 @@ def scored_people(poses: Poses, person_scores: np.ndarray) -> list[dict[str, Any
             strict=True,
         )
     ]
+    if poses.track_ids is not None:
+        for person, track in zip(people, poses.track_ids.tolist(), strict=True):
+            person["track_id"] = track
+    return people
 
 
 def to_stream(stream: TextIO) -> WriteRecord:

@@ -26,11 +26,14 @@ def draw_poses(image: np.ndarray, poses: Poses, skeleton: Skeleton, min_score: f
     """
     canvas = np.ascontiguousarray(image).copy()
     sides = [side_color(name) for name in skeleton.keypoints]
-    for xy, scores, box in zip(poses.xy, poses.scores, poses.boxes_xyxy, strict=True):
+    ids = [-1] * len(poses) if poses.track_ids is None else poses.track_ids.tolist()
+    for xy, scores, box, track in zip(poses.xy, poses.scores, poses.boxes_xyxy, ids, strict=True):
         # points far outside, or not finite, would overflow cv2's integers
         shown = (scores >= min_score) & (np.abs(xy) < 1e5).all(axis=1)
         radius = float(np.clip(np.sqrt(np.prod(box[2:] - box[:2])) / 60, 1.5, 10))
         _rectangle(canvas, box)
+        if track >= 0:
+            _label(canvas, box, str(track))
         lines = [
             (_fixed(xy[a]), _fixed(xy[b]), sides[a] if sides[a] == sides[b] else MIDDLE)
             for a, b in skeleton.limbs
@@ -59,6 +62,13 @@ def _fixed(xy: np.ndarray) -> tuple[int, int]:
 def _rectangle(canvas: np.ndarray, box: np.ndarray) -> None:
     box = np.clip(box, -1e5, 1e5)
     cv2.rectangle(canvas, _fixed(box[:2]), _fixed(box[2:]), BOX, 1, cv2.LINE_AA, FRACTION_BITS)
+
+
+def _label(canvas: np.ndarray, box: np.ndarray, text: str) -> None:
+    """A person's id, in their box's upper left corner."""
+    left, top = np.clip(box[:2], 0, np.array(canvas.shape[1::-1]) - 1).astype(int).tolist()
+    for colour, width in ((OUTLINE, 4), (BOX, 1)):
+        cv2.putText(canvas, text, (left + 3, top + 16), cv2.FONT_HERSHEY_SIMPLEX, 0.55, colour, width, cv2.LINE_AA)
 
 
 def _line(

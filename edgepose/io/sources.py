@@ -304,6 +304,15 @@ class CsiMode:
     size_hw: tuple[int, int] = (720, 1280)
     fps: int = 30
 
+    @classmethod
+    def parse(cls, text: str) -> CsiMode:
+        """`1280x720` or `1280x720:60`: width, height, frames a second."""
+        size, _, fps = text.partition(":")
+        match = _SIZE.fullmatch(size)
+        if match is None or not (fps or "30").isdigit():
+            raise InputError(f"--csi-mode {text}: wanted WIDTHxHEIGHT or WIDTHxHEIGHT:FPS, such as 1280x720:30")
+        return cls((int(match[2]), int(match[1])), int(fps or 30))
+
 
 def csi_pipeline(number: int, mode: CsiMode) -> str:
     """The GStreamer pipeline of a Jetson's CSI camera: NV12 out of the camera's memory, the newest frame only."""

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from edgepose.model.spec import Input
+
 
 @dataclass(frozen=True)
 class Letterbox:
@@ -43,6 +45,12 @@ class Letterbox:
         if resize == "letterbox":
             return cls(inner, (0, 0), image_hw, input_hw)
         return cls(inner, ((input_w - inner[0]) // 2, (input_h - inner[1]) // 2), image_hw, input_hw)
+
+    @classmethod
+    def of(cls, image_hw: tuple[int, int], picture: Input) -> Letterbox:
+        """How an image of that size is laid into a network's input, whose `resize` is not "crop"."""
+        centered = picture.resize == "letterbox" and picture.anchor == "center"
+        return cls.fit(image_hw, picture.size_hw, "letterbox-center" if centered else picture.resize)
 
     @property
     def scale_xy(self) -> np.ndarray:
