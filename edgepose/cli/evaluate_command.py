@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
 import click
@@ -34,6 +34,9 @@ from edgepose.cli.options import THREADS
     show_default=True,
     help="gt: the annotated boxes; or a COCO detections FILE.",
 )
+@click.option(
+    "--detector", type=click.Path(path_type=Path), help="Find the boxes with this detector, in place of --boxes."
+)
 @click.option("--flip-test", is_flag=True, help="Average with the mirrored crop, as published figures do.")
 @click.option("--limit", type=click.IntRange(1), help="Only the first so many images with annotated people.")
 @click.option("--backend", type=click.Choice(("openvino", "onnxruntime")), help="Default: the best installed.")
@@ -50,6 +53,7 @@ def command(
     annotations: Path | None,
     annotations_3d: Path | None,
     boxes: str,
+    detector: Path | None,
     flip_test: bool,
     limit: int | None,
     backend: str | None,
@@ -59,7 +63,7 @@ def command(
 ) -> None:
     """Measure AP, AR, PCK and PCKh on annotated people, and note them in the models' passports.
 
-    Of lifters, with --annotations-3d, MPJPE, N-MPJPE and P-MPJPE in mm.
+    Of person detectors COCO's box AP of persons. Of lifters, with --annotations-3d, MPJPE, N-MPJPE and P-MPJPE in mm.
 
     Exit status 3: done, but some images could not be read.
     """
@@ -68,6 +72,7 @@ def command(
     from edgepose.cli import SOME_UNREADABLE
     from edgepose.cli.progress import progress
     from edgepose.errors import ModelFileError
+    from edgepose.estimate.detect import load_detector
     from edgepose.evaluation.evaluate import evaluate, record_accuracy
     from edgepose.evaluation.text import notes_on, table_of
     from edgepose.files import whole_file
@@ -82,19 +87,30 @@ def command(
         return
     if images is None or annotations is None:
         raise click.UsageError("give --images and --annotations, or for lifters --annotations-3d")
+    if detector is not None and boxes != "gt":
+        raise click.UsageError("--detector finds the boxes: leave out --boxes")
+    if all(read_passport(engine).spec.head.kind == "detections" for engine in engines):
+        _evaluate_detectors(engines, images, annotations, limit, backend, threads, json_file)
+        return
     if read_passport(engines[0]).spec.head.kind in ("fields", "tags"):
         if boxes != "gt":
             raise click.UsageError("--boxes goes with crops of people: these networks take whole images")
         _evaluate_maps(engines, images, annotations, flip_test, limit, backend, threads, json_file)
         return
     to_file = json_file not in (None, "-")
-    # opened before the work, so that a FILE which cannot be written is known by then
-    with whole_file(Path(str(json_file))) if to_file else nullcontext() as written:
+    with ExitStack() as stack:
+        # opened before the work, so that a FILE which cannot be written is known by then
+        written = stack.enter_context(whole_file(Path(str(json_file)))) if to_file else None
+        finder = None
+        if detector is not None:
+            finder = load_detector(detector, backend=backend, threads=threads, exact=True)
+            stack.callback(finder.close)
         evaluation = evaluate(
             engines,
             images,
             annotations,
             boxes=None if boxes == "gt" else Path(boxes),
+            detector=finder,
             flip_test=flip_test,
             limit=limit,
             backend=backend,
@@ -110,6 +126,48 @@ def command(
         click.echo(figures if json_file == "-" else table_of(evaluation))
         for note in notes_on(evaluation):
             click.echo(note, err=True)
+        if written:
+            written.write_text(figures + "\n")
+    if evaluation.unreadable:
+        sys.exit(SOME_UNREADABLE)
+
+
+def _evaluate_detectors(
+    engines: tuple[Path, ...],
+    images: Path,
+    annotations: Path,
+    limit: int | None,
+    backend: str | None,
+    threads: int | None,
+    json_file: str | None,
+) -> None:
+    import json
+
+    from edgepose.cli import SOME_UNREADABLE
+    from edgepose.cli.progress import progress
+    from edgepose.errors import ModelFileError
+    from edgepose.evaluation.detectors import evaluate_detectors, record_detectors
+    from edgepose.files import whole_file
+
+    to_file = json_file not in (None, "-")
+    with whole_file(Path(str(json_file))) if to_file else nullcontext() as written:
+        evaluation = evaluate_detectors(
+            engines,
+            images,
+            annotations,
+            limit=limit,
+            backend=backend,
+            threads=threads,
+            watch=lambda images: progress("images", images, len(images)),
+        )
+        try:
+            record_detectors(evaluation)
+        except (OSError, ModelFileError) as error:  # the figures are worth more than their note
+            click.echo(f"the passports were not updated ({error})", err=True)
+        figures = json.dumps(evaluation.to_json(), indent=2)
+        click.echo(figures if json_file == "-" else evaluation.table())
+        for line in evaluation.unreadable:
+            click.echo(line, err=True)
         if written:
             written.write_text(figures + "\n")
     if evaluation.unreadable:

@@ -1,4 +1,4 @@
-"""edgepose import: a foreign heat-map ONNX gets a passport."""
+"""edgepose import: a foreign ONNX gets a passport."""
 
 from __future__ import annotations
 
@@ -6,28 +6,59 @@ from pathlib import Path
 
 import click
 
+DETECTOR_PRESETS = (  # export.detectors has them; --help works without it
+    "rtmdet-nano", "rtmdet-raw", "rtmdet", "picodet", "picodet-raw", "yolox", "nanodet", "yolo", "yolo-end-to-end",
+    "rt-detr", "detr",
+)  # fmt: skip
+
 
 @click.command("import")
 @click.argument("onnx", type=click.Path(path_type=Path))
+@click.option("--spec", type=click.Path(path_type=Path), help="JSON: how it is fed and read; see docs/spec.md.")
 @click.option(
-    "--spec", type=click.Path(path_type=Path), required=True, help="JSON: how it is fed and read; see docs/spec.md."
+    "--preset",
+    type=click.Choice(DETECTOR_PRESETS),
+    metavar="KIND",
+    help=f"In place of a spec, of a person detector: {', '.join(DETECTOR_PRESETS)}.",
 )
+@click.option("--name", help="With --preset: names the files.  [default: the preset]")
 @click.option(
     "--output-name",
     help="The heat-map output; of several outputs their names, with commas.  [default: by name, else the first]",
 )
 @click.option("-o", "--output-dir", type=click.Path(path_type=Path), default=".", help="Default: this folder.")
-def command(onnx: Path, spec: Path, output_name: str | None, output_dir: Path) -> None:
-    """Check a foreign heat-map ONNX against its SPEC and write it as NAME.onnx and NAME.fp16.onnx with passports.
+def command(
+    onnx: Path,
+    spec: Path | None,
+    preset: str | None,
+    name: str | None,
+    output_name: str | None,
+    output_dir: Path,
+) -> None:
+    """Check a foreign ONNX against its SPEC and write it as NAME.onnx and NAME.fp16.onnx with passports.
 
-    Any network that turns crops into heat maps can then be calibrated, built, run and evaluated.
+    Any network that turns crops into heat maps can then be calibrated, built, run and evaluated; any detector of people
+    finds them for `infer` and `evaluate`.
     """
+    if (spec is None) == (preset is None):
+        raise click.UsageError("give --spec FILE, or --preset KIND for a person detector")
     from edgepose.export import require_workstation
 
     require_workstation()
     from edgepose.export.foreign import import_model, read_spec
 
-    described = read_spec(spec)
+    if preset is not None:
+        from edgepose.export.detectors import preset_spec
+
+        described = preset_spec(name or preset, preset, onnx)
+    else:
+        described = read_spec(Path(str(spec)))
+    if described.head.kind == "detections":
+        from edgepose.export.detectors import import_detector
+
+        names = tuple(output_name.split(",")) if output_name else ()
+        click.echo(import_detector(onnx, described, output_dir, outputs=names).summary())
+        return
     if described.head.kind == "lift":
         from edgepose.export.space import import_lifter
 

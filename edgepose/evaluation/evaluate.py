@@ -15,6 +15,7 @@ import numpy as np
 import edgepose
 from edgepose.backends import Backend, load_backend
 from edgepose.errors import InputError, ModelFileError
+from edgepose.estimate.detect import Detector, find_people
 from edgepose.estimate.top_down import estimate_poses
 from edgepose.evaluation.figures import Found, figures_of, shift_between
 from edgepose.files import locked, sha256_of
@@ -91,6 +92,7 @@ def evaluate(
     annotations: Path,
     *,
     boxes: Path | None = None,
+    detector: Detector | None = None,
     flip_test: bool = False,
     limit: int | None = None,
     backend: str | None = None,
@@ -108,6 +110,7 @@ def evaluate(
         annotations: COCO key-point annotations.
         boxes: COCO detection results or annotations to take person boxes from; None: `annotated_boxes` of people
             with a labelled key point.
+        detector: finds the person boxes, where no file gives them.
         flip_test: average with the mirrored crop.
         limit: only the first so many images that have posed people.
         backend, threads, store_fp16: as `load_backend` takes them.
@@ -122,8 +125,8 @@ def evaluate(
     truth = read_annotations(annotations)
     if not Path(images).is_dir():
         raise InputError(f"{images}: no such folder; wanted: the folder with the images that {annotations} names")
-    chosen = [image for image in truth.images if image.posed.any() or (boxes is not None and limit is None)][:limit]
-    source = _BoxSource(boxes, chosen)
+    chosen = [image for image in truth.images if image.posed.any() or ((boxes or detector) and limit is None)][:limit]
+    source = _BoxSource(boxes, chosen, detector)
     with ExitStack() as stack:
         options: dict[str, Any] = {"backend": backend, "threads": threads, "exact": True, "store_fp16": store_fp16}
         backends = [stack.enter_context(closing(load_backend(engine, **options))) for engine in engines]
@@ -189,10 +192,13 @@ def annotated_boxes(image: AnnotatedImage, image_hw: tuple[int, int]) -> np.ndar
 
 
 class _BoxSource:
-    """Where person boxes come from: the annotations themselves, or a file."""
+    """Where person boxes come from: the annotations themselves, a file, or a detector."""
 
-    def __init__(self, boxes: Path | None, images: Sequence[AnnotatedImage]) -> None:
+    def __init__(self, boxes: Path | None, images: Sequence[AnnotatedImage], detector: Detector | None = None) -> None:
         self.label = "annotated"
+        self.detector = detector
+        if detector is not None:
+            self.label = f"{detector.runtime.path.name} sha256 {detector.runtime.passport.sha256[:12]}"
         self.by_image: dict[int, ImageBoxes] | None = None
         if boxes is not None:
             self.label = f"{Path(boxes).name} sha256 {sha256_of(Path(boxes))[:12]}" if Path(boxes).is_file() else ""
@@ -205,11 +211,16 @@ class _BoxSource:
         image_hw = pixels.shape[:2]
         annotated = annotated_boxes(image, image_hw)
         pose_of = np.full(len(image), -1)
-        if self.by_image is None:
+        if self.by_image is None and self.detector is None:
             rows = np.flatnonzero(image.posed & boxes_in_view(annotated, image_hw) & (image.areas > 0))
             pose_of[rows] = np.arange(len(rows))
             return annotated[rows], np.ones(len(rows)), pose_of, int(image.posed.sum()) - len(rows)
-        given = self.by_image[image.image_id]
+        if self.detector is not None:
+            found, scores = find_people(self.detector, pixels)
+            given = ImageBoxes(Path(image.file_name), image.image_id, found, scores)
+        else:
+            assert self.by_image is not None
+            given = self.by_image[image.image_id]
         boxes = given.boxes_in(pixels)
         in_view = boxes_in_view(boxes, image_hw)
         boxes = boxes[in_view]
