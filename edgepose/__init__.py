@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from edgepose.backends import Backend, load_backend
     from edgepose.errors import EdgeposeError
+    from edgepose.estimate.detect import find_people, load_detector
+    from edgepose.estimate.follow import Following, follow
     from edgepose.estimate.top_down import estimate_poses
     from edgepose.model.passport import Passport, read_passport
     from edgepose.model.skeletons import COCO17, MPII16, Skeleton
@@ -26,19 +28,25 @@ __all__ = [
     "MPII16",
     "Backend",
     "EdgeposeError",
+    "Following",
     "Frame",
     "ModelSpec",
     "Passport",
     "Poses",
     "Skeleton",
     "estimate_poses",
+    "find_people",
+    "follow",
     "load_backend",
+    "load_detector",
     "read_passport",
 ]
 
 _HOMES = {  # loaded when they are asked for: the command must start before numpy does, to be interrupted in one line
     "edgepose.backends": ("Backend", "load_backend"),
     "edgepose.errors": ("EdgeposeError",),
+    "edgepose.estimate.detect": ("find_people", "load_detector"),
+    "edgepose.estimate.follow": ("Following", "follow"),
     "edgepose.estimate.top_down": ("estimate_poses",),
     "edgepose.model.passport": ("Passport", "read_passport"),
     "edgepose.model.skeletons": ("COCO17", "MPII16", "Skeleton"),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -15,6 +16,8 @@ import numpy as np
 
 from edgepose.backends import Backend
 from edgepose.errors import EdgeposeError, InputError
+from edgepose.estimate.detect import Detector, find_people
+from edgepose.estimate.follow import MIN_SCORE, Followers, Following
 from edgepose.estimate.lift import Lifter
 from edgepose.estimate.lift_records import RecordLifter, lifted
 from edgepose.estimate.top_down import estimate_frames, estimate_poses
@@ -23,14 +26,20 @@ from edgepose.io.boxes import ImageBoxes, boxes_for_images, boxes_of_frames
 from edgepose.io.images import decode_image, turned_by_exif, turned_warning, write_image
 from edgepose.io.keypoints import PARTIAL, WriteRecord, people_of, to_file, to_stream
 from edgepose.io.overlay import draw_poses
+from edgepose.io.sources import FileSource, Source
 from edgepose.io.space import add_positions, find_matplotlib, with_positions
+from edgepose.io.table import to_table
 from edgepose.io.video import VIDEO_SUFFIXES, VideoReader, VideoWriter, video_file
 from edgepose.stages.geometry import boxes_in_view
 from edgepose.stages.poses import Poses
+from edgepose.stream import LiveOutput, SourceReport, watch_sources
 from edgepose.timing import StageTimes
 
 # on a GPU crop to download are its own times, while the CPU reads and draws other frames
-STAGES = ("read", "upload", "crop", "network", "decode", "network+decode", "download", "draw", "write")
+STAGES = (
+    "read", "letterbox", "detect", "boxes", "upload", "crop", "network", "decode", "network+decode", "download",
+    "draw", "write",
+)  # fmt: skip
 SHOWN = 10  # unreadable files that are named one by one
 
 Watch = Callable[[str, Iterable[Any], int], Iterable[Any]]
@@ -50,6 +59,7 @@ class InferReport:
         results: the JSON file written, if any.
         overlays: pictures and videos written.
         network: what the network was run by and computed in.
+        sources: what came of each video, camera or stream whose people were found and followed.
     """
 
     images: int = 0
@@ -61,6 +71,7 @@ class InferReport:
     results: Path | None = None
     overlays: list[Path] = field(default_factory=list)
     network: str = ""
+    sources: list[SourceReport] = field(default_factory=list)
 
     def summary(self) -> str:
         """Counts, what was written, and a table of the stages' times."""
@@ -69,6 +80,7 @@ class InferReport:
             written.append(f"overlays in {self.overlays[0].parent}")
         counts = f"images: {self.images}, people: {self.people}, network: {self.network}"
         lines = [counts + (f"; wrote {' and '.join(written)}" if written else "")]
+        lines += [source.summary() for source in self.sources]
         width = max(map(len, ("stage", *self.seconds)))
         lines.append(f"{'stage':<{width}} {'ms/image':>9} {'ms/person':>10}")
         for name, seconds in (*self.seconds.items(), ("sum", sum(self.seconds.values()))):
@@ -86,6 +98,7 @@ class InferReport:
         lines = self.unreadable[:SHOWN]
         if len(self.unreadable) > SHOWN:
             lines.append(f"… and {len(self.unreadable) - SHOWN} more files that could not be read")
+        lines += [note for source in self.sources for note in source.notes]
         if self.unusable_boxes:
             lines.append(f"{self.unusable_boxes} boxes left out: not finite, without area, or outside their image")
         if self.turned:
@@ -98,9 +111,14 @@ def infer(
     inputs: Sequence[Path],
     *,
     boxes_file: Path | None = None,
+    detector: Detector | None = None,
     min_box_score: float = -math.inf,
+    following: Following | None = None,
+    sources: Sequence[Source] = (),
+    live: LiveOutput | None = None,
     folder: Path | None = None,
     stream: TextIO | None = None,
+    table: bool = False,
     flip_test: bool = False,
     save_overlays: bool = True,
     lifter: Lifter | None = None,
@@ -112,10 +130,15 @@ def infer(
         backend: from `load_backend`.
         inputs: image files, and videos (by their suffix).
         boxes_file: see `boxes_for_images`; for a video its image_id is the frame's number, from 0.
-            None: each image or frame is one person.
+            None: the detector finds them; without one each image or frame is one person.
+        detector: finds people where there is no boxes file, and follows them through videos and `sources`.
         min_box_score: boxes of a lower score are left out.
+        following: how people are followed.
+        sources: videos, cameras and streams, all at once, after the inputs; they need the detector.
+        live: where their pictures are shown, and how long they are watched.
         folder: where keypoints.json (COCO results; only without a stream) and overlays/ go; None: no files.
         stream: gets one JSON object a line for each image or frame, as it is done, unreadable files included.
+        table: the stream gets CSV instead, a line for each person.
         flip_test: average with the mirrored crop.
         save_overlays: write annotated copies into the folder.
         lifter: adds positions in space to every person; a video's records are then written when it has ended.
@@ -141,7 +164,7 @@ def infer(
     report = InferReport(network=f"{backend.arithmetic} ({backend.name})")
     with ExitStack() as stack:
         if stream is not None:
-            write = to_stream(stream)
+            write = to_table(stream, backend.spec.skeleton.keypoints) if table else to_stream(stream)
         elif folder is not None:
             report.results = folder / "keypoints.json"
             write = stack.enter_context(to_file(report.results))
@@ -153,12 +176,18 @@ def infer(
                 find_matplotlib()  # missed now, not after the work
             skeleton = backend.spec.skeleton
             space = write = stack.enter_context(lifted(write, lifter, skeleton, flip_test=flip_test))
-        run = _Run(backend, write, flip_test, min_box_score, report, space)
+        run = _Run(backend, write, flip_test, min_box_score, report, space, detector, following)
         try:
             for entry in watch("images", entries, len(entries)):
                 run.image(entry, ids[entry.path], targets.get(entry.path))
             for path in videos:
-                run.video(path, boxes_file, targets.get(path), watch)
+                if detector is not None and boxes_file is None:
+                    run.video_with_detector(path, targets.get(path), live or LiveOutput())
+                else:
+                    run.video(path, boxes_file, targets.get(path), watch)
+            if sources:
+                overlays = _source_overlays(sources, folder) if folder and save_overlays else [None] * len(sources)
+                run.followed(sources, overlays, live or LiveOutput())
         except KeyboardInterrupt:
             raise KeyboardInterrupt(report.reached()) from None
         except OSError as error:
@@ -169,10 +198,11 @@ def infer(
             if report.images:
                 error.args = (f"{error}; stopped {report.reached()}",)
             raise
-        if inputs and not report.images:
+        if (inputs or sources) and not report.images:
             more = f", nor {len(inputs) - 1} others" if len(inputs) > 1 else ""
             raise InputError(f"nothing could be read: {report.unreadable[0]}{more}")
-    report.seconds = {name: backend.times.seconds[name] for name in STAGES if name in backend.times.seconds}
+    seconds = {**backend.times.seconds, **(detector.times.seconds if detector else {})}
+    report.seconds = {name: seconds[name] for name in STAGES if name in seconds}
     return report
 
 
@@ -186,6 +216,8 @@ class _Run:
     min_box_score: float
     report: InferReport
     space: RecordLifter | None = None
+    detector: Detector | None = None
+    following: Following | None = None
 
     def image(self, entry: ImageBoxes, image_id: int | str, target: Path | None) -> None:
         """Read one image, find its people, write them and their overlay."""
@@ -197,6 +229,9 @@ class _Run:
         except InputError as error:
             self._unreadable(entry.path, error)
             return
+        if entry.boxes_xyxy is None and self.detector is not None:
+            found, scores = find_people(self.detector, image, min_score=self._min_person_score)
+            entry = replace(entry, boxes_xyxy=found, box_scores=scores)
         boxes, inside = self._boxes(image, entry)
         poses = estimate_poses(self.backend, image, boxes, flip_test=self.flip_test)
         self._keep(poses, image, entry, inside, {"image_id": image_id})
@@ -213,6 +248,58 @@ class _Run:
                 self.report.unreadable.append(str(error))
                 return
             self.report.overlays.append(target)
+
+    @property
+    def _min_person_score(self) -> float:
+        """Of a detected person."""
+        return MIN_SCORE if self.min_box_score == -math.inf else self.min_box_score
+
+    def video_with_detector(self, path: Path, target: Path | None, live: LiveOutput) -> None:
+        """Find and follow the people of one video file."""
+        try:
+            source = FileSource(path)
+        except InputError as error:
+            self._unreadable(path, error)
+            return
+        self.followed([source], [target], live)
+
+    def followed(self, sources: Sequence[Source], overlays: Sequence[Path | None], live: LiveOutput) -> None:
+        """Find and follow the people of several sources at once."""
+        if self.detector is None:
+            raise ValueError("sources need a detector: nobody has told where their people are")
+        if self.space is not None and (len(sources) > 1 or sources[0].live):
+            raise ValueError("a lifter waits for a video's end: give it one source, and a file")
+        report = self.report
+        followers = Followers(
+            self.backend,
+            self.detector,
+            len(sources),
+            self.following,
+            min_score=self._min_person_score,
+            flip_test=self.flip_test,
+        )
+        images, people = report.images, report.people
+
+        def tell(reports: Sequence[SourceReport]) -> None:
+            report.images = images + sum(one.frames for one in reports)
+            report.people = people + sum(one.people for one in reports)
+            live.tell(reports)
+
+        skeleton, times = self.backend.spec.skeleton, self.backend.times
+        done = watch_sources(
+            followers, sources, skeleton, self.write, times, overlays=overlays, live=replace(live, tell=tell)
+        )
+        report.sources += done
+        drawn = [one.overlay for one in done if one.overlay is not None]
+        report.overlays += drawn
+        if self.space is not None:
+            self.space.finish()
+            for path in drawn:
+                with times.stage("draw"):
+                    add_positions(path, self.space.positions, self.space.lifter.skeleton)
+        for one in done:
+            if one.error is not None:
+                self._unreadable(Path(one.name), InputError(one.error))
 
     def video(self, path: Path, boxes_file: Path | None, target: Path | None, watch: Watch) -> None:
         """Read one video, find the people of each frame, write them and the overlay video."""
@@ -326,6 +413,13 @@ def _short(stem: str, end: str) -> str:
     """A file's name of at most 255 bytes, which is what file systems take."""
     name, room = os.fsencode(stem), 255 - len(end)
     return (stem if len(name) <= room else name[:room].decode(errors="ignore")) + end
+
+
+def _source_overlays(sources: Sequence[Source], folder: Path) -> list[Path | None]:
+    """Where each source's overlay video goes: under what its name has of letters and digits."""
+    names = [re.sub(r"[^A-Za-z0-9]+", "-", Path(source.name).stem).strip("-") or "source" for source in sources]
+    numbered = [f"{name}-{names[:i].count(name) + 1}" if name in names[:i] else name for i, name in enumerate(names)]
+    return [folder / "overlays" / f"{name}.mp4" for name in numbered]
 
 
 def _boxes_of_frames(reader: VideoReader, boxes_file: Path | None, min_score: float) -> dict[int, ImageBoxes]:

@@ -43,8 +43,14 @@ def write_png(path: Path, image: np.ndarray) -> None:
     cv2.imwrite(str(path), image[..., ::-1])
 
 
+def whole_unless_told(arguments: tuple[object, ...]) -> list[str]:
+    """The pictures here show no people that a detector knows: each is one person, unless boxes are given."""
+    named = list(map(str, arguments))
+    return named if {"--boxes", "--detector"} & set(named) else ["--boxes", "whole", *named]
+
+
 def infer(*arguments: object, stdin: str | None = None) -> Result:
-    return CliRunner().invoke(main, ["infer", *map(str, arguments)], input=stdin)
+    return CliRunner().invoke(main, ["infer", *whole_unless_told(arguments)], input=stdin)
 
 
 def people_in(folder: Path) -> list[dict]:
@@ -298,7 +304,8 @@ def test_what_ends_a_run_early_is_one_line_and_keeps_what_was_found(
 
 
 def run(*arguments: object, **options: object) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", "from edgepose.cli import main; main()", "infer", *map(str, arguments)]
+    command = [sys.executable, "-c", "from edgepose.cli import main; main()", "infer"]
+    command += whole_unless_told(arguments)
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **options)
 
 

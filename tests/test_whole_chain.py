@@ -53,7 +53,15 @@ def test_infer_reads_each_file_and_gives_every_key_point(chain, suffix, tmp_path
     folder, name = chain
 
     result = edgepose(
-        "infer", "--engine", folder / f"{name}{suffix}.onnx", "--input", folder / "images", "--out", tmp_path
+        "infer",
+        "--engine",
+        folder / f"{name}{suffix}.onnx",
+        "--input",
+        folder / "images",
+        "--boxes",
+        "whole",
+        "--out",
+        tmp_path,
     )
 
     people = json.loads((tmp_path / "keypoints.json").read_text())

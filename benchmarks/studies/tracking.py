@@ -17,6 +17,7 @@ import numpy as np
 
 from edgepose.model.skeletons import COCO17
 from edgepose.stages.similarity import box_iou
+from edgepose.stages.smoothing import Smoother
 from edgepose.stages.tracking import Tracker, TrackingSettings
 
 FRAME_HW, FPS = (720, 1280), 25
@@ -117,6 +118,26 @@ def measure(frames: list[Frame], tracker: Tracker) -> dict[str, float]:
     return {**{name: float(row[name]) for name in names}, "twice": twice}
 
 
+def jitter(frames: int, noise: float, speed: float, rng: np.random.Generator) -> dict[str, float]:
+    """Mean acceleration (px a frame^2) of still points, raw and smoothed; and how far a moving one lags (px).
+
+    Args:
+        noise: standard deviation of a key point, px.
+        speed: of the moving points, px a second.
+    """
+    still = np.zeros((frames, 1, 17, 2))
+    moving = still + np.linspace(0, speed * frames / FPS, frames)[:, None, None, None] * np.array([1, 0])
+    result = {}
+    for name, truth in (("still", still), ("moving", moving)):
+        smoother, raw = Smoother(), truth + rng.normal(0, noise, truth.shape)
+        smooth = np.array([smoother.smooth(xy, np.array([1]), t / FPS) for t, xy in enumerate(raw)])
+        for kind, values in (("raw", raw), ("smooth", smooth)):
+            half = values[frames // 2 :]
+            result[f"{name} {kind}"] = float(np.linalg.norm(np.diff(half, n=2, axis=0), axis=-1).mean())
+        result[f"{name} lag"] = float((truth - smooth)[frames // 2 :, ..., 0].mean())
+    return result
+
+
 @click.command()
 @click.option("--frames", type=click.IntRange(2), default=1500, show_default=True)
 @click.option("--seeds", type=click.IntRange(1), default=3, show_default=True)
@@ -141,6 +162,15 @@ def main(frames: int, seeds: int) -> None:
                 f"{people:>6} {name:<20} {mean['idf1']:6.3f} {mean['num_switches']:9.1f} "
                 f"{mean['num_fragmentations']:10.1f} {mean['num_unique_objects']:8.1f}"
             )
+
+    click.echo(
+        "\nnoise px, speed px/s: acceleration of still points raw and smoothed, px/frame^2; lag of moving ones, px"
+    )
+    for noise, speed in ((1.0, 50.0), (1.0, 200.0), (3.0, 200.0)):
+        row = jitter(frames, noise, speed, np.random.default_rng(0))
+        click.echo(
+            f"{noise:4.1f} {speed:6.0f}: {row['still raw']:6.2f} {row['still smooth']:6.2f} {row['moving lag']:6.2f}"
+        )
 
 
 if __name__ == "__main__":

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import os
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +15,14 @@ if TYPE_CHECKING:
     from edgepose.infer import InferReport
 
 from edgepose.cli.options import THREADS, Number
+from edgepose.cli.source_options import (
+    detector_option,
+    following_options,
+    parse_address,
+    parse_detect_every,
+    source_options,
+    status_line,
+)
 
 
 @click.command("infer")
@@ -25,11 +34,20 @@ from edgepose.cli.options import THREADS, Number
     metavar="PATH...",
     help="Images, folders, globs and videos; - reads image paths from stdin, one a line.",
 )
+@source_options
 @click.argument("more", nargs=-1, metavar="[PATH]...")
+@detector_option
 @click.option(
-    "--boxes", type=click.Path(path_type=Path), help="COCO annotations or detections; else an image is a person."
+    "--boxes",
+    metavar="FILE|whole",
+    help="Where people are, instead of a detector: COCO annotations or detections, or that each image is one person.",
 )
-@click.option("--min-box-score", type=Number(), help="Leave out boxes of a lower score.  [default: none]")
+@click.option(
+    "--min-box-score",
+    type=Number(),
+    help="Leave out people of a lower score.  [default: 0.4 of a detector's, else none]",
+)
+@following_options
 @click.option(
     "-o",
     "--out",
@@ -41,11 +59,11 @@ from edgepose.cli.options import THREADS, Number
 @click.option(
     "--format",
     "form",
-    type=click.Choice(("json", "jsonl")),
+    type=click.Choice(("json", "jsonl", "csv")),
     default="json",
     show_default=True,
     help="json: COCO results in keypoints.json (lines with --out -); jsonl: a line for each image on stdout, as it is "
-    "done.",
+    "done; csv: a table on stdout, a line for each person.",
 )
 @click.option(
     "--lift",
@@ -61,8 +79,19 @@ def command(
     engine: Path,
     inputs: tuple[str, ...],
     more: tuple[str, ...],
-    boxes: Path | None,
+    sources: tuple[str, ...],
+    csi_mode: str,
+    raw: str | None,
+    show: bool,
+    serve: str | None,
+    token: str | None,
+    max_frames: int | None,
+    detector: Path | None,
+    boxes: str | None,
     min_box_score: float | None,
+    detect_every: str,
+    track: bool,
+    smooth: bool,
     out: str | None,
     flip_test: bool,
     save_overlay: bool,
@@ -77,34 +106,38 @@ def command(
     Rotations noted in EXIF are ignored, as in COCO's annotations. Exit status 3: done, but some files could not be
     read.
     """
-    from contextlib import closing
+    from contextlib import ExitStack, closing
 
     from edgepose.backends import load_backend
     from edgepose.cli import warn_of_random_weights
     from edgepose.cli.progress import progress
     from edgepose.errors import InputError
+    from edgepose.estimate.detect import EMBEDDED_NOTE
+    from edgepose.estimate.follow import Following
     from edgepose.estimate.lift import open_lifter
     from edgepose.infer import infer
-    from edgepose.io.images import IMAGE_SUFFIXES, find_images
-    from edgepose.io.video import VIDEO_SUFFIXES
     from edgepose.model.passport import read_passport
+    from edgepose.stream import LiveOutput
 
-    named = [path for path in (*inputs, *more) if path != "-"]
-    if not inputs and not more:
-        raise click.UsageError("give images with --input")
-    paths = find_images(named, (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES))
-    if "-" in (*inputs, *more):
-        lines = [os.fsdecode(line.rstrip(b"\r\n")) for line in sys.stdin.buffer if line.strip()]
-        if any("\0" in line for line in lines):
-            raise InputError("stdin has a zero byte: give the paths one a line (find -print, not -print0)")
-        paths += map(Path, lines)
-    if not paths:
+    if not (inputs or more or sources):
+        raise click.UsageError("give images with --input, or a video, camera or stream with --source")
+    if boxes is not None and (detector is not None or sources):
+        raise click.UsageError("--boxes goes with --input, and without --detector: it tells itself where people are")
+    if smooth and not track:
+        raise click.UsageError("--smooth needs --track: points are smoothed along one person's frames")
+    if lift is not None and len(sources) > 1:
+        raise click.UsageError("--lift waits for a video's end: give one --source at a time")
+    paths = _paths((*inputs, *more))
+    if not (paths or sources):
         raise InputError("stdin names no file: give paths, one a line")
-    streaming = form == "jsonl" or out == "-"
+    following = Following(parse_detect_every(detect_every), track=track, smooth=smooth)
+    streaming = form != "json" or out == "-"
     folder = None if out == "-" or (streaming and out is None) else Path(out or "poses")
     if read_passport(engine).spec.head.kind in ("fields", "tags"):
-        if boxes is not None or lift is not None or min_box_score is not None:
-            raise click.UsageError("--boxes, --min-box-score and --lift go with crops of people, not with whole images")
+        if sources or detector or boxes is not None or lift is not None or min_box_score is not None:
+            raise click.UsageError(
+                "--source, --detector, --boxes, --min-box-score and --lift go with crops of people, not whole images"
+            )
         from edgepose.backends import load_runtime
         from edgepose.infer_maps import infer_maps
 
@@ -123,21 +156,35 @@ def command(
             streaming,
         )
         return
-    with closing(load_backend(engine, backend=backend, threads=threads, cuda_graphs=cuda_graphs)) as loaded:
+    with ExitStack() as stack:
+        pose = load_backend(engine, backend=backend, threads=threads, cuda_graphs=cuda_graphs)
+        loaded = stack.enter_context(closing(pose))
         warn_of_random_weights(engine, loaded.passport)
         lifter = None if lift is None else open_lifter(lift, threads=threads)
+        finder = None if boxes else stack.enter_context(closing(_load_detector(detector, backend, threads)))
+        opened = [stack.enter_context(closing(source)) for source in _open_sources(sources, raw, csi_mode)]
+        picture = _open_picture(opened, show, serve, token)
+        if picture is not None:
+            stack.enter_context(closing(picture))
         report = infer(
             loaded,
             paths,
-            boxes_file=boxes,
+            boxes_file=None if boxes in (None, "whole") else Path(boxes),
+            detector=finder,
             min_box_score=-math.inf if min_box_score is None else min_box_score,
+            following=following,
+            sources=opened,
+            live=LiveOutput(picture, max_frames, stack.enter_context(status_line())),
             folder=folder,
             stream=sys.stdout if streaming else None,
+            table=form == "csv",
             flip_test=flip_test,
             save_overlays=save_overlay,
             lifter=lifter,
             watch=progress,
         )
+    if finder is not None and detector is None:
+        click.echo(EMBEDDED_NOTE, err=True)
     _tell(report, streaming)
 
 
@@ -150,3 +197,52 @@ def _tell(report: InferReport, streaming: bool) -> None:
     click.echo(report.summary(), err=streaming)
     if report.unreadable:
         sys.exit(SOME_UNREADABLE)
+
+
+def _paths(named: Sequence[str]) -> list[Path]:
+    """The images and videos that paths, folders, globs and stdin's lines name."""
+    from edgepose.errors import InputError
+    from edgepose.io.images import IMAGE_SUFFIXES, find_images
+    from edgepose.io.video import VIDEO_SUFFIXES
+
+    paths = find_images([name for name in named if name != "-"], (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES))
+    if "-" in named:
+        lines = [os.fsdecode(line.rstrip(b"\r\n")) for line in sys.stdin.buffer if line.strip()]
+        if any("\0" in line for line in lines):
+            raise InputError("stdin has a zero byte: give the paths one a line (find -print, not -print0)")
+        paths += map(Path, lines)
+    return paths
+
+
+def _load_detector(path: Path | None, backend: str | None, threads: int | None) -> Any:
+    """The detector of a file, or the embedded one."""
+    from edgepose.estimate.detect import load_detector
+
+    return load_detector(path, backend=backend, threads=threads)
+
+
+def _open_sources(names: Sequence[str], raw: str | None, csi_mode: str) -> Iterator[Any]:
+    from edgepose.io.sources import CsiMode, RawFormat, open_source
+
+    for name in names:
+        yield open_source(name, raw=RawFormat.parse(raw) if raw else None, csi=CsiMode.parse(csi_mode))
+
+
+def _open_picture(sources: Sequence[Any], show: bool, serve: str | None, token: str | None) -> Any:
+    """A browser's server or a window for the sources' frames, if one is wanted."""
+    if not (show or serve):
+        return None
+    if not sources:
+        raise click.UsageError("--serve and --show go with --source")
+    if show and serve:
+        raise click.UsageError("--serve and --show: give one of them")
+    names = [source.name for source in sources]
+    if show:
+        from edgepose.io.window import Window
+
+        return Window(names)
+    from edgepose.io.serve import PictureServer
+
+    server = PictureServer(names, *parse_address(str(serve)), token)
+    click.echo(f"watch it: {server.url}", err=True)
+    return server

@@ -28,7 +28,7 @@ def test_no_path_on_stdin_is_an_error(toy, tmp_path, stdin):
 
 def test_closed_stdin_and_stderr_are_empty_ones(toy, picture, tmp_path):
     code = f"import os, sys; os.close(0); os.close(2); sys.stdin = sys.stderr = None; {BEGIN}"
-    infer = ("infer", "--engine", toy, "-o", tmp_path / "out", "--input")
+    infer = ("infer", "--engine", toy, "--boxes", "whole", "-o", tmp_path / "out", "--input")
 
     process = start(*infer, picture, code=code)
     stdout, _ = process.communicate(timeout=120)
@@ -51,7 +51,7 @@ def test_names_on_stdin_may_be_any_bytes(toy, picture, tmp_path):
     shutil.copy(picture, os.fsencode(tmp_path) + b"/\xff.png")
     names = os.fsencode(tmp_path) + b"/\xff.png\n" + os.fsencode(picture) + b"\n"
 
-    result = run("infer", "--engine", toy, "--input", "-", "-o", tmp_path / "out", stdin=names)
+    result = run("infer", "--engine", toy, "--boxes", "whole", "--input", "-", "-o", tmp_path / "out", stdin=names)
 
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith("images: 2, people: 2")
