@@ -13,12 +13,12 @@ from tests.packaging.test_imports import SOURCES, imports_of
 # From the top down. A name is a folder, or a file without its ending.
 LAYERS = {
     "edgepose": (
-        *("__main__", "cli", "infer_maps", "infer", "evaluation", "estimate", "backends", "trt", "cuda", "machine"),
-        *("io", "stages", "model", "timing", "files", "limits", "interrupts", "errors"),
+        *("__main__", "cli", "infer_maps", "infer", "stream", "evaluation", "estimate", "backends", "trt", "cuda"),
+        *("machine", "io", "stages", "model", "timing", "files", "limits", "interrupts", "errors"),
     ),
     "export": (
-        *("training", "space", "bottom_up", "by_value", "foreign", "pipeline", "verify", "zoo", "checkpoints"),
-        *("drawn", "networks", "to_onnx", "graph"),
+        *("training", "detectors", "space", "bottom_up", "by_value", "foreign", "pipeline", "verify", "zoo"),
+        *("checkpoints", "drawn", "networks", "to_onnx", "graph"),
     ),
 }
 FOR_CALIBRATION = "graph"  # the one room of export/ that calibration/ may use
