@@ -9,8 +9,7 @@ import onnx
 import torch
 from torch import nn
 
-from edgepose.export.graph.fold import OPSET
-from edgepose.export.graph.interface import BATCH, normalize, set_interface
+from edgepose.export.graph.interface import BATCH, OPSET, normalize, set_interface
 from edgepose.model.spec import ModelSpec
 
 

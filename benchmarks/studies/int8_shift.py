@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import math
 import tempfile
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ import torch
 from torch import nn
 
 from edgepose.backends import Backend, load_backend
+from edgepose.benchmarks.studies.golden_weights import golden_weight
 from edgepose.calibration.dataset import CalibrationImage, read_calibration_set
 from edgepose.calibration.pipeline import calibrate
 from edgepose.calibration.ranges import METHODS
@@ -76,22 +76,6 @@ class Seen:
     heatmaps: np.ndarray
     xy: np.ndarray
     grid_xy: np.ndarray
-
-
-def golden_weight(key: str, shape: Sequence[int]) -> torch.Tensor:
-    """A tensor of a state dict as a function of its published name: the reference outputs' weights."""
-    rng = np.random.default_rng(zlib.crc32(key.encode()))
-    kind = key.rsplit(".", 1)[-1]
-    if kind == "num_batches_tracked":
-        return torch.zeros(tuple(shape), dtype=torch.int64)
-    if kind == "running_var":
-        values = rng.uniform(0.5, 1.5, shape)
-    elif kind == "weight" and len(shape) == 1:
-        values = rng.uniform(0.3, 0.6, shape)
-    else:
-        scale = 0.1 if kind in ("running_mean", "bias") else math.sqrt(1 / math.prod(shape[1:]))
-        values = rng.normal(0, scale, shape)
-    return torch.from_numpy(np.asarray(values, np.float32))
 
 
 def golden_state(network: nn.Module, name: str) -> dict[str, torch.Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from edgepose.backends.runtime import Runtime
 from edgepose.errors import BackendError, MissingPackageError, ModelFileError
 from edgepose.model.passport import Passport, read_passport
 from edgepose.model.spec import ModelSpec
+from edgepose.stages.frames import Frame
 from edgepose.stages.geometry import Regions
 from edgepose.timing import StageTimes
 
@@ -69,11 +70,12 @@ class Backend(Protocol):
         ...
 
     def keypoints(
-        self, image: Any, regions: Regions, *, flip_test: bool = False, decoder: str | None = None
+        self, image: np.ndarray | Frame, regions: Regions, *, flip_test: bool = False, decoder: str | None = None
     ) -> np.ndarray:
-        """Image (H, W, 3) uint8 RGB and N regions -> (N, K, 3) float32: x, y in image px, score. N may be 0.
+        """Image (H, W, 3) uint8 RGB, or a Frame, and N regions -> (N, K, 3) float32: x, y in image px, score.
 
         Args:
+            regions: N may be 0.
             decoder: one of heads.heatmaps.DECODERS, in place of the spec's; None for the spec's.
         """
         ...
@@ -95,7 +97,9 @@ class Pipelined(Backend, Protocol):
 
     frames_in_flight: int
 
-    def submit(self, image: Any, regions: Regions, *, flip_test: bool = False, decoder: str | None = None) -> None:
+    def submit(
+        self, image: np.ndarray | Frame, regions: Regions, *, flip_test: bool = False, decoder: str | None = None
+    ) -> None:
         """Begin what `keypoints` does; at most frames_in_flight times more than `result` has been called."""
         ...
 

@@ -12,6 +12,7 @@ from edgepose.backends.runtime import Runtime
 from edgepose.model.passport import Passport
 from edgepose.model.spec import ModelSpec
 from edgepose.stages.crop import cut_out, mirror
+from edgepose.stages.frames import Frame
 from edgepose.stages.geometry import Regions
 from edgepose.stages.one_person import check_person_head, decode_outputs, merge_flipped_outputs
 from edgepose.timing import StageTimes
@@ -84,12 +85,13 @@ class HostBackend:
         return self.run(crops)["heatmaps"]
 
     def keypoints(
-        self, image: np.ndarray, regions: Regions, *, flip_test: bool = False, decoder: str | None = None
+        self, image: np.ndarray | Frame, regions: Regions, *, flip_test: bool = False, decoder: str | None = None
     ) -> np.ndarray:
-        """Image (H, W, 3) uint8 RGB and N regions -> (N, K, 3) float32: x, y in image px, score. N may be 0.
+        """Image (H, W, 3) uint8 RGB, or a Frame, and N regions -> (N, K, 3) float32: x, y in image px, score.
 
-        The flip test runs the crops and their mirror images in one batch.
+        N may be 0. The flip test runs the crops and their mirror images in one batch.
         """
+        image = image.to_rgb() if isinstance(image, Frame) else image
         spec = self.spec if decoder is None else self.spec.changed(decoder=decoder)
         keypoints = np.empty((len(regions), spec.num_keypoints, 3), np.float32)
         for start in range(0, len(regions), MAX_PEOPLE):

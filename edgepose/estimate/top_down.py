@@ -107,8 +107,6 @@ def _checked(backend: Backend, image: np.ndarray | Frame, boxes_xyxy: np.ndarray
         image = np.asarray(image)
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise FrameError(f"image must be (H, W, 3) uint8, got {image.shape} {image.dtype}")
-    elif not isinstance(backend, Pipelined):
-        image = image.to_rgb()
     boxes = np.asarray(boxes_xyxy, dtype=np.float32)
     if boxes.size == 0:
         boxes = boxes.reshape(0, 4)

@@ -17,8 +17,7 @@ from edgepose.export.graph.edit import (
     replace_nodes,
     set_weights,
 )
-
-OPSET = 19  # the first in which the steps of QuantizeLinear may be FP16
+from edgepose.export.graph.interface import OPSET
 
 
 def fold(model: onnx.ModelProto) -> onnx.ModelProto:

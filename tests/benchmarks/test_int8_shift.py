@@ -20,7 +20,6 @@ from edgepose.benchmarks.studies.int8_shift import (
     ENTRIES,
     clear_peaks,
     golden_state,
-    golden_weight,
     lower_by,
     main,
     rows_of,
@@ -28,7 +27,6 @@ from edgepose.benchmarks.studies.int8_shift import (
 )
 from edgepose.calibration.dataset import CalibrationImage
 from edgepose.export.zoo.find import find_model
-from tests.export import golden
 from tests.makers import dots_image, dots_spec, smooth_image, write_toy_model
 from tests.shared_data import SHARED, needs_shared
 
@@ -65,14 +63,6 @@ def test_golden_weights_have_the_names_and_shapes_of_the_reference(reference, en
     state = golden_state(network, name)
 
     assert state == json.loads((SHARED / "golden" / f"{reference}.keys.json").read_text())
-
-
-@pytest.mark.parametrize("key", ["conv1.weight", "bn1.weight", "bn1.bias", "bn1.running_mean", "bn1.running_var"])
-def test_a_golden_weight_is_the_references(key):
-    shape = [4, 3, 7, 7] if key == "conv1.weight" else [4]
-
-    assert torch.equal(golden_weight(key, shape), golden.golden_weight(key, shape))
-    assert golden_weight("bn1.num_batches_tracked", []).dtype == torch.int64
 
 
 def test_every_entry_is_a_network_of_the_zoo():

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
-import zlib
 
 import numpy as np
 import torch
 
+from edgepose.benchmarks.studies.golden_weights import golden_weight
 from tests.shared_data import SHARED
 
 
@@ -16,21 +15,6 @@ def golden_state(name: str) -> dict[str, torch.Tensor]:
     """The state dict of a reference implementation, in its own names and order."""
     shapes = json.loads((SHARED / "golden" / f"{name}.keys.json").read_text())
     return {key: golden_weight(key, shape) for key, shape in shapes.items()}
-
-
-def golden_weight(key: str, shape: list[int]) -> torch.Tensor:
-    rng = np.random.default_rng(zlib.crc32(key.encode()))
-    kind = key.rsplit(".", 1)[-1]
-    if kind == "num_batches_tracked":
-        return torch.zeros(shape, dtype=torch.int64)
-    if kind == "running_var":
-        values = rng.uniform(0.5, 1.5, shape)
-    elif kind == "weight" and len(shape) == 1:
-        values = rng.uniform(0.3, 0.6, shape)
-    else:
-        scale = 0.1 if kind in ("running_mean", "bias") else math.sqrt(1 / math.prod(shape[1:]))
-        values = rng.normal(0, scale, shape)
-    return torch.from_numpy(np.asarray(values, np.float32))
 
 
 def golden_heatmaps(name: str) -> tuple[np.ndarray, np.ndarray]:
