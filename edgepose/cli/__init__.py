@@ -18,6 +18,7 @@ import click
 from edgepose import interrupts
 from edgepose.errors import EdgeposeError
 from edgepose.limits import LARGEST_PICTURE, LEAST_ADDRESS_SPACE
+from edgepose.model.printable import printable
 
 if TYPE_CHECKING:
     from edgepose.model.passport import Passport
@@ -127,7 +128,7 @@ def _interrupted(how_far: str) -> NoReturn:
 
 
 def _fail(message: str) -> NoReturn:
-    click.echo(f"edgepose: {' '.join(message.split())}", err=True)
+    click.echo(printable(f"edgepose: {' '.join(message.split())}"), err=True)  # it quotes what files hold
     sys.exit(1)
 
 

@@ -101,6 +101,8 @@ class ModelSpec:
     def __post_init__(self) -> None:
         if not (isinstance(self.name, str) and self.name):
             raise ValueError(f"name must be text, got {self.name!r}")
+        if self.input is None and not hasattr(self.head, "inputs"):
+            raise ValueError(f"a head of kind {self.head.kind} reads a picture: input is missing")
         crops = self.input is not None and self.input.resize == "crop"
         if crops != (self.region is not None):
             raise ValueError('region goes with an input of resize "crop", and with no other')

@@ -16,13 +16,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgepose.errors import EdgeposeError
+from edgepose.errors import EdgeposeError, ModelFileError
 from edgepose.files import parse_json, sha256_of
 from edgepose.io import images
 from edgepose.io.annotations import read_annotations
 from edgepose.io.boxes import boxes_for_images
 from edgepose.io.serve import PictureServer
 from edgepose.model.passport import passport_path
+from edgepose.model.spec import ModelSpec
 from edgepose.stages.geometry import Regions
 from edgepose.stages.similarity import rescore
 from tests.faults.conftest import annotate, run
@@ -31,9 +32,38 @@ from tests.makers import engine_entry, make_spec, smooth_image, with_orientation
 
 HASH = "ab" * 32
 SPEC = make_spec().to_json()
-REFINE = {"share": 0.5, "decoder": "dark"}
+FORMAT_1 = {
+    "name": "toy",
+    "input_hw": [64, 48],
+    "heatmap_hw": [16, 12],
+    "skeleton": "coco17",
+    "box_padding": 1.25,
+    "refine": {"share": 0.5, "decoder": "dark"},
+}
+HEADS: list[dict[str, Any]] = [
+    {"kind": "heatmaps", "size_hw": [16, 12], "refine": {"share": 0.5, "decoder": "dark"}},
+    {"kind": "heatmaps-with-offsets", "size_hw": [16, 12], "offset_radius": 0.05},
+    {"kind": "simcc", "split_ratio": 2.0, "sigma": [4.9, 5.7]},
+    {"kind": "fields", "size_hw": [16, 12], "limbs": [[0, 1], [1, 2]], "fields": [0, 1], "fill_limbs": 0},
+    {"kind": "tags", "size_hw": [16, 12], "top_k": 30},
+    {"kind": "people", "layout": "yolo", "values": 3},
+    {"kind": "detections", "layout": "yolox", "strides": [8, 16], "candidates": None},
+    {"kind": "volume", "volume_dhw": [8, 8, 8], "depth_m": 2.0},
+    {"kind": "lift", "frames": 27, "points": "coco17", "root": "nose"},
+]
+WHOLE_IMAGE = ("fields", "tags", "people", "detections")  # kinds of head that take no crops of people
+
+
+def spec_of(head: dict[str, Any]) -> dict[str, Any]:
+    """A whole spec of a head."""
+    resize = "letterbox" if head["kind"] in WHOLE_IMAGE else "crop"
+    picture = {} if head["kind"] == "lift" else {"input": {"size_hw": [64, 48], "resize": resize}}
+    points = {} if head["kind"] == "detections" else {"skeleton": "coco17"}
+    return {"name": "toy", **picture, "head": head, **points}
+
+
 PASSPORT = {
-    "edgepose_passport": 1,
+    "edgepose_passport": 2,
     "spec": SPEC,
     "precision": "fp32",
     "weights": "w.pth",
@@ -125,20 +155,37 @@ def model_beside(tmp_path_factory: pytest.TempPathFactory, passport: bytes) -> P
     return model
 
 
-@thoroughly
-@given(data=damaged_json(SPEC) | damaged_json({**SPEC, "skeleton": "coco17", "refine": REFINE}))
-def test_a_damaged_spec_is_read_or_refused_and_a_read_one_cuts_boxes(tmp_path_factory, data):
-    pytest.importorskip("torch")
-    from edgepose.export.foreign import read_spec
-
-    path = tmp_path_factory.getbasetemp() / "spec.json"
-    path.write_bytes(data)
-
-    with may_be_refused():
-        spec = read_spec(path)
+def check_spec(data: bytes) -> ModelSpec:
+    """Read a spec, and do with it what everybody does."""
+    spec = ModelSpec.from_json(parse_json(data))
+    assert ModelSpec.from_json(parse_json(json.dumps(spec.to_json(), allow_nan=False).encode())) == spec
+    assert spec.inputs
+    assert spec.outputs
+    if spec.region is not None:
         regions = Regions.around(np.array([[0, 0, 10, 20]], np.float32), spec)
         assert np.isfinite(regions.to_grid_matrices(spec.image.size_hw)).all()
-        assert json.dumps(spec.to_json(), allow_nan=False)
+    return spec
+
+
+WHOLE = {"made": SPEC, "format 1": FORMAT_1, **{head["kind"]: spec_of(head) for head in HEADS}}
+
+
+@pytest.mark.parametrize("whole", WHOLE.values(), ids=WHOLE)
+def test_a_spec_of_any_kind_is_read_and_a_damaged_one_is_read_or_refused(whole):
+    check_spec(json.dumps(whole).encode())
+
+    @few
+    @given(data=damaged_json(whole))
+    def check(data: bytes) -> None:
+        with contextlib.suppress(ValueError, ModelFileError):
+            check_spec(data)
+
+    check()
+
+
+@pytest.mark.parametrize("passport", [PASSPORT, {**PASSPORT, "edgepose_passport": 1, "spec": FORMAT_1}])
+def test_a_whole_passport_of_either_format_is_described(tmp_path_factory, passport):
+    assert run("inspect", model_beside(tmp_path_factory, json.dumps(passport).encode())).exit_code == 0
 
 
 @thoroughly
