@@ -21,20 +21,13 @@ from edgepose.model.heads.tags import Tags
 from edgepose.model.passport import read_passport
 from edgepose.model.skeletons import COCO17, OPENPOSE18
 from edgepose.model.spec import Input, ModelSpec
+from tests.model.test_spec_document import SHOWN
 from tests.shared_data import SHARED, needs_shared
 
 PICTURE = Input((64, 96), "bgr", (128.0,) * 3, (256.0,) * 3, "letterbox", "center", 128)
 FIELDS = ModelSpec("toy_fields", PICTURE, Fields((8, 12)), OPENPOSE18)
 TAGS = ModelSpec("toy_tags", PICTURE, Tags((16, 24)), COCO17)
-OPENPOSE = {
-    "name": "openpose_mobilenet",
-    "input": {
-        "size_hw": [368, 432], "color_order": "bgr", "mean": [0, 0, 0], "std": [1, 1, 1],
-        "resize": "letterbox", "anchor": "center", "fill": 128,
-    },
-    "head": {"kind": "fields", "size_hw": [46, 54], "joined": True},
-    "skeleton": "openpose18",
-}  # fmt: skip
+OPENPOSE = next(shown for shown in SHOWN if shown.get("head", {}).get("kind") == "fields")  # of docs/spec.md
 
 
 @pytest.fixture(scope="module", params=["fields", "tags"])

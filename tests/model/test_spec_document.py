@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+from edgepose.model.heads.fields import Fields
 from edgepose.model.heads.lift import Lift
+from edgepose.model.heads.tags import Tags
 from edgepose.model.heads.volume import Volume
 from edgepose.model.spec import ModelSpec
 
@@ -16,7 +19,7 @@ TEXT = (Path(__file__).parents[2] / "docs" / "spec.md").read_text(encoding="utf-
 SHOWN = [json.loads(block) for block in re.findall(r"```json\n(\{.*?\n\})\n```", TEXT, re.DOTALL)]
 
 
-@pytest.mark.parametrize("kind", [Lift, Volume], ids=lambda kind: kind.kind)
+@pytest.mark.parametrize("kind", [Lift, Volume, Fields, Tags], ids=lambda kind: kind.kind)
 def test_the_example_of_a_head_is_a_spec(kind):
     (shown,) = [block for block in SHOWN if block.get("head", {}).get("kind") == kind.kind]
 
@@ -42,3 +45,20 @@ def test_the_table_of_a_lifters_head_names_each_entry_and_its_default():
         ("root_given", True),
     ):
         assert json.loads(rows[name]) == default == getattr(Lift(27), name)
+
+
+@pytest.mark.parametrize("kind", [Fields, Tags], ids=lambda kind: kind.kind)
+def test_the_table_of_a_bottom_up_head_names_each_entry_and_its_plain_defaults(kind):
+    (table,) = re.findall(rf"\| entry of `{kind.kind}` .*?\n\n", TEXT, re.DOTALL)
+    told: dict[str, str] = {}
+    for row in table.strip().splitlines()[2:]:
+        _, names, default, _ = (cell.strip() for cell in row.split("|", 3))
+        keys = [name.strip("` ") for name in names.split(", ")]
+        told.update(zip(keys, default.split(", ") if len(keys) > 1 else [default], strict=True))
+
+    entries = {item.name: item.default for item in fields(kind)}
+
+    assert set(told) == set(entries)
+    for name, default in entries.items():
+        if isinstance(default, (int, float, str)):
+            assert json.loads(told[name].strip("`")) == default
