@@ -25,7 +25,7 @@ from edgepose.calibration.ranges import find_ranges
 from edgepose.calibration.statistics import CROPS, channel_statistics
 from edgepose.calibration.table import CalibrationTable, table_path, usable_table, write_table
 from edgepose.errors import CalibrationError, ModelFileError
-from edgepose.estimate.bottom_up import as_input, estimate_people, head_of, letterbox_of
+from edgepose.estimate.bottom_up import estimate_people, head_of
 from edgepose.evaluation.people_shift import PeopleShift, compare_people
 from edgepose.export.graph.deconvolutions import without_deconvolutions
 from edgepose.export.graph.fold import fold
@@ -36,6 +36,7 @@ from edgepose.io.images import read_image
 from edgepose.model.heads.fields import Fields
 from edgepose.model.passport import Passport, keep_accuracy, passport_path, read_passport, write_passport
 from edgepose.model.spec import ModelSpec
+from edgepose.stages.letterbox import Letterbox, as_input
 from edgepose.stages.poses import Poses
 
 PACKAGES = ("edgepose", "onnx", "onnxruntime", "numpy")
@@ -204,7 +205,7 @@ def _inputs_of(images: Sequence[CalibrationImage], spec: ModelSpec) -> Iterator[
     """(1, 3, H, W) float32, one by one: one image is in memory at a time."""
     for image in images:
         pixels = read_image(image.path)
-        yield as_input(pixels, letterbox_of(pixels, spec.image), spec.image)[None]
+        yield as_input(pixels, Letterbox.of((pixels.shape[0], pixels.shape[1]), spec.image), spec.image)[None]
 
 
 def _found(runtimes: Sequence[Runtime], image: CalibrationImage) -> tuple[Poses, Poses]:

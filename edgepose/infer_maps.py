@@ -19,6 +19,7 @@ from edgepose.io.boxes import ImageBoxes, boxes_for_images
 from edgepose.io.images import decode_image, turned_by_exif, write_image
 from edgepose.io.keypoints import WriteRecord, scored_people, to_file, to_stream
 from edgepose.io.overlay import draw_poses
+from edgepose.io.table import to_table
 from edgepose.io.video import VIDEO_SUFFIXES, VideoReader, VideoWriter, video_file
 from edgepose.stages.poses import Poses
 from edgepose.timing import StageTimes
@@ -30,6 +31,7 @@ def infer_maps(
     *,
     folder: Path | None = None,
     stream: TextIO | None = None,
+    table: bool = False,
     flip_test: bool = False,
     save_overlays: bool = True,
     watch: Watch = lambda step, items, count: items,
@@ -39,7 +41,7 @@ def infer_maps(
     Args:
         runtime: from `load_runtime`, of a bottom-up network.
         inputs: image files, and videos (by their suffix).
-        folder, stream, save_overlays: as `infer` takes them.
+        folder, stream, table, save_overlays: as `infer` takes them.
         flip_test: see `estimate_people`.
         watch: sees each step's items pass, with their name and count, for a progress bar.
 
@@ -53,13 +55,13 @@ def infer_maps(
     entries = boxes_for_images([path for path in inputs if path.suffix.lower() not in VIDEO_SUFFIXES], None)
     ids = image_ids(entries, None)
     targets = overlay_targets(inputs, folder / "overlays") if folder and save_overlays else {}
-    picture = runtime.passport.spec.image.size_hw
-    head_of(runtime.passport.spec)
-    estimate_people(runtime, np.zeros((*picture, 3), np.uint8), flip_test=flip_test)  # the first run is slow
+    spec = runtime.passport.spec
+    head_of(spec)
+    estimate_people(runtime, np.zeros((*spec.image.size_hw, 3), np.uint8), flip_test=flip_test)  # the first run is slow
     report = InferReport(network=f"{runtime.arithmetic} ({runtime.name})")
     with ExitStack() as stack:
         if stream is not None:
-            write = to_stream(stream)
+            write = to_table(stream, spec.skeleton.keypoints) if table else to_stream(stream)
         elif folder is not None:
             report.results = folder / "keypoints.json"
             write = stack.enter_context(to_file(report.results))

@@ -17,7 +17,6 @@ from torch import nn
 
 from edgepose.backends import load_runtime
 from edgepose.errors import EdgeposeError, ExportError, ModelFileError
-from edgepose.estimate.bottom_up import as_input, letterbox_of
 from edgepose.export.drawn.people import make_background, make_pose
 from edgepose.export.drawn.rendered import draw_person
 from edgepose.export.foreign import _check_value, _rename, _to_opset, load_foreign
@@ -31,6 +30,7 @@ from edgepose.export.verify import FP16_LIMIT_RELATIVE, FP32_LIMIT_RELATIVE
 from edgepose.files import check_targets, locked, put_in_place, sha256_of, temporary_folder
 from edgepose.model.passport import keep_accuracy
 from edgepose.model.spec import ModelSpec
+from edgepose.stages.letterbox import Letterbox, as_input
 
 Maps = Mapping[str, np.ndarray]
 
@@ -122,7 +122,9 @@ def sample_pictures(spec: ModelSpec, count: int = SAMPLES) -> np.ndarray:
     rng = np.random.default_rng(0)
     backgrounds = [make_background(rng)]
     images = [draw_person(make_pose(rng), backgrounds, rng).image for _ in range(count)]
-    return np.stack([as_input(image, letterbox_of(image, spec.image), spec.image) for image in images])
+    return np.stack(
+        [as_input(image, Letterbox.of((image.shape[0], image.shape[1]), spec.image), spec.image) for image in images]
+    )
 
 
 def largest_difference(reference: Maps, maps: Maps) -> float:

@@ -1,3 +1,4 @@
+import io
 import json
 from pathlib import Path
 
@@ -92,3 +93,11 @@ def test_the_command_takes_no_boxes_and_streams_lines(images, tmp_path):
     assert "go with crops of people" in refused.output
     assert lines.exit_code == 0, lines.output
     assert json.loads(lines.stdout.splitlines()[0])["image_id"] == 1
+
+
+def test_a_table_has_a_line_for_each_person(drawn, images):
+    stream = io.StringIO()
+
+    infer_maps(drawn, [images / "1.png", images / "2.png"], stream=stream, table=True)
+
+    assert len(stream.getvalue().splitlines()) == 1 + 4

@@ -149,6 +149,7 @@ def command(
                 paths,
                 folder=folder,
                 stream=sys.stdout if streaming else None,
+                table=form == "csv",
                 flip_test=flip_test,
                 save_overlays=save_overlay,
                 watch=progress,

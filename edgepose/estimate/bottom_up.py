@@ -13,9 +13,9 @@ from edgepose.backends.runtime import Arrays, Runtime
 from edgepose.errors import ModelFileError
 from edgepose.model.heads.fields import Fields
 from edgepose.model.heads.tags import Tags
-from edgepose.model.spec import Input, ModelSpec
+from edgepose.model.spec import ModelSpec
 from edgepose.stages.field_grouping import decode_fields
-from edgepose.stages.letterbox import Letterbox, lay_in
+from edgepose.stages.letterbox import Letterbox, as_input
 from edgepose.stages.poses import Poses
 from edgepose.stages.tag_grouping import decode_tags
 
@@ -41,7 +41,7 @@ def estimate_people(runtime: Runtime, image: np.ndarray, *, flip_test: bool = Fa
     head = head_of(spec)
     if flip_test and not isinstance(head, Tags):
         raise ModelFileError(f"{spec.name} has part affinity fields, of which no flip test was published: leave it out")
-    letterbox = letterbox_of(image, spec.image)
+    letterbox = Letterbox.of((image.shape[0], image.shape[1]), spec.image)
     pictures = as_input(image, letterbox, spec.image)[None]
     if flip_test:
         pictures = np.concatenate([pictures, pictures[..., ::-1]])
@@ -81,23 +81,6 @@ def find_people(outputs: Arrays, head: Fields | Tags, letterbox: Letterbox) -> t
     if len(xy):  # each has a key point
         boxes = np.concatenate([np.nanmin(xy, axis=1) - MARGIN, np.nanmax(xy, axis=1) + MARGIN], axis=1)
     return Poses(xy, keypoints[..., 2], boxes.astype(np.float32)), scores
-
-
-def letterbox_of(image: np.ndarray, picture: Input) -> Letterbox:
-    """How an image (H, W, 3) is laid into the network's input."""
-    resize = "letterbox-center" if (picture.resize, picture.anchor) == ("letterbox", "center") else picture.resize
-    return Letterbox.fit((image.shape[0], image.shape[1]), picture.size_hw, resize)
-
-
-def as_input(image: np.ndarray, letterbox: Letterbox, picture: Input) -> np.ndarray:
-    """(H, W, 3) uint8 RGB -> (3, h, w) float32, laid in and normalised as the network wants it."""
-    pixels = lay_in(image, letterbox, picture.fill)
-    if picture.color_order == "bgr":
-        pixels = pixels[..., ::-1]
-    planes = np.ascontiguousarray(pixels.transpose(2, 0, 1), np.float32)
-    planes -= np.array(picture.mean, np.float32).reshape(3, 1, 1)
-    planes /= np.array(picture.std, np.float32).reshape(3, 1, 1)
-    return planes
 
 
 def merge_mirrored(outputs: Arrays, mirrored: Arrays, head: Fields | Tags, flip_order: Sequence[int]) -> Arrays:

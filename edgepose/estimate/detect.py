@@ -12,11 +12,11 @@ from edgepose.backends.runtime import Runtime
 from edgepose.errors import ModelFileError
 from edgepose.model.heads.detections import Detections
 from edgepose.model.passport import read_passport
-from edgepose.model.spec import Input, ModelSpec
+from edgepose.model.spec import ModelSpec
 from edgepose.stages.detect import find_boxes
 from edgepose.stages.frames import Frame
 from edgepose.stages.geometry import usable_boxes
-from edgepose.stages.letterbox import Letterbox, lay_in
+from edgepose.stages.letterbox import Letterbox, as_input
 from edgepose.timing import StageTimes
 
 MOST = 100  # people an image; what a bad detector finds beyond is the least sure
@@ -103,17 +103,6 @@ def find_people_in(
     with detector.times.stage("boxes"):
         found = find_boxes(outputs, head, picture.size_hw)
         return [_in_image(*one, fit, min_score) for one, fit in zip(found, fits, strict=True)]
-
-
-def as_input(image: np.ndarray, fit: Letterbox, picture: Input) -> np.ndarray:
-    """(H, W, 3) uint8 RGB -> (3, h, w) float32, laid in and normalised as the network wants it."""
-    pixels = lay_in(image, fit, picture.fill)
-    if picture.color_order == "bgr":
-        pixels = pixels[..., ::-1]
-    planes = np.ascontiguousarray(pixels.transpose(2, 0, 1), np.float32)
-    planes -= np.array(picture.mean, np.float32).reshape(3, 1, 1)
-    planes /= np.array(picture.std, np.float32).reshape(3, 1, 1)
-    return planes
 
 
 def _head_of(spec: ModelSpec) -> Detections:

@@ -87,3 +87,14 @@ def lay_in(image: np.ndarray, letterbox: Letterbox, fill: int) -> np.ndarray:
     (x, y), (width, height) = letterbox.offset_xy, letterbox.inner_wh
     pixels[y : y + height, x : x + width] = inner
     return pixels
+
+
+def as_input(image: np.ndarray, fit: Letterbox, picture: Input) -> np.ndarray:
+    """(H, W, 3) uint8 RGB -> (3, h, w) float32, laid in and normalised as the network wants it."""
+    pixels = lay_in(image, fit, picture.fill)
+    if picture.color_order == "bgr":
+        pixels = pixels[..., ::-1]
+    planes = np.ascontiguousarray(pixels.transpose(2, 0, 1), np.float32)
+    planes -= np.array(picture.mean, np.float32).reshape(3, 1, 1)
+    planes /= np.array(picture.std, np.float32).reshape(3, 1, 1)
+    return planes
