@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from edgepose.model.heads import KINDS
 from edgepose.model.heads.fields import Fields
+from edgepose.model.heads.heatmaps import Heatmaps, HeatmapsWithOffsets
 from edgepose.model.heads.lift import Lift
 from edgepose.model.heads.tags import Tags
 from edgepose.model.heads.volume import Volume
-from edgepose.model.spec import ModelSpec
+from edgepose.model.spec import Input, ModelSpec, Region
 
 TEXT = (Path(__file__).parents[2] / "docs" / "spec.md").read_text(encoding="utf-8")
 SHOWN = [json.loads(block) for block in re.findall(r"```json\n(\{.*?\n\})\n```", TEXT, re.DOTALL)]
@@ -62,3 +64,12 @@ def test_the_table_of_a_bottom_up_head_names_each_entry_and_its_plain_defaults(k
     for name, default in entries.items():
         if isinstance(default, (int, float, str)):
             assert json.loads(told[name].strip("`")) == default
+
+
+def test_the_table_of_heads_names_every_kind():
+    assert all(f'| `"{kind}"` |' in TEXT for kind in KINDS)
+
+
+@pytest.mark.parametrize("kind", [Input, Region, Heatmaps, HeatmapsWithOffsets], ids=lambda kind: kind.__name__)
+def test_the_tables_name_each_entry(kind):
+    assert [item.name for item in fields(kind) if f"`{item.name}`" not in TEXT] == []
