@@ -15,10 +15,12 @@ from edgepose.backends import Backend, load_backend
 from edgepose.benchmarks.latency import measure
 from edgepose.calibration.pipeline import calibrate
 from edgepose.errors import InputError
+from edgepose.estimate.detect import find_people, load_detector
 from edgepose.estimate.top_down import estimate_poses
 from edgepose.evaluation.evaluate import Evaluation, annotated_boxes, evaluate, image_path, record_accuracy
 from edgepose.evaluation.text import conditions_of, notes_on, rows_of
 from edgepose.export.drawn.people import write_people
+from edgepose.export.drawn.scene import draw_scene
 from edgepose.export.pipeline import export_model
 from edgepose.export.zoo.find import find_model
 from edgepose.files import write_bytes, write_json
@@ -27,12 +29,15 @@ from edgepose.io.html import Picture, Section, html_page, jpeg
 from edgepose.io.images import read_image
 from edgepose.io.overlay import draw_poses
 from edgepose.stages.geometry import boxes_in_view
+from edgepose.stages.nms import suppress
+from edgepose.stages.similarity import box_iou
 
 MODEL = "simplebaseline_tiny"
 CALIBRATION_PEOPLE, EVALUATION_PEOPLE = 150, 100
 SHOWN = 6
 METHOD = "mse"
 THREADS = 1
+SCENE_PEOPLE, SCENE_SEED, SCENE_MIN_SCORE = 4, 1, 0.3
 SPEED_SECONDS = 1.0  # for each file
 MEASURED, FIGURES = "measured.json", "accuracy.json"  # annotations of what is measured on, and the result
 
@@ -103,8 +108,11 @@ def run_demo(
     speed = _speed(engines)
     report("drawing what they found")
     shown = _overlays(engines, pictures, output / "overlays")
+    report("finding several people in one picture")
+    scene = _scene(engines[-1], output)
     page = output / "index.html"
-    write_bytes(page, _page(evaluation, speed, pictures, calibrated.summary().splitlines()[-1], shown).encode())
+    text = _page(evaluation, speed, pictures, calibrated.summary().splitlines()[-1], shown, scene)
+    write_bytes(page, text.encode())
     return Demo(evaluation, speed, page, output / "overlays")
 
 
@@ -182,7 +190,22 @@ def _overlays(engines: list[Path], pictures: _Pictures, folder: Path) -> list[Pi
     return shown
 
 
-def _page(evaluation: Evaluation, speed: str, pictures: _Pictures, calibration: str, shown: list[Picture]) -> str:
+def _scene(engine: Path, folder: Path) -> Picture:
+    """Several drawn people in one picture, found by the small detector that comes along."""
+    image, boxes = draw_scene(SCENE_PEOPLE, SCENE_SEED)
+    with closing(load_detector(threads=THREADS)) as detector, closing(load_backend(engine, threads=THREADS)) as backend:
+        found, scores = find_people(detector, image, min_score=SCENE_MIN_SCORE)
+        kept = suppress(found, scores, 0.5)
+        poses = estimate_poses(backend, image, found[kept])
+        overlay = draw_poses(image, poses, backend.spec.skeleton)
+    write_bytes(folder / "scene.jpg", jpeg(overlay))
+    hits = int((box_iou(boxes, found[kept]).max(axis=1, initial=0) > 0.5).sum())
+    return Picture(overlay, f"{len(kept)} boxes found, {hits} of the {len(boxes)} people drawn")
+
+
+def _page(
+    evaluation: Evaluation, speed: str, pictures: _Pictures, calibration: str, shown: list[Picture], scene: Picture
+) -> str:
     intro = (
         f"{MODEL} was exported, calibrated and run on this computer's CPU in three precisions. It is a small network "
         f"for trying the tool; the same steps turn published networks into files for a Jetson."
@@ -203,4 +226,10 @@ def _page(evaluation: Evaluation, speed: str, pictures: _Pictures, calibration: 
         ["The person's left is orange, the right is blue. Each image in all precisions."],
         pictures=shown,
     )
-    return html_page("edgepose demo", [Section("What this is", [intro, pictures.about]), figures, gallery])
+    several = Section(
+        "Several people in one picture",
+        ["Drawn people, found by the small detector that comes along; their key points are INT8's."],
+        pictures=[scene],
+        columns=1,
+    )
+    return html_page("edgepose demo", [Section("What this is", [intro, pictures.about]), figures, gallery, several])

@@ -6,7 +6,6 @@ finds one, begun from the limbs. A cut-out is then pasted into any picture, and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +14,7 @@ import cv2
 import numpy as np
 
 from edgepose.export.drawn.person import KEYPOINTS, Person
-from edgepose.export.drawn.rendered import draw_person
+from edgepose.export.drawn.scene import Cutout
 from edgepose.export.training.data import _recolour, is_held_out
 from edgepose.io.boxes import read_json
 from edgepose.io.images import read_image
@@ -45,14 +44,6 @@ class Photograph:
     def half(self) -> np.ndarray:
         """The picture at half its size: bilinear sampling of the whole one would leave pixels out."""
         return np.asarray(cv2.resize(self.image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
-
-
-@dataclass(frozen=True)
-class Cutout:
-    """One person: (H, W, 3) uint8 RGB and how much of each pixel is theirs, (H, W) float32, 0 to 1."""
-
-    image: np.ndarray
-    cover: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -228,31 +219,3 @@ def _with_person(scene: Scene, material: Material, rng: np.random.Generator) -> 
     common = np.clip(np.minimum(boxes[:, 2:], box[2:]) - np.maximum(boxes[:, :2], box[:2]), 0, None).prod(axis=1)
     hidden = common > 0.75 * _areas(boxes)
     return picture, np.vstack([boxes, box]), np.append(ignored | hidden, False)
-
-
-def drawn_cutout(pose: np.ndarray, cloth: Sequence[np.ndarray], rng: np.random.Generator) -> Cutout:
-    """A drawn person in a pose (19, 3), cut out: what is the same before black and before white is the person's."""
-    state = rng.bit_generator.state
-    pictures = []
-    for shade in (0, 255):
-        rng.bit_generator.state = state
-        pictures.append(draw_person(pose, _Behind(shade, cloth), rng).image)
-    differs = np.abs(pictures[0].astype(np.int16) - pictures[1]).max(axis=2)
-    cover = 1 - differs.astype(np.float32) / 255
-    rows, columns = np.flatnonzero((cover > 0.5).any(axis=1)), np.flatnonzero((cover > 0.5).any(axis=0))
-    window = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-    return Cutout(np.ascontiguousarray(pictures[0][window]), cover[window])
-
-
-class _Behind(Sequence[np.ndarray]):
-    """Backgrounds of which the first one that is asked for is plain: what a drawn person stands before."""
-
-    def __init__(self, shade: int, cloth: Sequence[np.ndarray]) -> None:
-        self.shade, self.cloth, self.asked = shade, cloth, 0
-
-    def __len__(self) -> int:
-        return len(self.cloth)
-
-    def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]
-        self.asked += 1
-        return np.full_like(self.cloth[0], self.shade) if self.asked == 1 else self.cloth[index]

@@ -23,13 +23,14 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
+from edgepose.export.drawn.scene import Cutout, drawn_cutout
 from edgepose.export.graph.interface import BATCH as BATCH_NAME
 from edgepose.export.graph.interface import OPSET, normalize
 from edgepose.export.graph.simplify import simplify
 from edgepose.export.networks.person_detector import PersonDetector, boxes_of, cells
 from edgepose.export.training.assignment import detection_loss
 from edgepose.export.training.data import backgrounds_of, training_people
-from edgepose.export.training.scenes import Cutout, Material, cut_person_out, drawn_cutout, make_scene, read_photographs
+from edgepose.export.training.scenes import Material, cut_person_out, make_scene, read_photographs
 from edgepose.export.training.train import Average
 from edgepose.files import sha256_of, write_bytes, write_json
 from edgepose.io.annotations import read_annotations

@@ -34,7 +34,8 @@ def test_the_demo_leaves_models_figures_overlays_and_a_page(tmp_path, few_people
     assert all(len(read_passport(each.engine).accuracy) == 1 for each in demo.evaluation.engines)
     assert len(list(demo.overlays.glob("*.jpg"))) == 2 * 3
     page = demo.page.read_text()
-    assert page.count("data:image/jpeg;base64,") == 2 * 3
+    assert page.count("data:image/jpeg;base64,") == 2 * 3 + 1
+    assert (tmp_path / "scene.jpg").exists()
     assert "INT8 openvino" in page
     assert json.loads((tmp_path / "accuracy.json").read_text())["conditions"]["images"] == 6
 
