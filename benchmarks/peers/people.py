@@ -1,0 +1,115 @@
+"""edgepose and rtmlib from picture to people, with the same two networks, in one interleaved run.
+
+    taskset -c 0 python -m edgepose.benchmarks.peers.people --engine POSE.onnx --detector YOLOX.onnx \\
+        --pose-onnx ORIGINAL_POSE.onnx --detector-onnx ORIGINAL_YOLOX.onnx --image PHOTO
+
+rtmlib (Apache-2.0) gets the original files, with OpenVINO as edgepose has it; its YOLOX and its heat-map decoder. Both
+are held to one core by `taskset`. Boxes and key points are compared first.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from edgepose.backends import load_backend
+from edgepose.estimate.detect import find_people, load_detector
+from edgepose.estimate.top_down import estimate_poses
+from edgepose.io.images import read_image
+from edgepose.stages.nms import suppress
+from edgepose.stages.similarity import box_iou
+
+SCORE, NMS_IOU = 0.5, 0.45  # of both
+
+Found = tuple[np.ndarray, np.ndarray]  # boxes (N, 4), key points (N, K, 2)
+
+
+def with_rtmlib(detector_onnx: Path, pose_onnx: Path, runtime: str) -> Callable[[np.ndarray], Found]:
+    """rtmlib's way from a BGR image to people."""
+    from rtmlib import YOLOX, ViTPose
+
+    size = {"det_mode": "multiclass", "nms_thr": NMS_IOU, "score_thr": SCORE, "backend": runtime}
+    detector = YOLOX(str(detector_onnx), (416, 416), **size)
+    pose = ViTPose(str(pose_onnx), (192, 256), backend=runtime)
+
+    def run(image: np.ndarray) -> Found:
+        boxes, classes = detector(image)
+        boxes = np.asarray(boxes)[np.asarray(classes) == 0]
+        keypoints, _ = pose(image, bboxes=boxes)
+        return boxes, keypoints
+
+    return run
+
+
+def with_edgepose(detector: Any, pose: Any) -> Callable[[np.ndarray], Found]:
+    """edgepose's way from an RGB image to people."""
+
+    def run(image: np.ndarray) -> Found:
+        boxes, scores = find_people(detector, image, min_score=SCORE)
+        boxes = boxes[suppress(boxes, scores, NMS_IOU)]
+        return boxes, estimate_poses(pose, image, boxes).xy
+
+    return run
+
+
+def difference(ours: Found, theirs: Found) -> str:
+    """How many people both found, and how far their key points lie apart, px."""
+    iou = box_iou(ours[0], theirs[0])
+    rows = np.flatnonzero(iou.max(axis=1, initial=0) > 0.9)
+    apart = [np.linalg.norm(ours[1][r] - theirs[1][int(iou[r].argmax())], axis=1) for r in rows]
+    values = np.concatenate(apart) if apart else np.zeros(0)
+    median = f"{np.median(values):.2f} px, 90 % {np.percentile(values, 90):.2f} px" if len(values) else "-"
+    return f"{len(ours[0])} and {len(theirs[0])} people, {len(rows)} the same (IoU > 0.9); key points apart {median}"
+
+
+@click.command()
+@click.option("--engine", "engines", type=click.Path(path_type=Path), multiple=True, required=True)
+@click.option("--detector", type=click.Path(path_type=Path), required=True)
+@click.option("--pose-onnx", type=click.Path(path_type=Path), required=True)
+@click.option("--detector-onnx", type=click.Path(path_type=Path), required=True)
+@click.option("--image", type=click.Path(path_type=Path), required=True)
+@click.option("--rounds", type=click.IntRange(1), default=20, show_default=True)
+@click.option("--runtime", type=click.Choice(("openvino", "onnxruntime")), default="onnxruntime", show_default=True)
+def main(
+    engines: tuple[Path, ...],
+    detector: Path,
+    pose_onnx: Path,
+    detector_onnx: Path,
+    image: Path,
+    rounds: int,
+    runtime: str,
+) -> None:
+    """Print how far results lie apart, and the median milliseconds of each way in turns."""
+    rgb = read_image(image)
+    bgr = np.ascontiguousarray(rgb[..., ::-1])
+    theirs = with_rtmlib(detector_onnx, pose_onnx, runtime)
+    ways: dict[str, Callable[[], Found]] = {f"rtmlib, {runtime}": lambda: theirs(bgr)}
+    with closing(load_detector(detector, threads=1)) as finder:
+        for engine in engines:
+            ours = with_edgepose(finder, load_backend(engine, threads=1))
+            ways[engine.name] = lambda ours=ours: ours(rgb)  # type: ignore[misc]
+        found = {name: way() for name, way in ways.items()}
+        names = list(ways)
+        for name in names[1:]:
+            click.echo(f"{name} against {names[0]}: {difference(found[name], found[names[0]])}")
+        times: dict[str, list[float]] = {name: [] for name in names}
+        for turn in range(rounds):
+            for name in names[turn % len(names) :] + names[: turn % len(names)]:
+                start = time.perf_counter()
+                ways[name]()
+                times[name].append(time.perf_counter() - start)
+        first = statistics.median(times[names[0]])
+        for name in names:
+            median = statistics.median(times[name])
+            click.echo(f"{name}: {1e3 * median:.1f} ms, {first / median:.2f}x")
+
+
+if __name__ == "__main__":
+    main()
