@@ -19,7 +19,7 @@ from edgepose.backends.runtime import Runtime
 from edgepose.calibration.biases import correct_biases
 from edgepose.calibration.dataset import CalibrationImage, read_calibration_set
 from edgepose.calibration.equalise import find_factors, scale_channels
-from edgepose.calibration.pipeline import Watch, load_onnx
+from edgepose.calibration.pipeline import load_onnx
 from edgepose.calibration.qdq import insert_qdq, pairs_beyond_fp16, quantisable_layers, quantised_inputs
 from edgepose.calibration.ranges import find_ranges
 from edgepose.calibration.statistics import CROPS, channel_statistics
@@ -38,6 +38,7 @@ from edgepose.model.passport import Passport, keep_accuracy, passport_path, read
 from edgepose.model.spec import ModelSpec
 from edgepose.stages.letterbox import Letterbox, as_input
 from edgepose.stages.poses import Poses
+from edgepose.watching import Watch, unwatched
 
 PACKAGES = ("edgepose", "onnx", "onnxruntime", "numpy")
 
@@ -89,7 +90,7 @@ def calibrate_maps(
     limit: int = 512,
     seed: int = 0,
     output_dir: Path | None = None,
-    watch: Watch = lambda step, items, count: items,
+    watch: Watch = unwatched,
 ) -> CalibratedMaps:
     """Quantise a bottom-up network with pictures like those of its later use; both files, or none.
 
@@ -112,9 +113,7 @@ def calibrate_maps(
     folded = fold(load_onnx(model_path))
     if not quantisable_layers(without_deconvolutions(folded), maps):
         raise CalibrationError(f"{model_path} has no layer with constant weights before its maps: nothing to do")
-    pictures = read_calibration_set(
-        images, None, limit=limit, seed=seed, watch=lambda items: watch("reading images", items, len(items))
-    )
+    pictures = read_calibration_set(images, None, limit=limit, seed=seed, watch=watch)
     folder = output_dir or model_path.parent
     path = table_path(model_path, folder)
     int8 = folder / f"{model_path.stem}.int8.onnx"

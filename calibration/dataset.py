@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,17 +11,18 @@ import numpy as np
 from edgepose.backends import Backend
 from edgepose.errors import CalibrationError, InputError
 from edgepose.estimate.two_pass import closer_regions
-from edgepose.files import read_input, sha256_of
-from edgepose.io.boxes import ImageBoxes, boxes_for_images
-from edgepose.io.images import decode_image, find_images, read_image, turned_by_exif
+from edgepose.files import sha256_of
+from edgepose.io.boxes import boxes_for_images
+from edgepose.io.images import find_images, read_image
+from edgepose.io.people import read_picture, usable_people
 from edgepose.model.spec import ModelSpec
 from edgepose.stages.crop import cut_out
-from edgepose.stages.geometry import Regions, boxes_in_view
+from edgepose.stages.geometry import Regions
+from edgepose.watching import Watch, unwatched
 
 CLOSE_CROPS = 2  # a person, of a network that is run twice
 BLANK = 16  # grey levels: a picture whose pixels are all closer together shows nothing
 HELD_OUT_SHARE = 10  # one image in so many, by its hash, is kept for checking
-Watch = Callable[[Sequence[ImageBoxes]], Iterable[ImageBoxes]]
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class CalibrationSet:
 
 
 def read_calibration_set(
-    images: Iterable[str | Path], boxes: Path | None, *, limit: int, seed: int, watch: Watch = iter
+    images: Iterable[str | Path], boxes: Path | None, *, limit: int, seed: int, watch: Watch = unwatched
 ) -> CalibrationSet:
     """Choose up to `limit` people, image by image in an order that `seed` sets, and check that they can be read.
 
@@ -85,27 +86,25 @@ def read_calibration_set(
         InputError: no images, or a boxes file that cannot be read or belongs to other images.
         CalibrationError: not one usable crop.
     """
-    people = boxes_for_images(find_images(images), boxes)
-    order = np.random.default_rng(seed).permutation(len(people))
+    entries = boxes_for_images(find_images(images), boxes)
+    order = np.random.default_rng(seed).permutation(len(entries))
     chosen: dict[str, CalibrationImage] = {}
     unreadable: list[str] = []
     unusable = turned = blank = 0
     missing = limit
-    for entry in watch([people[index] for index in order]):
+    for entry in watch("reading images", [entries[index] for index in order], len(entries)):
         if missing == 0:
             continue  # the progress bar runs to its end
         if entry.boxes_xyxy is not None and len(entry.boxes_xyxy) == 0:
             continue
         try:
-            data = read_input(entry.path)
-            pixels = decode_image(entry.path, data)
+            pixels, is_turned = read_picture(entry)
         except InputError as error:
             unreadable.append(str(error))
             continue
-        found = entry.boxes_in(pixels)
-        in_view = boxes_in_view(found, pixels.shape[:2])
-        unusable += entry.unusable + int((~in_view).sum())
-        found = found[in_view]
+        people = usable_people(pixels, entry)
+        unusable += people.unusable
+        found = people.boxes_xyxy
         shows = np.array([_shows_something(pixels, box) for box in found], bool)
         blank += int((~shows).sum())
         found = found[shows][:missing]
@@ -113,10 +112,10 @@ def read_calibration_set(
         if len(found) and digest not in chosen:  # a copy of an image says nothing new
             chosen[digest] = CalibrationImage(entry.path, digest, found)
             missing -= len(found)
-            turned += turned_by_exif(data)
+            turned += is_turned
     if not chosen:
         raise CalibrationError(
-            f"no usable person in {len(people)} images ({len(unreadable)} unreadable"
+            f"no usable person in {len(entries)} images ({len(unreadable)} unreadable"
             f"{', the first: ' + unreadable[0] if unreadable else ''}"
             f"{f', {blank} people blank: of one colour' if blank else ''}); wanted: at least one"
             f"{', check that the boxes belong to these images' if boxes else ''}"
@@ -137,19 +136,19 @@ def _shows_something(image: np.ndarray, box_xyxy: np.ndarray) -> bool:
 
 
 def with_close_crops(
-    people: CalibrationSet, backend: Backend, *, seed: int, watch: Callable[[Sequence[str]], Iterable[str]] = iter
+    people: CalibrationSet, backend: Backend, *, seed: int, watch: Watch = unwatched
 ) -> CalibrationSet:
     """Add crops as the second pass of a network that is run twice gets them: around key points that it located.
 
     Args:
         backend: of the FP32 model, whose spec has `refine`.
         seed: which key points, CLOSE_CROPS a person.
-        watch: sees the images' hashes pass, for a progress bar.
+        watch: sees the images pass, for a progress bar.
     """
     spec, rng = backend.spec, np.random.default_rng(seed)
     assert spec.heatmaps.refine is not None
     known = {image.sha256: image for image in (*people.fitting, *people.held_out)}
-    for digest in watch(list(known)):
+    for digest in watch("looking closer", list(known), len(known)):
         image = known[digest]
         regions = Regions.around(image.boxes_xyxy, spec)
         keypoints = backend.keypoints(read_image(image.path), regions)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from edgepose.calibration.pipeline import Watch, load_onnx
+from edgepose.calibration.pipeline import load_onnx
 from edgepose.calibration.qdq import insert_qdq, quantisable_layers, quantised_inputs
 from edgepose.calibration.ranges import find_ranges
 from edgepose.calibration.table import CalibrationTable, table_path, usable_table, write_table
@@ -22,6 +22,7 @@ from edgepose.export.graph.fp16 import to_fp16
 from edgepose.files import check_targets, locked, put_in_place, sha256_of
 from edgepose.io.tracks import Track, Tracks, read_tracks
 from edgepose.model.passport import Passport, keep_accuracy, passport_path, read_passport, write_passport
+from edgepose.watching import Watch, unwatched
 
 HELD_OUT_SHARE = 10  # one track in so many is kept for checking
 MM = 1000.0
@@ -71,7 +72,7 @@ def calibrate_lifter(
     limit: int = 512,
     seed: int = 0,
     output_dir: Path | None = None,
-    watch: Watch = lambda step, items, count: items,
+    watch: Watch = unwatched,
 ) -> CalibratedLifter:
     """Find ranges on windows of tracks and write the INT8 lifter; both files, or none.
 

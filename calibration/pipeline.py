@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -39,15 +39,16 @@ from edgepose.export.graph.fp16 import to_fp16
 from edgepose.export.graph.run import beyond_fp16
 from edgepose.files import check_targets, locked, put_in_place, sha256_of, temporary_folder
 from edgepose.io.images import turned_warning
+from edgepose.io.people import left_out
 from edgepose.model.passport import Passport, keep_accuracy, passport_path, read_passport, write_passport
 from edgepose.stages.decode import decode_heatmaps
+from edgepose.watching import Watch, unwatched
 
 CONFIDENT = 0.3  # score of the key points that are compared
 FEW_CROPS = 100
 SHOWN = 10  # unreadable images that are named one by one
 FAR = 1 / 64  # of the longer side of a heat map: 1 px of the usual ones
 UNUSABLE_SHARE = 0.2  # of confident key points moved far: INT8 has failed
-Watch = Callable[[str, Iterable[Any], int], Iterable[Any]]  # step, items, how many -> the items
 
 
 @dataclass(frozen=True)
@@ -108,8 +109,7 @@ class Calibrated:
             found += [f"{len(self.unreadable)} images could not be read and were left out:", *self.unreadable[:SHOWN]]
             if len(self.unreadable) > SHOWN:
                 found.append(f"… and {len(self.unreadable) - SHOWN} more")
-        if self.unusable_boxes:
-            found.append(f"{self.unusable_boxes} boxes left out: not finite, without area, or outside their image")
+        found += left_out(self.unusable_boxes)
         if self.blank:
             found.append(f"{self.blank} people left out: their boxes are blank, of one colour to {BLANK} grey levels")
         if self.kept_fp32:
@@ -140,7 +140,7 @@ def calibrate(
     limit: int = 512,
     seed: int = 0,
     output_dir: Path | None = None,
-    watch: Watch = lambda step, items, count: items,
+    watch: Watch = unwatched,
 ) -> Calibrated:
     """Quantise an FP32 ONNX to INT8, its remainder to FP16, with ranges from images like those of its later use.
 
@@ -162,14 +162,10 @@ def calibrate(
     folded = fold(load_onnx(model_path))
     if not quantisable_layers(without_deconvolutions(folded)):
         raise CalibrationError(f"{model_path} has no layer with constant weights before its head: nothing to do")
-    people = read_calibration_set(
-        images, boxes, limit=limit, seed=seed, watch=lambda items: watch("reading images", items, len(items))
-    )
+    people = read_calibration_set(images, boxes, limit=limit, seed=seed, watch=watch)
     if passport.spec.heatmaps.refine is not None:
         with closing(load_backend(model_path, backend="onnxruntime")) as backend:
-            people = with_close_crops(
-                people, backend, seed=seed, watch=lambda items: watch("looking closer", items, len(items))
-            )
+            people = with_close_crops(people, backend, seed=seed, watch=watch)
     folder = output_dir or model_path.parent
     path = table_path(model_path, folder)
     int8 = folder / f"{model_path.stem}.int8.onnx"

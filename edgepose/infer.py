@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
+from itertools import tee
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -21,19 +22,19 @@ from edgepose.estimate.follow import MIN_SCORE, Followers, Following
 from edgepose.estimate.lift import Lifter
 from edgepose.estimate.lift_records import RecordLifter, lifted
 from edgepose.estimate.top_down import estimate_frames, estimate_poses
-from edgepose.files import read_input
 from edgepose.io.boxes import ImageBoxes, boxes_for_images, boxes_of_frames
-from edgepose.io.images import decode_image, turned_by_exif, turned_warning, write_image
+from edgepose.io.images import turned_warning, write_image
 from edgepose.io.keypoints import PARTIAL, WriteRecord, people_of, to_file, to_stream
 from edgepose.io.overlay import draw_poses
+from edgepose.io.people import PeopleBoxes, left_out, read_picture, usable_people
 from edgepose.io.sources import FileSource, Source
 from edgepose.io.space import add_positions, find_matplotlib, with_positions
 from edgepose.io.table import to_table
 from edgepose.io.video import VIDEO_SUFFIXES, VideoReader, VideoWriter, video_file
-from edgepose.stages.geometry import boxes_in_view
 from edgepose.stages.poses import Poses
 from edgepose.stream import LiveOutput, SourceReport, watch_sources
 from edgepose.timing import StageTimes
+from edgepose.watching import Watch, unwatched
 
 # on a GPU crop to download are its own times, while the CPU reads and draws other frames
 STAGES = (
@@ -41,8 +42,6 @@ STAGES = (
     "draw", "write",
 )  # fmt: skip
 SHOWN = 10  # unreadable files that are named one by one
-
-Watch = Callable[[str, Iterable[Any], int], Iterable[Any]]
 
 
 @dataclass
@@ -99,8 +98,7 @@ class InferReport:
         if len(self.unreadable) > SHOWN:
             lines.append(f"… and {len(self.unreadable) - SHOWN} more files that could not be read")
         lines += [note for source in self.sources for note in source.notes]
-        if self.unusable_boxes:
-            lines.append(f"{self.unusable_boxes} boxes left out: not finite, without area, or outside their image")
+        lines += left_out(self.unusable_boxes)
         if self.turned:
             lines.append(turned_warning(self.turned))
         return lines
@@ -122,7 +120,7 @@ def infer(
     flip_test: bool = False,
     save_overlays: bool = True,
     lifter: Lifter | None = None,
-    watch: Watch = lambda step, items, count: items,
+    watch: Watch = unwatched,
 ) -> InferReport:
     """Find the key points of every person in images and videos; images first, then videos.
 
@@ -224,18 +222,17 @@ class _Run:
         times = self.backend.times
         try:
             with times.stage("read"):
-                data = read_input(entry.path)
-                image = decode_image(entry.path, data)
+                image, turned = read_picture(entry)
         except InputError as error:
             self._unreadable(entry.path, error)
             return
         if entry.boxes_xyxy is None and self.detector is not None:
             found, scores = find_people(self.detector, image, min_score=self._min_person_score)
             entry = replace(entry, boxes_xyxy=found, box_scores=scores)
-        boxes, inside = self._boxes(image, entry)
-        poses = estimate_poses(self.backend, image, boxes, flip_test=self.flip_test)
-        self._keep(poses, image, entry, inside, {"image_id": image_id})
-        self.report.turned += turned_by_exif(data)
+        people = usable_people(image, entry)
+        poses = estimate_poses(self.backend, image, people.boxes_xyxy, flip_test=self.flip_test)
+        self._keep(poses, image, people, {"image_id": image_id, "file_name": str(entry.path)})
+        self.report.turned += turned
         if target is not None:
             with times.stage("draw"):
                 overlay = draw_poses(image, poses, self.backend.spec.skeleton)
@@ -313,18 +310,11 @@ class _Run:
             entries = _boxes_of_frames(reader, boxes_file, self.min_box_score)
             others = _no_boxes(path, boxes_file)
             overlay: VideoWriter | None = None
-            ahead: deque[tuple[np.ndarray, ImageBoxes, np.ndarray]] = deque()  # frames whose poses are under way
-
-            def frames() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-                for index, frame in enumerate(watch(path.name, self._frames(reader), reader.length)):
-                    entry = entries.get(index, others)
-                    boxes, inside = self._boxes(frame, entry)
-                    ahead.append((frame, entry, inside))
-                    yield frame, boxes
-
-            for index, poses in enumerate(estimate_frames(self.backend, frames(), flip_test=self.flip_test)):
-                frame, entry, inside = ahead.popleft()
-                self._keep(poses, frame, entry, inside, {"image_id": f"{path.name}/{index}", "frame": index})
+            frames = enumerate(watch(path.name, self._frames(reader), reader.length))
+            shown = ((frame, usable_people(frame, entries.get(index, others))) for index, frame in frames)
+            for index, (frame, people, poses) in enumerate(self._with_poses(shown)):
+                identity = {"image_id": f"{path.name}/{index}", "frame": index, "file_name": str(path)}
+                self._keep(poses, frame, people, identity)
                 if target is None:
                     continue
                 with times.stage("draw"):
@@ -346,23 +336,25 @@ class _Run:
                 with times.stage("draw"):
                     add_positions(target, self.space.positions, self.space.lifter.skeleton)
 
-    def _boxes(self, image: np.ndarray, entry: ImageBoxes) -> tuple[np.ndarray, np.ndarray]:
-        """The boxes that the image shows, and which of the entry's they are."""
-        boxes = entry.boxes_in(image)
-        inside = boxes_in_view(boxes, image.shape[:2])
-        return boxes[inside], inside
+    def _with_poses(
+        self, shown: Iterable[tuple[np.ndarray, PeopleBoxes]]
+    ) -> Iterator[tuple[np.ndarray, PeopleBoxes, Poses]]:
+        """Each frame and its people with their poses; a backend may work on some frames ahead."""
+        kept, fed = tee(shown)
+        poses = estimate_frames(
+            self.backend, ((frame, people.boxes_xyxy) for frame, people in fed), flip_test=self.flip_test
+        )
+        for one in poses:
+            yield (*next(kept), one)
 
-    def _keep(
-        self, poses: Poses, image: np.ndarray, entry: ImageBoxes, inside: np.ndarray, identity: dict[str, Any]
-    ) -> None:
+    def _keep(self, poses: Poses, image: np.ndarray, boxes: PeopleBoxes, identity: dict[str, Any]) -> None:
         """Write and count an image's people."""
         height, width = image.shape[:2]
         with self.backend.times.stage("write"):
-            people = people_of(poses, entry.box_scores[inside])
-            self.write({**identity, "file_name": str(entry.path), "width": width, "height": height, "people": people})
+            self.write({**identity, "width": width, "height": height, "people": people_of(poses, boxes.scores)})
         self.report.images += 1
         self.report.people += len(poses)
-        self.report.unusable_boxes += entry.unusable + int((~inside).sum())
+        self.report.unusable_boxes += boxes.unusable
 
     def _frames(self, reader: VideoReader) -> Iterator[np.ndarray]:
         """The frames, each timed; a video that ends early is reported."""

@@ -14,7 +14,7 @@ from edgepose.backends.runtime import Runtime
 from edgepose.errors import EdgeposeError, InputError
 from edgepose.estimate.bottom_up import estimate_people, head_of
 from edgepose.files import read_input
-from edgepose.infer import STAGES, InferReport, Watch, image_ids, overlay_targets
+from edgepose.infer import STAGES, InferReport, image_ids, overlay_targets
 from edgepose.io.boxes import ImageBoxes, boxes_for_images
 from edgepose.io.images import decode_image, turned_by_exif, write_image
 from edgepose.io.keypoints import WriteRecord, scored_people, to_file, to_stream
@@ -23,6 +23,7 @@ from edgepose.io.table import to_table
 from edgepose.io.video import VIDEO_SUFFIXES, VideoReader, VideoWriter, video_file
 from edgepose.stages.poses import Poses
 from edgepose.timing import StageTimes
+from edgepose.watching import Watch, unwatched
 
 
 def infer_maps(
@@ -34,7 +35,7 @@ def infer_maps(
     table: bool = False,
     flip_test: bool = False,
     save_overlays: bool = True,
-    watch: Watch = lambda step, items, count: items,
+    watch: Watch = unwatched,
 ) -> InferReport:
     """Find the key points of every person in images and videos; images first, then videos.
 

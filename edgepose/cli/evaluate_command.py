@@ -116,7 +116,7 @@ def command(
             backend=backend,
             threads=threads,
             store_fp16=exact_fp16,
-            watch=lambda images: progress("images", images, len(images)),
+            watch=progress,
         )
         try:
             record_accuracy(evaluation)
@@ -158,7 +158,7 @@ def _evaluate_detectors(
             limit=limit,
             backend=backend,
             threads=threads,
-            watch=lambda images: progress("images", images, len(images)),
+            watch=progress,
         )
         try:
             record_detectors(evaluation)
@@ -202,7 +202,7 @@ def _evaluate_maps(
             limit=limit,
             backend=backend,
             threads=threads,
-            watch=lambda entries: progress("images", entries, len(entries)),
+            watch=progress,
         )
         try:
             record_maps_accuracy(evaluation)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from edgepose.model.passport import read_passport, write_passport
 from edgepose.model.skeletons import COCO17
 from edgepose.model.spec import ModelSpec
 from edgepose.stages.poses import Poses
+from edgepose.watching import Watch, unwatched
 
 Found = tuple[Poses, np.ndarray]
 
@@ -88,7 +89,7 @@ def evaluate_maps(
     limit: int | None = None,
     backend: str | None = None,
     threads: int | None = None,
-    watch: Callable[[Sequence[AnnotatedImage]], Iterable[AnnotatedImage]] = iter,
+    watch: Watch = unwatched,
 ) -> MapsEvaluation:
     """Run bottom-up networks on annotated images and compute COCO's figures.
 
@@ -114,7 +115,7 @@ def evaluate_maps(
     used: list[AnnotatedImage] = []
     found: list[list[Found]] = [[] for _ in runtimes]
     unreadable: list[str] = []
-    for image in watch(chosen):
+    for image in watch("images", chosen, len(chosen)):
         try:
             pixels = read_image(image_path(Path(images), image.file_name))
             check_size(image, pixels)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,6 +18,7 @@ from edgepose.files import locked
 from edgepose.io.annotations import AnnotatedImage, read_annotations
 from edgepose.io.images import read_image
 from edgepose.model.passport import read_passport, write_passport
+from edgepose.watching import Watch, unwatched
 
 SHOWN = ("AP", "AP50", "AP75", "APS", "APM", "APL", "AR")
 
@@ -67,7 +68,7 @@ def evaluate_detectors(
     limit: int | None = None,
     backend: str | None = None,
     threads: int | None = None,
-    watch: Callable[[Sequence[AnnotatedImage]], Iterable[AnnotatedImage]] = iter,
+    watch: Watch = unwatched,
 ) -> DetectorEvaluation:
     """Run detectors on annotated images and compute the AP of their persons' boxes; INT8 is computed exactly.
 
@@ -92,7 +93,8 @@ def evaluate_detectors(
             stack.enter_context(closing(load_detector(path, backend=backend, threads=threads, exact=True)))
             for path in detectors
         ]
-        for image in watch(truth.images[:limit]):
+        chosen = truth.images[:limit]
+        for image in watch("images", chosen, len(chosen)):
             try:
                 pixels = read_image(image_path(Path(images), image.file_name))
             except InputError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -22,10 +22,12 @@ from edgepose.files import locked, sha256_of
 from edgepose.io.annotations import AnnotatedImage, read_annotations
 from edgepose.io.boxes import ImageBoxes, boxes_for_images
 from edgepose.io.images import read_image
+from edgepose.io.people import usable_people
 from edgepose.model.passport import read_passport, write_passport
 from edgepose.stages.geometry import boxes_in_view
 from edgepose.stages.similarity import box_iou
 from edgepose.timing import StageTimes
+from edgepose.watching import Watch, unwatched
 
 SAME_PERSON_IOU = 0.5  # a detected box is an annotated person's from this overlap on
 PACKAGES = ("openvino", "onnxruntime", "pycocotools", "numpy", "opencv-python-headless")
@@ -98,7 +100,7 @@ def evaluate(
     backend: str | None = None,
     threads: int | None = None,
     store_fp16: bool = False,
-    watch: Callable[[Sequence[AnnotatedImage]], Iterable[AnnotatedImage]] = iter,
+    watch: Watch = unwatched,
 ) -> Evaluation:
     """Run model files on the same annotated people and compute their figures.
 
@@ -130,7 +132,7 @@ def evaluate(
     with ExitStack() as stack:
         options: dict[str, Any] = {"backend": backend, "threads": threads, "exact": True, "store_fp16": store_fp16}
         backends = [stack.enter_context(closing(load_backend(engine, **options))) for engine in engines]
-        run = _find_people(backends, Path(images), watch(chosen), source, flip_test)
+        run = _find_people(backends, Path(images), watch("images", chosen, len(chosen)), source, flip_test)
         if not run.images:
             raise InputError(f"none of the {len(chosen)} images of {annotations} can be used; {run.unreadable[0]}")
         conditions = {
@@ -221,13 +223,11 @@ class _BoxSource:
         else:
             assert self.by_image is not None
             given = self.by_image[image.image_id]
-        boxes = given.boxes_in(pixels)
-        in_view = boxes_in_view(boxes, image_hw)
-        boxes = boxes[in_view]
-        overlap = box_iou(annotated, boxes.astype(np.float64))
+        people = usable_people(pixels, given)
+        overlap = box_iou(annotated, people.boxes_xyxy.astype(np.float64))
         if overlap.size:
             pose_of = np.where(overlap.max(axis=1) >= SAME_PERSON_IOU, overlap.argmax(axis=1), -1)
-        return boxes, given.box_scores[in_view], pose_of, given.unusable + int((~in_view).sum())
+        return people.boxes_xyxy, people.scores, pose_of, people.unusable
 
 
 @dataclass(frozen=True)

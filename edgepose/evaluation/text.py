@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from edgepose.evaluation.evaluate import Evaluation
 from edgepose.evaluation.figures import FIGURES
+from edgepose.io.people import left_out
 
 
 def rows_of(evaluation: Evaluation) -> list[list[str]]:
@@ -68,11 +69,7 @@ def notes_on(evaluation: Evaluation) -> list[str]:
     if evaluation.unreadable:
         notes.append(f"{len(evaluation.unreadable)} images could not be used; the figures are over the others")
         notes += evaluation.unreadable
-    if evaluation.unusable_boxes:
-        notes.append(
-            f"{evaluation.unusable_boxes} boxes were left out: not finite, without an area, or outside their image"
-        )
-    return notes
+    return notes + left_out(evaluation.unusable_boxes)
 
 
 def _with_difference(value: float | None, reference: float | None, position: int) -> str:

@@ -315,7 +315,7 @@ def test_boxes_that_cannot_be_used_are_counted(tmp_path, finders):
 
     assert evaluation.unusable_boxes == 3
     assert evaluation.to_json()["unusable_boxes"] == 3
-    assert any(note.startswith("3 boxes were left out") for note in notes_on(evaluation))
+    assert any(note.startswith("3 boxes left out") for note in notes_on(evaluation))
     assert evaluation.engines[0].figures["PCK@0.2"] == 0.5
 
 

@@ -35,7 +35,7 @@ def test_sigterm_keeps_what_was_found_and_leaves_nothing_else(toy, tmp_path):
     with video_file(tmp_path / "long.mp4", fps=10) as writer:
         for _ in range(3000):
             writer.write(np.zeros((64, 48, 3), np.uint8))
-    process = start("infer", "--engine", toy, "--input", tmp_path / "long.mp4", "-o", out, **STILL)
+    process = start("infer", "--engine", toy, "--input", tmp_path / "long.mp4", "--boxes", "whole", "-o", out, **STILL)
     wait_for(out, "overlays/.edgepose-*")
 
     process.terminate()

@@ -14,7 +14,7 @@ from tests.packaging.test_imports import SOURCES, imports_of
 LAYERS = {
     "edgepose": (
         *("__main__", "cli", "infer_maps", "infer", "stream", "evaluation", "estimate", "backends", "trt", "cuda"),
-        *("machine", "io", "stages", "model", "timing", "files", "limits", "interrupts", "errors"),
+        *("machine", "io", "stages", "model", "watching", "timing", "files", "limits", "interrupts", "errors"),
     ),
     "export": (
         *("training", "detectors", "space", "bottom_up", "by_value", "foreign", "pipeline", "verify", "zoo"),
