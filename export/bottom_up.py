@@ -6,6 +6,7 @@ of their head. There is no one position to compare, so the maps are: their value
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,9 @@ import torch
 from torch import nn
 
 from edgepose.backends import load_runtime
-from edgepose.errors import EdgeposeError, ExportError, ModelFileError
+from edgepose.errors import CheckpointError, EdgeposeError, ExportError, ModelFileError
+from edgepose.export.checkpoints.download import cache_folder, fetch
+from edgepose.export.checkpoints.state_dict import StateDict, load_into, read_checkpoint
 from edgepose.export.drawn.people import make_background, make_pose
 from edgepose.export.drawn.rendered import draw_person
 from edgepose.export.foreign import _check_value, _rename, _to_opset, load_foreign
@@ -24,9 +27,10 @@ from edgepose.export.graph.fp16 import to_fp16
 from edgepose.export.graph.interface import BATCH, normalize, set_interface
 from edgepose.export.graph.run import beyond_fp16, run_onnx
 from edgepose.export.graph.simplify import simplify
-from edgepose.export.pipeline import Report, Weights, file_names, write_graph
+from edgepose.export.pipeline import Report, Weights, file_names, randomize, write_graph
 from edgepose.export.to_onnx import to_onnx
 from edgepose.export.verify import FP16_LIMIT_RELATIVE, FP32_LIMIT_RELATIVE
+from edgepose.export.zoo.bottom_up import BottomUpModel
 from edgepose.files import check_targets, locked, put_in_place, sha256_of, temporary_folder
 from edgepose.model.passport import keep_accuracy
 from edgepose.model.spec import ModelSpec
@@ -95,6 +99,53 @@ def import_bottom_up(
         formed, difference = _formed(original, spec, pictures[:1], single[0], 1)
         report("the graph works for one picture at a time only; it stays so")
     return _write(formed, spec, Weights(path.name, sha256_of(path)), difference, output_dir, report)
+
+
+def export_bottom_up_model(
+    model: BottomUpModel,
+    output_dir: Path,
+    *,
+    weights: str = "auto",
+    input_hw: tuple[int, int] | None = None,
+    report: Report = lambda step: None,
+) -> ExportedMaps:
+    """Build a network of the zoo, load its weights, and write both files.
+
+    Args:
+        model: from `find_bottom_up_model`.
+        weights: "auto" (the published checkpoint), "random" (for timing), or a checkpoint's path.
+        input_hw: another input size than the usual one.
+
+    Raises:
+        ChoiceError: the network cannot take that size.
+        CheckpointError: the weights cannot be had, or are not this network's.
+        ExportError: a written graph would not compute what the network does. No file is left.
+    """
+    spec = model.at(input_hw)
+    network = model.build()
+    if weights == "random":
+        report("making random weights, for timing only")
+        randomize(network, spec)
+        return export_bottom_up(network, spec, Weights("random"), output_dir, report=report)
+    if weights == "auto" and not model.url:
+        found = f" ({model.by_hand}, for one)" if model.by_hand else ""
+        raise CheckpointError(
+            f"there is no address to fetch weights for {model.name} from: give a checkpoint with --weights FILE"
+            f"{found}, or use --weights random, which is for timing only"
+        )
+    path = fetch(model.url, model.sha256_prefix, cache_folder()) if weights == "auto" else Path(weights)
+    report(f"loading {path.name}")
+    state, _ = read_checkpoint(path)
+    load_into(network, without_later_stages(state, network), path=path, label=model.name)
+    loaded = Weights(model.url if weights == "auto" else path.name, sha256_of(path))
+    return export_bottom_up(network, spec, loaded, output_dir, report=report)
+
+
+def without_later_stages(state: StateDict, network: nn.Module) -> StateDict:
+    """A checkpoint of lightweight OpenPose without the refinement stages that the network does not have."""
+    stages = len(getattr(network, "refinement_stages", ()))
+    later = re.compile(r"refinement_stages\.(\d+)\.")
+    return {key: value for key, value in state.items() if not (found := later.match(key)) or int(found[1]) < stages}
 
 
 def export_bottom_up(

@@ -97,6 +97,7 @@ def command(
 
     require_workstation()
     from edgepose.export.pipeline import export_model
+    from edgepose.export.zoo.bottom_up import bottom_up_names, find_bottom_up_model
     from edgepose.export.zoo.find import find_model
     from edgepose.export.zoo.identify import find_named, identify
     from edgepose.export.zoo.model import ChoiceError
@@ -113,6 +114,25 @@ def command(
         return
     if statistics is not None:
         raise click.UsageError("--statistics goes with a lifter")
+    if model is None and weights not in ("auto", "random"):
+        model = _bottom_up_name(Path(weights))
+    if model in bottom_up_names():
+        if any((dataset, decoder, style, color, alignment)):
+            raise click.UsageError(f"of the options {model} takes --weights, --input and -o only")
+        from edgepose.export.bottom_up import export_bottom_up_model
+
+        try:
+            maps = export_bottom_up_model(
+                find_bottom_up_model(model),
+                output_dir,
+                weights=weights,
+                input_hw=input_hw,
+                report=lambda step: click.echo(step, err=True),
+            )
+        except ChoiceError as error:
+            raise click.UsageError(str(error)) from error
+        click.echo(maps.summary())
+        return
     note = ""
     try:
         if model and weights in ("auto", "random"):
@@ -141,3 +161,16 @@ def command(
     if note:  # of a file that turned out to be whole
         click.echo(note, err=True)
     click.echo(exported.summary())
+
+
+def _bottom_up_name(checkpoint: Path) -> str | None:
+    """The bottom-up network whose keys a checkpoint has; None for others, which are looked at elsewhere."""
+    from edgepose.export.checkpoints.fingerprint import recognize
+    from edgepose.export.checkpoints.state_dict import read_checkpoint
+    from edgepose.export.zoo.bottom_up import bottom_up_names
+
+    family = recognize(read_checkpoint(checkpoint)[0])
+    if family is None or family.name not in bottom_up_names():
+        return None
+    click.echo(f"took {checkpoint} for {family.name} (by its keys)")
+    return family.name

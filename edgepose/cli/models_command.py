@@ -16,6 +16,7 @@ def command(markdown: bool) -> None:
     Accuracy is COCO val2017 AP (flip test, the usual detector's boxes) or MPII PCKh@0.5, as published; GFLOPs count
     a multiply-add as two.
     """
+    from edgepose.export.zoo.bottom_up import bottom_up_models
     from edgepose.export.zoo.find import ALIASES, models
     from edgepose.export.zoo.space import space_models
 
@@ -51,6 +52,14 @@ def command(markdown: bool) -> None:
         cost = (f"{each.gflops:.3f}", f"{each.params / 1e6:.1f} M")
         space.append((each.name, size, each.spec.skeleton.name, *cost, each.accuracy, file))
     _echo_table(space)
+    click.echo("\nWhole images, everybody in them; published: COCO val2017 AP.\n")
+    whole = [("name", "input", "head", "GFLOPs", "params", "published", "--weights auto")]
+    for one in bottom_up_models():
+        file = one.url.rsplit("/", 1)[1] if one.url else "-"
+        size = "{}x{}".format(*one.spec.image.size_hw)
+        cost = (f"{one.gflops:.2f}", f"{one.params / 1e6:.1f} M")
+        whole.append((one.name, size, one.spec.head.kind, *cost, one.accuracy, file))
+    _echo_table(whole)
 
 
 def _echo_table(rows: Sequence[Sequence[str]]) -> None:

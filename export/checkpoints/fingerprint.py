@@ -17,6 +17,7 @@ _RESNETS: dict[tuple[tuple[int, ...], bool], int] = {  # blocks per stage, with 
     ((3, 4, 23, 3), True): 101,
     ((3, 8, 36, 3), True): 152,
 }
+_COCO_POINTS = 17  # a head of twice as many makes a heat map and a tag of each
 _PUBLISHED_STEM = 64  # channels of every published ResNet's first convolution
 
 
@@ -52,7 +53,17 @@ def recognize(state: State) -> Family | None:
 
 def _hrnet(state: State) -> str:
     width = state["transition1.0.0.weight"].shape[0] if "transition1.0.0.weight" in state else "?"
-    return f"hrnet_w{width}"
+    tags = "final_layer.weight" in state and state["final_layer.weight"].shape[0] == 2 * _COCO_POINTS
+    return f"hrnet_w{width}" + ("_ae" if tags else "")
+
+
+def _higher_hrnet(state: State) -> str:
+    return "higher_" + _hrnet(state)
+
+
+def _lightweight_openpose(state: State) -> str:
+    stages = _count(state, "refinement_stages")
+    return "lightweight_openpose" + (f"_{stages}" if stages != 1 else "")
 
 
 def _simple_baseline(state: State) -> str:
@@ -88,6 +99,8 @@ def _count(state: State, prefix: str) -> int:
 # A key that no other family has, the head's weight, the name, and the style where these keys tell it.
 _FINGERPRINTS: tuple[tuple[str, str, Callable[[State], str], str], ...] = (
     ("stage4.2.fuse_layers.0.3.0.weight", "final_layer.weight", _hrnet, ""),
+    ("deconv_layers.0.0.0.weight", "final_layers.1.weight", _higher_hrnet, ""),
+    ("cpm.align.0.weight", "initial_stage.heatmaps.1.0.weight", _lightweight_openpose, ""),
     ("patch_embed.proj.weight", "final_layer.weight", _vitpose, ""),
     ("deconv_layers.0.weight", "final_layer.weight", _simple_baseline, ""),
     ("cpm_stages.0.model.0.conv.weight", "out_convs.0.1.conv.weight", lambda state: "cpm", ""),

@@ -8,6 +8,7 @@ from importlib import import_module
 from pkgutil import iter_modules
 
 from edgepose.export.zoo import families
+from edgepose.export.zoo.bottom_up import bottom_up_names
 from edgepose.export.zoo.model import ChoiceError, Model
 from edgepose.export.zoo.space import space_names
 
@@ -40,7 +41,9 @@ def find_model(
     wanted = ALIASES.get(name, name)
     named = [model for model in models() if model.name == wanted]
     if not named:
-        known = ", ".join(dict.fromkeys([*ALIASES, *(model.name for model in models()), *space_names()]))
+        known = ", ".join(
+            dict.fromkeys([*ALIASES, *(model.name for model in models()), *space_names(), *bottom_up_names()])
+        )
         raise ChoiceError(f"unknown model {name!r}; known: {known}")
     fitting = [
         model for model in named if dataset in (None, model.dataset) and input_hw in (None, model.spec.image.size_hw)

@@ -17,6 +17,7 @@ from edgepose.errors import CheckpointError
 from edgepose.export.checkpoints.fingerprint import Family, recognize
 from edgepose.export.checkpoints.state_dict import COUNTER, StateDict, read_checkpoint
 from edgepose.export.checkpoints.vitpose import EXPERTS, experts_of, is_vitpose, to_original
+from edgepose.export.zoo.bottom_up import bottom_up_names
 from edgepose.export.zoo.find import find_model, models
 from edgepose.export.zoo.model import Model
 from edgepose.files import sha256_of
@@ -244,6 +245,8 @@ def _nearest(state: StateDict) -> str:
 def _what_there_is(
     family: Family, named: Sequence[Model], dataset: str | None, input_hw: tuple[int, int] | None
 ) -> str:
+    if family.name in bottom_up_names():
+        return f"a network of whole images: edgepose export --model {family.name} takes it"
     if not named:
         names = ", ".join(dict.fromkeys(model.name for model in models()))
         return f"which edgepose does not export; it exports {names}"

@@ -165,7 +165,10 @@ def test_a_bottom_up_checkpoint_is_told_by_its_channels(tmp_path):
     state["final_layer.weight"] = torch.zeros(34, 32)
     torch.save(state, path)
 
-    with pytest.raises(CheckpointError, match="hrnet_w32 with 34 output channels, but hrnet_w32 is exported for"):
+    with pytest.raises(
+        CheckpointError,
+        match="hrnet_w32_ae with 34 output channels, a network of whole images: edgepose export --model",
+    ):
         identify(path)
 
 
