@@ -1,12 +1,14 @@
 # The README's two commands, each with a virtual environment of its own. They need Python 3.10 or newer and pip's index.
 PYTHON ?= python3
+SOURCES := $(shell find edgepose export calibration benchmarks -type f ! -name '*.pyc')
 
-.PHONY: help test test-all demo clean
+.PHONY: help test test-all test-oldest demo clean
 
 help:
 	@echo "make demo      try edgepose on its embedded model: accuracy table, overlays, an HTML page"
 	@echo "make test      install everything for development and run ./check"
 	@echo "make test-all  the same with every model of the zoo, not one of each family, and all faults"
+	@echo "make test-oldest  the whole chain on the oldest versions that pyproject.toml promises (some gigabytes)"
 	@echo "make clean     remove both virtual environments, caches and the demo's output"
 
 test: .venv/installed
@@ -14,6 +16,22 @@ test: .venv/installed
 
 test-all: .venv/installed
 	EDGEPOSE_TEST_ALL=1 PYTHON=.venv/bin/python ./check
+
+# Each extra as a user of old packages would have it: the chain, then its INT8 file on a machine with `cpu` alone.
+test-oldest: .venv-oldest/installed
+	.venv-oldest/bin/edgepose demo --out demo_output/oldest
+	for backend in openvino onnxruntime; do .venv-oldest/cpu/bin/edgepose infer --backend $$backend --no-save-overlay \
+		--engine demo_output/oldest/simplebaseline_tiny_128x96.onnx --input demo_output/oldest/people/evaluation || exit 1; done
+	.venv-oldest/cpu/bin/edgepose infer --engine demo_output/oldest/simplebaseline_tiny_128x96.int8.onnx --no-save-overlay \
+		--input demo_output/oldest/people/evaluation
+
+.venv-oldest/installed: setup.py pyproject.toml constraints-oldest.txt $(SOURCES)
+	$(PYTHON) -m venv .venv-oldest
+	$(PYTHON) -m venv .venv-oldest/cpu
+	@echo "installing the oldest versions into .venv-oldest: some minutes"
+	.venv-oldest/bin/python -m pip install --quiet --constraint constraints-oldest.txt '.[workstation,video,plot]'
+	.venv-oldest/cpu/bin/python -m pip install --quiet --constraint constraints-oldest.txt '.[cpu]'
+	touch $@
 
 demo: .venv-demo/installed
 	.venv-demo/bin/edgepose demo --out demo_output
@@ -25,11 +43,11 @@ demo: .venv-demo/installed
 	.venv/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-.venv-demo/installed: setup.py pyproject.toml constraints.txt $(shell find edgepose export calibration benchmarks -type f ! -name '*.pyc')
+.venv-demo/installed: setup.py pyproject.toml constraints.txt $(SOURCES)
 	$(PYTHON) -m venv .venv-demo
 	@echo "installing into .venv-demo: some minutes"
 	.venv-demo/bin/python -m pip install --quiet --constraint constraints.txt '.[workstation]'
 	touch $@
 
 clean:
-	rm -rf .venv .venv-demo build dist edgepose.egg-info demo_output .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-demo .venv-oldest build dist edgepose.egg-info demo_output .mypy_cache .pytest_cache .ruff_cache

@@ -131,8 +131,9 @@ def _compute_in_fp32(model: Any) -> list[Any]:
 
 
 def _replace(output: Any, other: Any, readers: Any) -> None:
-    """Let those that read `output` read `other`, by its names as well."""
-    other.add_names(output.get_names())
+    """Let those that read `output` read `other`, by its names as well, but for an input, which keeps its own alone."""
+    if other.get_node().get_type_name() != "Parameter":
+        other.add_names(output.get_names())
     for reader in readers:
         reader.replace_source_output(other)
 
