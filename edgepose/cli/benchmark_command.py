@@ -38,6 +38,7 @@ def _batches(_: click.Context, __: click.Parameter, value: str) -> list[int]:
     multiple=True,
     help="Once for all engines, or once for each in their order.  [default: the best for each file]",
 )
+@click.option("--detector", type=click.Path(path_type=Path), help="Time this person detector as well.")
 @click.option("--flip-test", is_flag=True, help="Run the mirrored crops as well.")
 @click.option("--json", "as_json", is_flag=True, help="All numbers and conditions as JSON.")
 def command(
@@ -46,6 +47,7 @@ def command(
     seconds: float,
     threads: int | None,
     backends: tuple[str, ...],
+    detector: Path | None,
     flip_test: bool,
     as_json: bool,
 ) -> None:
@@ -61,9 +63,11 @@ def command(
     from dataclasses import asdict
 
     from edgepose.backends import load_backend
+    from edgepose.benchmarks.detection import measure_detector
     from edgepose.benchmarks.energy import counted, find_rails
     from edgepose.benchmarks.latency import measure
     from edgepose.benchmarks.latency_text import conditions, table
+    from edgepose.estimate.detect import load_detector
 
     if len(backends) not in (0, 1, len(engines)):
         raise click.UsageError(f"{len(backends)} backends for {len(engines)} engines: name one, or one for each")
@@ -88,6 +92,10 @@ def command(
             rows += measured.rows
             missing += measured.missing
         about = conditions(loaded, threads)
+        found = None
+        if detector is not None:
+            finder = opened.enter_context(closing(load_detector(detector, threads=threads)))
+            found = measure_detector(finder, seconds)
     if rails:
         about.found["energy"] = (
             f"of {' + '.join(counted([rail.label for rail in rails]))}, what is spent when idle in it"
@@ -97,10 +105,14 @@ def command(
     missing = list(dict.fromkeys([*missing, *about.missing]))
     if as_json:
         data = {"rows": [asdict(row) for row in rows], "conditions": about.found, "not_measured": missing}
+        if found is not None:
+            data["detector"] = asdict(found)
         click.echo(json.dumps(data, indent=2))
         return
     click.echo(table(rows))
     click.echo()
+    if found is not None:
+        click.echo(found.text())
     for name, value in about.found.items():
         click.echo(f"{name}: {value}")
     for line in missing:
