@@ -46,7 +46,7 @@ demo: .venv-demo/installed
 .venv-demo/installed: setup.py pyproject.toml constraints.txt $(SOURCES)
 	$(PYTHON) -m venv .venv-demo
 	@echo "installing into .venv-demo: some minutes"
-	.venv-demo/bin/python -m pip install --quiet --constraint constraints.txt '.[workstation]'
+	.venv-demo/bin/python -m pip install --quiet --constraint constraints.txt '.[workstation,plot]'
 	touch $@
 
 clean:

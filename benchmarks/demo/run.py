@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -14,27 +15,32 @@ import numpy as np
 from edgepose.backends import Backend, load_backend
 from edgepose.benchmarks.latency import measure
 from edgepose.calibration.pipeline import calibrate
-from edgepose.errors import InputError
+from edgepose.errors import InputError, MissingPackageError
 from edgepose.estimate.detect import find_people, load_detector
+from edgepose.estimate.lift import lift_frames, open_lifter
 from edgepose.estimate.top_down import estimate_poses
 from edgepose.evaluation.evaluate import Evaluation, annotated_boxes, evaluate, image_path, record_accuracy
 from edgepose.evaluation.text import conditions_of, notes_on, rows_of
 from edgepose.export.drawn.people import write_people
 from edgepose.export.drawn.scene import draw_scene
 from edgepose.export.pipeline import export_model
+from edgepose.export.space import export_space_model
 from edgepose.export.zoo.find import find_model
+from edgepose.export.zoo.space import find_space_model
 from edgepose.files import write_bytes, write_json
 from edgepose.io.annotations import read_annotations
 from edgepose.io.html import Picture, Section, html_page, jpeg
 from edgepose.io.images import read_image
 from edgepose.io.overlay import draw_poses
+from edgepose.io.space import find_matplotlib, with_positions
 from edgepose.stages.geometry import boxes_in_view
 from edgepose.stages.nms import suppress
 from edgepose.stages.similarity import box_iou
 
 MODEL = "simplebaseline_tiny"
 CALIBRATION_PEOPLE, EVALUATION_PEOPLE = 150, 100
-SHOWN = 6
+LIFTER = "lifter_tiny"
+SHOWN, LIFTED = 6, 3
 METHOD = "mse"
 THREADS = 1
 SCENE_PEOPLE, SCENE_SEED, SCENE_MIN_SCORE = 4, 1, 0.3
@@ -110,8 +116,10 @@ def run_demo(
     shown = _overlays(engines, pictures, output / "overlays")
     report("finding several people in one picture")
     scene = _scene(engines[-1], output)
+    report("lifting some into space")
+    space = _in_space(engines[0], pictures, output)
     page = output / "index.html"
-    text = _page(evaluation, speed, pictures, calibrated.summary().splitlines()[-1], shown, scene)
+    text = _page(evaluation, speed, pictures, calibrated.summary().splitlines()[-1], shown, scene, space)
     write_bytes(page, text.encode())
     return Demo(evaluation, speed, page, output / "overlays")
 
@@ -168,25 +176,16 @@ def _own_pictures(images: Path, annotations: Path, output: Path) -> _Pictures:
 def _overlays(engines: list[Path], pictures: _Pictures, folder: Path) -> list[Picture]:
     """Draw each file's poses on the first images that can be read, write them as JPEG, and give them for the page."""
     shown: list[Picture] = []
-    posed = [image for image in read_annotations(pictures.annotations).images if image.posed.any()]
     with ExitStack() as stack:
         backends: list[Backend] = [
             stack.enter_context(closing(load_backend(e, threads=THREADS, exact=True))) for e in engines
         ]
-        for entry in posed:
-            if len(shown) == SHOWN * len(backends):
-                break
-            try:
-                image = read_image(image_path(pictures.folder, entry.file_name))
-            except InputError:  # the evaluation has named it
-                continue
-            boxes = annotated_boxes(entry, image.shape[:2])[entry.posed].astype(np.float32)
-            boxes = boxes[boxes_in_view(boxes, image.shape[:2])]
+        for name, image, boxes in islice(_people(pictures), SHOWN):
             for backend in backends:
                 overlay = draw_poses(image, estimate_poses(backend, image, boxes), backend.spec.skeleton)
                 precision = backend.passport.precision
-                write_bytes(folder / f"{Path(entry.file_name).stem}.{precision}.jpg", jpeg(overlay))
-                shown.append(Picture(overlay, f"{Path(entry.file_name).name}, {precision.upper()}"))
+                write_bytes(folder / f"{Path(name).stem}.{precision}.jpg", jpeg(overlay))
+                shown.append(Picture(overlay, f"{Path(name).name}, {precision.upper()}"))
     return shown
 
 
@@ -203,8 +202,49 @@ def _scene(engine: Path, folder: Path) -> Picture:
     return Picture(overlay, f"{len(kept)} boxes found, {hits} of the {len(boxes)} people drawn")
 
 
+def _people(pictures: _Pictures) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """File name, pixels and annotated boxes of each image to measure on that can be read."""
+    for entry in read_annotations(pictures.annotations).images:
+        if not entry.posed.any():
+            continue
+        try:
+            image = read_image(image_path(pictures.folder, entry.file_name))
+        except InputError:  # the evaluation has named it
+            continue
+        boxes = annotated_boxes(entry, image.shape[:2])[entry.posed].astype(np.float32)
+        yield entry.file_name, image, boxes[boxes_in_view(boxes, image.shape[:2])]
+
+
+def _in_space(engine: Path, pictures: _Pictures, output: Path) -> Section:
+    """Some people's positions in space beside them; without matplotlib what is missing."""
+    title = "Where their key points are in space"
+    try:
+        find_matplotlib()
+    except MissingPackageError as error:
+        return Section(title, [f"Left out: {error}."])
+    lifter = open_lifter(export_space_model(find_space_model(LIFTER), output).fp32, threads=THREADS)
+    shown = []
+    with closing(load_backend(engine, threads=THREADS)) as backend:
+        for name, image, boxes in islice(_people(pictures), LIFTED):
+            poses = estimate_poses(backend, image, boxes)
+            xyz = lift_frames(lifter, [poses], backend.spec.skeleton, image.shape[1::-1])[0]
+            overlay = draw_poses(image, poses, backend.spec.skeleton)
+            shown.append(Picture(with_positions(overlay, xyz, lifter.skeleton), Path(name).name))
+    about = (
+        f"{LIFTER}, a small network for trying this, makes positions in metres around the pelvis of FP32's key points: "
+        f"seen from the camera, and from the picture's right."
+    )
+    return Section(title, [about], pictures=shown, columns=1)
+
+
 def _page(
-    evaluation: Evaluation, speed: str, pictures: _Pictures, calibration: str, shown: list[Picture], scene: Picture
+    evaluation: Evaluation,
+    speed: str,
+    pictures: _Pictures,
+    calibration: str,
+    shown: list[Picture],
+    scene: Picture,
+    space: Section,
 ) -> str:
     intro = (
         f"{MODEL} was exported, calibrated and run on this computer's CPU in three precisions. It is a small network "
@@ -232,4 +272,5 @@ def _page(
         pictures=[scene],
         columns=1,
     )
-    return html_page("edgepose demo", [Section("What this is", [intro, pictures.about]), figures, gallery, several])
+    about = Section("What this is", [intro, pictures.about])
+    return html_page("edgepose demo", [about, figures, gallery, several, space])

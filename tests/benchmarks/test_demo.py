@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -34,8 +35,8 @@ def test_the_demo_leaves_models_figures_overlays_and_a_page(tmp_path, few_people
     assert all(len(read_passport(each.engine).accuracy) == 1 for each in demo.evaluation.engines)
     assert len(list(demo.overlays.glob("*.jpg"))) == 2 * 3
     page = demo.page.read_text()
-    assert page.count("data:image/jpeg;base64,") == 2 * 3 + 1
-    assert (tmp_path / "scene.jpg").exists()
+    in_space = 3 if find_spec("matplotlib") else 0
+    assert page.count("data:image/jpeg;base64,") == 2 * 3 + 1 + in_space
     assert "INT8 openvino" in page
     assert json.loads((tmp_path / "accuracy.json").read_text())["conditions"]["images"] == 6
 
