@@ -30,7 +30,7 @@ ODD = [
 
 def odd_values() -> st.SearchStrategy[Any]:
     """Values that are of another type, size or meaning than anything expects."""
-    leaves = st.sampled_from(ODD) | st.integers() | st.floats() | st.text(max_size=8)
+    leaves = st.sampled_from(ODD).map(copy.deepcopy) | st.integers() | st.floats() | st.text(max_size=8)
     return leaves | st.recursive(
         leaves, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=3)
     )

@@ -131,7 +131,7 @@ def test_too_little_memory_to_load_anything_is_one_line(monkeypatch):
 @pytest.mark.parametrize("mib", [100, 300, 440, 600, 700, 900, 1100])
 def test_whatever_memory_there_is_the_end_is_one_line(toy, picture, tmp_path, mib):
     code = f"import resource; resource.setrlimit(resource.RLIMIT_AS, ({mib << 20}, {mib << 20})); {BEGIN}"
-    infer = ("infer", "--engine", toy, "--input", picture, "-o", tmp_path / "out")
+    infer = ("infer", "--engine", toy, "--input", picture, "--boxes", "whole", "-o", tmp_path / "out")
 
     process = start(*infer, code=code)
     _, stderr = process.communicate(timeout=120)

@@ -23,9 +23,10 @@ pytest.importorskip("openvino")
 STILL = {"stdout": subprocess.DEVNULL}
 
 
-def wait_for(folder: Path, pattern: str) -> None:
+def wait_for(folder: Path, pattern: str, size: int = 0) -> None:
+    """Until there is such a file of at least so many bytes."""
     deadline = time.monotonic() + 120
-    while not list(folder.glob(pattern)):
+    while not any(path.stat().st_size >= size for path in folder.glob(pattern)):
         assert time.monotonic() < deadline, "the work has not begun"
         time.sleep(0.01)
 
@@ -36,7 +37,7 @@ def test_sigterm_keeps_what_was_found_and_leaves_nothing_else(toy, tmp_path):
         for _ in range(3000):
             writer.write(np.zeros((64, 48, 3), np.uint8))
     process = start("infer", "--engine", toy, "--input", tmp_path / "long.mp4", "--boxes", "whole", "-o", out, **STILL)
-    wait_for(out, "overlays/.edgepose-*")
+    wait_for(out, ".edgepose-*.json", size=1000)
 
     process.terminate()
     _, stderr = process.communicate(timeout=120)
