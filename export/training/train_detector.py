@@ -41,7 +41,8 @@ from edgepose.model.spec import IMAGENET_MEAN, IMAGENET_STD, Input, ModelSpec
 
 NAME = "person_tiny"
 ARCHITECTURE: dict[str, Any] = {"widths": (16, 24, 48, 96, 128), "blocks": (1, 2, 2, 2), "neck": 64}
-INPUT_HW = (320, 320)
+INPUT_HW = (416, 416)  # of the ONNX: people are larger in it than in training
+LARGE_SIDE = 320  # of the scenes it learns from
 SMALL_SIDE = 256  # of most batches until the rate falls: cheaper, and another scale
 HELD_OUT = 0.45  # of the images of `coco`, by the hash of their names: the same ones as the pose networks'
 BATCH, HIGHEST_RATE, WEIGHT_DECAY = 16, 2e-3, 0.02
@@ -131,14 +132,14 @@ def rate_at(share: float) -> float:
 def train(run: Run, material: Material, steps: int, seed: int, out: Path, keep_every: int) -> None:
     """Train until `steps`; a checkpoint and the averaged weights are kept as it goes."""
     rng = np.random.default_rng((seed, run.step))
-    grids = {side: cells((side, side)) for side in (SMALL_SIDE, INPUT_HW[0])}
+    grids = {side: cells((side, side)) for side in (SMALL_SIDE, LARGE_SIDE)}
     total, before, start = 0.0, run.minutes, time.monotonic()
     run.network.train()
     while run.step < steps:
         share = run.step / steps
         for group in run.optimiser.param_groups:
             group["lr"] = rate_at(share)
-        side = SMALL_SIDE if share < 1 - FALLING and rng.random() < 0.6 else INPUT_HW[0]
+        side = SMALL_SIDE if share < 1 - FALLING and rng.random() < 0.6 else LARGE_SIDE
         pictures, boxes, ignored = make_batch(material, side, BATCH, rng)
         with torch.autocast("cpu", torch.bfloat16):
             logits, distances = run.network.raw(pictures.contiguous(memory_format=torch.channels_last))
@@ -190,7 +191,9 @@ def keep(run: Run, out: Path, steps: int, seed: int) -> None:
 
 def spec() -> ModelSpec:
     """How the detector is fed and read."""
-    return ModelSpec(NAME, Input(INPUT_HW, resize="letterbox"), Detections("boxes", 1, nms_iou=0.6), NO_KEYPOINTS)
+    return ModelSpec(
+        NAME, Input(INPUT_HW, resize="letterbox"), Detections("boxes", 1, min_score=0.01, nms_iou=0.6), NO_KEYPOINTS
+    )
 
 
 def write_onnx(weights: Path, out: Path) -> Path:
