@@ -8,6 +8,7 @@ from time import perf_counter
 
 from edgepose.benchmarks.latency import FEWEST_ROUNDS, make_frame
 from edgepose.estimate.detect import Detector, find_people
+from edgepose.timing import measured
 
 STAGES = ("letterbox", "detect", "boxes")
 
@@ -40,12 +41,12 @@ def measure_detector(detector: Detector, seconds: float) -> DetectorLatency:
     stages: dict[str, list[float]] = {name: [] for name in STAGES}
     end = perf_counter() + seconds
     while len(totals) < FEWEST_ROUNDS or perf_counter() < end:
-        detector.times.seconds.clear()
         start = perf_counter()
-        find_people(detector, frame)
+        with measured() as times:
+            find_people(detector, frame)
         totals.append(perf_counter() - start)
         for name in STAGES:
-            stages[name].append(detector.times.seconds[name])
+            stages[name].append(times.seconds[name])
     runtime = detector.runtime
     return DetectorLatency(
         runtime.path.name,

@@ -19,6 +19,7 @@ from edgepose.benchmarks.energy import Energy, Meter, Rail
 from edgepose.estimate.top_down import estimate_frames
 from edgepose.estimate.two_pass import find_keypoints
 from edgepose.stages.geometry import Regions
+from edgepose.timing import measured
 
 FRAME_HW = (1080, 1920)
 WARM_UP_ROUNDS = (3, 30)  # at least, at most
@@ -179,12 +180,11 @@ def _run(variant: Variant, image: np.ndarray, boxes: np.ndarray, flip_test: bool
     """Seconds of one frame, in all and by stage."""
     backend = variant.backend
     variant.prepare()
-    before = dict(backend.times.seconds)
-    start = perf_counter()
-    find_keypoints(backend, image, Regions.around(boxes, backend.spec), flip_test=flip_test)
-    total = perf_counter() - start
-    spent = {name: value - before.get(name, 0.0) for name, value in backend.times.seconds.items()}
-    spent = {name: value for name, value in spent.items() if value > 0}  # with a graph, stages are others
+    with measured() as times:
+        start = perf_counter()
+        find_keypoints(backend, image, Regions.around(boxes, backend.spec), flip_test=flip_test)
+        total = perf_counter() - start
+    spent = {name: value for name, value in times.seconds.items() if value > 0}
     return total, {**spent, "host": total - sum(spent.values())}
 
 

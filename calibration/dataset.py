@@ -146,7 +146,7 @@ def with_close_crops(
         watch: sees the images pass, for a progress bar.
     """
     spec, rng = backend.spec, np.random.default_rng(seed)
-    assert spec.heatmaps.refine is not None
+    assert spec.refine is not None
     known = {image.sha256: image for image in (*people.fitting, *people.held_out)}
     for digest in watch("looking closer", list(known), len(known)):
         image = known[digest]
@@ -155,7 +155,7 @@ def with_close_crops(
         located = keypoints[..., 2] > 0
         drawn = np.where(located, rng.random(located.shape), -1)
         person, index = np.nonzero(located & (drawn >= np.sort(drawn, axis=1)[:, -CLOSE_CROPS:][:, :1]))
-        close = closer_regions(regions, keypoints, person, index, spec.heatmaps.refine.share)
+        close = closer_regions(regions, keypoints, person, index, spec.refine.share)
         known[digest] = replace(image, close=close)
     fitting, held_out = (tuple(known[image.sha256] for image in part) for part in (people.fitting, people.held_out))
     return replace(people, fitting=fitting, held_out=held_out)

@@ -163,7 +163,7 @@ def calibrate(
     if not quantisable_layers(without_deconvolutions(folded)):
         raise CalibrationError(f"{model_path} has no layer with constant weights before its head: nothing to do")
     people = read_calibration_set(images, boxes, limit=limit, seed=seed, watch=watch)
-    if passport.spec.heatmaps.refine is not None:
+    if passport.spec.refine is not None:
         with closing(load_backend(model_path, backend="onnxruntime")) as backend:
             people = with_close_crops(people, backend, seed=seed, watch=watch)
     folder = output_dir or model_path.parent

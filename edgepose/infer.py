@@ -33,7 +33,7 @@ from edgepose.io.table import to_table
 from edgepose.io.video import VIDEO_SUFFIXES, VideoReader, VideoWriter, video_file
 from edgepose.stages.poses import Poses
 from edgepose.stream import LiveOutput, SourceReport, watch_sources
-from edgepose.timing import StageTimes
+from edgepose.timing import StageTimes, measured
 from edgepose.watching import Watch, unwatched
 
 # on a GPU crop to download are its own times, while the CPU reads and draws other frames
@@ -158,9 +158,9 @@ def infer(
     ids = image_ids(entries, boxes_file)
     targets = overlay_targets(inputs, folder / "overlays") if folder and save_overlays else {}
     backend.warm_up()
-    backend.times = StageTimes()
     report = InferReport(network=f"{backend.arithmetic} ({backend.name})")
     with ExitStack() as stack:
+        times = stack.enter_context(measured())
         if stream is not None:
             write = to_table(stream, backend.spec.skeleton.keypoints) if table else to_stream(stream)
         elif folder is not None:
@@ -174,7 +174,7 @@ def infer(
                 find_matplotlib()  # missed now, not after the work
             skeleton = backend.spec.skeleton
             space = write = stack.enter_context(lifted(write, lifter, skeleton, flip_test=flip_test))
-        run = _Run(backend, write, flip_test, min_box_score, report, space, detector, following)
+        run = _Run(backend, times, write, flip_test, min_box_score, report, space, detector, following)
         try:
             for entry in watch("images", entries, len(entries)):
                 run.image(entry, ids[entry.path], targets.get(entry.path))
@@ -199,8 +199,7 @@ def infer(
         if (inputs or sources) and not report.images:
             more = f", nor {len(inputs) - 1} others" if len(inputs) > 1 else ""
             raise InputError(f"nothing could be read: {report.unreadable[0]}{more}")
-    seconds = {**backend.times.seconds, **(detector.times.seconds if detector else {})}
-    report.seconds = {name: seconds[name] for name in STAGES if name in seconds}
+    report.seconds = {name: times.seconds[name] for name in STAGES if name in times.seconds}
     return report
 
 
@@ -209,6 +208,7 @@ class _Run:
     """One run over all inputs: the loop's body, with what it counts."""
 
     backend: Backend
+    times: StageTimes
     write: WriteRecord
     flip_test: bool
     min_box_score: float
@@ -219,7 +219,7 @@ class _Run:
 
     def image(self, entry: ImageBoxes, image_id: int | str, target: Path | None) -> None:
         """Read one image, find its people, write them and their overlay."""
-        times = self.backend.times
+        times = self.times
         try:
             with times.stage("read"):
                 image, turned = read_picture(entry)
@@ -282,7 +282,7 @@ class _Run:
             report.people = people + sum(one.people for one in reports)
             live.tell(reports)
 
-        skeleton, times = self.backend.spec.skeleton, self.backend.times
+        skeleton, times = self.backend.spec.skeleton, self.times
         done = watch_sources(
             followers, sources, skeleton, self.write, times, overlays=overlays, live=replace(live, tell=tell)
         )
@@ -300,7 +300,7 @@ class _Run:
 
     def video(self, path: Path, boxes_file: Path | None, target: Path | None, watch: Watch) -> None:
         """Read one video, find the people of each frame, write them and the overlay video."""
-        times = self.backend.times
+        times = self.times
         try:
             reader = VideoReader(path)
         except InputError as error:
@@ -350,7 +350,7 @@ class _Run:
     def _keep(self, poses: Poses, image: np.ndarray, boxes: PeopleBoxes, identity: dict[str, Any]) -> None:
         """Write and count an image's people."""
         height, width = image.shape[:2]
-        with self.backend.times.stage("write"):
+        with self.times.stage("write"):
             self.write({**identity, "width": width, "height": height, "people": people_of(poses, boxes.scores)})
         self.report.images += 1
         self.report.people += len(poses)
@@ -361,7 +361,7 @@ class _Run:
         frames = iter(reader)
         while True:
             try:
-                with self.backend.times.stage("read"):
+                with self.times.stage("read"):
                     frame = next(frames, None)
             except InputError as error:
                 self._unreadable(reader.path, error)

@@ -16,7 +16,6 @@ from edgepose.model.passport import Passport, read_passport
 from edgepose.model.spec import ModelSpec
 from edgepose.stages.frames import Frame
 from edgepose.stages.geometry import Regions
-from edgepose.timing import StageTimes
 
 BACKENDS = ("openvino", "onnxruntime")  # of an ONNX, on a CPU; in the order of preference
 ENGINE_SUFFIXES = (".plan", ".engine")
@@ -27,9 +26,10 @@ class Backend(Protocol):
 
     The whole path from image to key points is behind `keypoints`, because a GPU backend crops and decodes on
     the device and only N*K*3 floats come back.
-    """
 
-    times: StageTimes
+    Its stages are crop, network and decode (on a GPU also upload and download, and network+decode as a graph), for
+    whoever measures (`timing.measured`).
+    """
 
     @property
     def name(self) -> str:
@@ -58,6 +58,15 @@ class Backend(Protocol):
 
     def warm_up(self) -> None:
         """Run the network once: the first run is slow."""
+        ...
+
+    def run(self, crops: np.ndarray) -> dict[str, np.ndarray]:
+        """(N, 3, H, W) float32 crops -> the network's outputs by name, N rows each, float32. N may be 0.
+
+        Raises:
+            ValueError: crops of another shape or dtype.
+            BackendError: the runtime failed.
+        """
         ...
 
     def heatmaps(self, crops: np.ndarray) -> np.ndarray:

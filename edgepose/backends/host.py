@@ -15,7 +15,7 @@ from edgepose.stages.crop import cut_out, mirror
 from edgepose.stages.frames import Frame
 from edgepose.stages.geometry import Regions
 from edgepose.stages.one_person import check_person_head, decode_outputs, merge_flipped_outputs
-from edgepose.timing import StageTimes
+from edgepose.timing import stage
 
 MAX_PEOPLE = 16  # at a time: bounds memory, and a CPU gains nothing from larger batches
 
@@ -33,7 +33,6 @@ class HostBackend:
     def __init__(self, runtime: Runtime) -> None:
         check_person_head(runtime.passport.spec)
         self.runtime = runtime
-        self.times = StageTimes()
 
     @property
     def name(self) -> str:
@@ -71,8 +70,7 @@ class HostBackend:
             ValueError: crops of another shape or dtype, or the backend is closed.
             BackendError: the runtime failed.
         """
-        with self.times.stage("network"):
-            return self.runtime.run({"crops": crops})
+        return self.runtime.run({"crops": crops})
 
     def heatmaps(self, crops: np.ndarray) -> np.ndarray:
         """(N, 3, H, W) float32 crops -> (N, C, h, w) float32 heat maps. N may be 0.
@@ -97,12 +95,13 @@ class HostBackend:
         for start in range(0, len(regions), MAX_PEOPLE):
             part = slice(start, start + MAX_PEOPLE)
             some = replace(regions, center_xy=regions.center_xy[part], size_wh=regions.size_wh[part])
-            with self.times.stage("crop"):
+            with stage("crop"):
                 crops = cut_out(image, some, spec)
                 if flip_test:
                     crops = np.concatenate([crops, mirror(crops)])
-            outputs = self.run(crops)
-            with self.times.stage("decode"):
+            with stage("network"):
+                outputs = self.run(crops)
+            with stage("decode"):
                 if flip_test:
                     straight, mirrored = (
                         {name: array[rows] for name, array in outputs.items()}
@@ -112,7 +111,6 @@ class HostBackend:
                 found, grid_hw = decode_outputs(outputs, spec)
                 keypoints[part] = found
                 keypoints[part, :, :2] = some.to_image(found[..., :2], grid_hw)
-        self.times.people += len(regions)
         return keypoints
 
     def close(self) -> None:

@@ -17,7 +17,7 @@ from edgepose.stages.detect import find_boxes
 from edgepose.stages.frames import Frame
 from edgepose.stages.geometry import usable_boxes
 from edgepose.stages.letterbox import Letterbox, as_input
-from edgepose.timing import StageTimes
+from edgepose.timing import stage
 
 MOST = 100  # people an image; what a bad detector finds beyond is the least sure
 
@@ -34,11 +34,10 @@ class Detector:
 
     Attributes:
         runtime: runs its file.
-        times: seconds of letterbox, detect and boxes.
     """
 
     def __init__(self, runtime: Runtime) -> None:
-        self.runtime, self.times = runtime, StageTimes()
+        self.runtime = runtime
 
     @property
     def spec(self) -> ModelSpec:
@@ -95,13 +94,13 @@ def find_people_in(
     if not images:
         return []
     picture = detector.spec.image
-    with detector.times.stage("letterbox"):
+    with stage("letterbox"):
         pixels = [image.to_rgb() if isinstance(image, Frame) else image for image in images]
         fits = [Letterbox.of((image.shape[0], image.shape[1]), picture) for image in pixels]
         inputs = np.stack([as_input(image, fit, picture) for image, fit in zip(pixels, fits, strict=True)])
-    with detector.times.stage("detect"):
+    with stage("detect"):
         outputs = detector.runtime.run({"images": inputs})
-    with detector.times.stage("boxes"):
+    with stage("boxes"):
         found = find_boxes(outputs, head, picture.size_hw)
         return [_in_image(*one, fit, min_score) for one, fit in zip(found, fits, strict=True)]
 

@@ -13,10 +13,11 @@ from edgepose.backends import Backend, Pipelined
 from edgepose.errors import BackendError, FrameError
 from edgepose.estimate.two_pass import find_keypoints
 from edgepose.stages.crop import cut_out
-from edgepose.stages.decode import decode_heatmaps
 from edgepose.stages.frames import Frame
 from edgepose.stages.geometry import Regions, usable_boxes
+from edgepose.stages.one_person import decode_outputs
 from edgepose.stages.poses import Poses
+from edgepose.timing import stage
 
 
 def estimate_poses(
@@ -52,19 +53,23 @@ def estimate_images(
     On a CPU all people share one run of the network, where they are crops of one pass.
     """
     frames = zip(images, boxes_xyxy, strict=True)
-    refined = backend.spec.heatmaps.refine is not None
+    refined = backend.spec.refine is not None
     if len(images) < 2 or flip_test or refined or isinstance(backend, Pipelined):
         return list(estimate_frames(backend, frames, flip_test=flip_test))
     checked = [_checked(backend, image, boxes) for image, boxes in frames]
-    spec, times = backend.spec, backend.times
-    with times.stage("crop"):
-        crops = [cut_out(image, regions, spec) for image, _, regions in checked]
-    heatmaps = backend.heatmaps(np.concatenate(crops))
-    with times.stage("decode"):
-        keypoints = np.split(decode_heatmaps(heatmaps, spec), np.cumsum([len(some) for some in crops])[:-1])
+    spec = backend.spec
+    with stage("crop"):
+        crops = [
+            cut_out(image.to_rgb() if isinstance(image, Frame) else image, regions, spec)
+            for image, _, regions in checked
+        ]
+    with stage("network"):
+        outputs = backend.run(np.concatenate(crops))
+    with stage("decode"):
+        together, grid_hw = decode_outputs(outputs, spec)
+        keypoints = np.split(together, np.cumsum([len(some) for some in crops])[:-1])
         for found, (_, _, regions) in zip(keypoints, checked, strict=True):
-            found[..., :2] = regions.to_image(found[..., :2], spec.heatmaps.size_hw)
-    times.people += len(heatmaps)
+            found[..., :2] = regions.to_image(found[..., :2], grid_hw)
     return [_poses(found, boxes) for found, (_, boxes, _) in zip(keypoints, checked, strict=True)]
 
 
@@ -79,9 +84,7 @@ def estimate_frames(
     Raises:
         ValueError, BackendError: as `estimate_poses`; also for a frame that is ahead.
     """
-    if (
-        not isinstance(backend, Pipelined) or backend.spec.heatmaps.refine is not None
-    ):  # a second pass needs the first's result
+    if not isinstance(backend, Pipelined) or backend.spec.refine is not None:  # a second pass needs the first's result
         for image, boxes in frames:
             yield estimate_poses(backend, image, boxes, flip_test=flip_test)
         return

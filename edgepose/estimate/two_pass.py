@@ -27,7 +27,7 @@ def find_keypoints(backend: Backend, image: np.ndarray, regions: Regions, *, fli
         BackendError: the runtime failed.
     """
     keypoints = backend.keypoints(image, regions, flip_test=flip_test)
-    refine = backend.spec.heatmaps.refine
+    refine = backend.spec.refine
     if refine is None:
         return keypoints
     person, index = np.nonzero(keypoints[..., 2] > 0)

@@ -26,7 +26,6 @@ from edgepose.io.people import usable_people
 from edgepose.model.passport import read_passport, write_passport
 from edgepose.stages.geometry import boxes_in_view
 from edgepose.stages.similarity import box_iou
-from edgepose.timing import StageTimes
 from edgepose.watching import Watch, unwatched
 
 SAME_PERSON_IOU = 0.5  # a detected box is an annotated person's from this overlap on
@@ -251,7 +250,6 @@ def _find_people(
     """Run every backend on every image; image by image, so that a machine that slows down is fair to all."""
     for backend in backends:
         backend.warm_up()
-        backend.times = StageTimes()
     run = _Run([], [[] for _ in backends], [], [])
     for image in images:
         try:

@@ -12,6 +12,7 @@ from edgepose.model.heads.heatmaps import (
     COMBINED,
     Heatmaps,
     HeatmapsWithOffsets,
+    Refine,
     check_finite,
     check_hw,
 )
@@ -145,6 +146,11 @@ class ModelSpec:
         if not isinstance(self.head, (Heatmaps, HeatmapsWithOffsets)):
             raise ModelFileError(f"{self.name} gives no heat maps of one person (its head is {self.head.kind})")
         return self.head
+
+    @property
+    def refine(self) -> Refine | None:
+        """The second pass of a network that was trained to be run twice; None for others."""
+        return self.head.refine if isinstance(self.head, Heatmaps) else None
 
     @property
     def num_maps(self) -> int:

@@ -22,8 +22,8 @@ from edgepose.model.passport import Passport
 from edgepose.model.spec import ModelSpec
 from edgepose.stages.frames import Frame
 from edgepose.stages.geometry import Regions
-from edgepose.timing import StageTimes
-from edgepose.trt.pipeline import FRAMES_IN_FLIGHT, Pipeline, StageSeconds
+from edgepose.timing import add_seconds
+from edgepose.trt.pipeline import FRAMES_IN_FLIGHT, Pipeline
 from edgepose.trt.plan import build_line, check_engine, load_runtime
 
 
@@ -52,7 +52,6 @@ class TensorRtBackend:
 
     def __init__(self, path: Path, passport: Passport, *, cuda_graphs: bool = True) -> None:
         self.path, self.passport = path, passport
-        self.times = StageTimes()
         self._pipeline: Pipeline | None = None
         self._failure = ""
         self._device = open_device()
@@ -83,6 +82,10 @@ class TensorRtBackend:
         """Run the network once: the first run is slow."""
         self.heatmaps(np.zeros((1, 3, *self.spec.image.size_hw), np.float32))
 
+    def run(self, crops: np.ndarray) -> dict[str, np.ndarray]:
+        """(N, 3, H, W) float32 crops -> `heatmaps`, as the method of that name gives them."""
+        return {"heatmaps": self.heatmaps(crops)}
+
     def heatmaps(self, crops: np.ndarray) -> np.ndarray:
         """(N, 3, H, W) float32 crops -> (N, C, h, w) float32 heat maps. N may be 0.
 
@@ -93,7 +96,7 @@ class TensorRtBackend:
         pipeline, (height, width) = self._opened(), self.spec.image.size_hw
         if crops.ndim != 4 or crops.shape[1:] != (3, height, width) or crops.dtype != np.float32:
             raise ValueError(f"crops must be (N, 3, {height}, {width}) float32, got {crops.shape} {crops.dtype}")
-        with self._guarded(), self.times.stage("network"):
+        with self._guarded():
             return pipeline.stages.heatmaps(crops)
 
     def keypoints(
@@ -127,8 +130,8 @@ class TensorRtBackend:
         pipeline = self._opened()
         frame = image if isinstance(image, Frame) else Frame(image)
         with self._guarded():
-            self._add(pipeline.submit(frame, regions, flip_test, decoder or self.spec.heatmaps.decoder))
-        self.times.people += len(regions)
+            seconds = pipeline.submit(frame, regions, flip_test, decoder or self.spec.heatmaps.decoder)
+        add_seconds(seconds)
 
     def result(self) -> np.ndarray:
         """Wait for the oldest frame submitted: its (N, K, 3) key points, as `keypoints` gives them.
@@ -140,7 +143,7 @@ class TensorRtBackend:
         pipeline = self._opened()
         with self._guarded():
             keypoints, seconds = pipeline.result()
-        self._add(seconds)
+        add_seconds(seconds)
         return keypoints
 
     def close(self) -> None:
@@ -198,7 +201,3 @@ class TensorRtBackend:
             raise BackendError(
                 f"the GPU failed on {self.path}: {self._failure}; open the model again, and if that fails, start anew"
             ) from error
-
-    def _add(self, seconds: StageSeconds) -> None:
-        for name, spent in seconds:
-            self.times.seconds[name] = self.times.seconds.get(name, 0.0) + spent

@@ -16,7 +16,7 @@ from edgepose.benchmarks.latency_text import conditions, table
 from edgepose.cli import main
 from edgepose.model.passport import Passport
 from edgepose.stages.geometry import usable_boxes
-from edgepose.timing import StageTimes
+from edgepose.timing import stage
 from tests.benchmarks.test_energy import write_monitor
 from tests.makers import make_spec
 
@@ -41,19 +41,21 @@ class TimedBackend:
         self.path = Path(name)
         self.passport = Passport(make_spec(), "fp32", "0" * 64, "random")
         self.spec = self.passport.spec
-        self.times = StageTimes()
         self.clock, self.network_ms, self.calls = clock, network_ms, 0
         self.closed = False
 
     def keypoints(self, image, regions, *, flip_test=False, decoder=None):
         self.calls += 1
-        with self.times.stage("network"):
+        with stage("network"):
             self.clock.now += self.network_ms * 1e-3
         self.clock.now += 1e-3
         return np.zeros((len(regions), 2, 3), np.float32)
 
     def warm_up(self):
         pass
+
+    def run(self, crops):
+        raise NotImplementedError
 
     def heatmaps(self, crops):
         raise NotImplementedError
@@ -81,7 +83,7 @@ class GraphedBackend(TimedBackend):
 
     def keypoints(self, image, regions, *, flip_test=False, decoder=None):
         self.cuda_graphs = self.cuda_graphs and self.capturable
-        with self.times.stage("network+decode" if self.cuda_graphs else "network"):
+        with stage("network+decode" if self.cuda_graphs else "network"):
             self.clock.now += (self.network_ms - 2 * self.cuda_graphs) * 1e-3
         return np.zeros((len(regions), 2, 3), np.float32)
 

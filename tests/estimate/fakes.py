@@ -13,7 +13,6 @@ from edgepose.model.spec import Input, ModelSpec, heatmap_spec
 from edgepose.stages.crop import cut_out
 from edgepose.stages.decode import decode_heatmaps
 from edgepose.stages.geometry import Regions
-from edgepose.timing import StageTimes
 
 MOST = 5  # people of `ColourDetector`
 PEAKS = [(4 + k % 4, 1 + 3 * (k // 4)) for k in range(17)]  # x, y of each key point in its map: an upright person
@@ -33,7 +32,6 @@ class ColourDetector:
     def __init__(self, scores: tuple[float, ...] = (0.9, 0.8, 0.7, 0.6, 0.5)) -> None:
         picture = Input((64, 96), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), resize="plain")
         self.spec = ModelSpec("colours", picture, Detections("boxes", 1), NO_KEYPOINTS)
-        self.times = StageTimes()
         self.scores = scores
         self.batches: list[int] = []
         self.runtime = self
@@ -59,9 +57,11 @@ class FixedPose:
 
     def __init__(self, score: float = 0.9) -> None:
         self.spec = heatmap_spec("fixed", (64, 48), (16, 12), decoder="argmax", box_padding=1.0)
-        self.times = StageTimes()
         self.score = score
         self.batches: list[int] = []
+
+    def run(self, crops: np.ndarray) -> dict[str, np.ndarray]:
+        return {"heatmaps": self.heatmaps(crops)}
 
     def heatmaps(self, crops: np.ndarray) -> np.ndarray:
         self.batches.append(len(crops))

@@ -28,7 +28,6 @@ from edgepose.model.passport import Passport, read_passport, write_passport
 from edgepose.model.skeletons import COCO17, MPII16
 from edgepose.model.spec import ModelSpec, heatmap_spec
 from edgepose.stages.similarity import COUNTED
-from edgepose.timing import StageTimes
 from tests.makers import make_spec
 from tests.shared_data import SHARED, needs_shared
 
@@ -68,7 +67,6 @@ class Finder:
         self.spec = spec
         self.offset_px = offset_px
         self.flip_tests: list[bool] = []
-        self.times = StageTimes()
 
     def warm_up(self) -> None:
         pass
@@ -88,7 +86,6 @@ class Finder:
                     row[k, :2] = person[self.names.index(name), :2]
         off = regions.to_grid(found[..., :2], self.spec.heatmaps.size_hw) + np.array([self.offset_px, 0])
         found[..., :2] = regions.to_image(off, self.spec.heatmaps.size_hw)
-        self.times.people += len(regions)
         return found
 
     def close(self) -> None:

@@ -197,10 +197,10 @@ def test_a_recipe_read_otherwise_is_noticed(wrong):
     spec = next(spec for spec in RECIPES.values() if spec.heatmaps.decoder == "udp-combined")
     regions = Regions.around(BOXES, spec)
     points = points_for(spec, regions)
-    backend = HostBackend(Reader(spec, points))
-    backend.passport = replace(backend.passport, spec=spec.changed(**wrong))
-    trained = HostBackend(Reader(spec, points))
-    backend._run = trained._run  # type: ignore[method-assign]
+    reader, trained = Reader(spec, points), Reader(spec, points)
+    reader.passport = replace(reader.passport, spec=spec.changed(**wrong))
+    reader._run = trained._run  # type: ignore[method-assign]
+    backend = HostBackend(reader)
 
     try:
         poses = estimate_poses(backend, coordinates_picture(), BOXES, flip_test=True)
