@@ -19,7 +19,7 @@ from edgepose.stages.smoothing import Smoother
 from edgepose.stages.tracking import Tracker, TrackingSettings
 
 MIN_SCORE = 0.4  # of a detected person
-DOUBTFUL, SAME_PLACE = 0.1, 0.5  # a less sure one, where somebody was: a score, and an IoU
+DOUBTFUL, SAME_PLACE = 0.35, 0.5  # a less sure one, where somebody was: a score, and an IoU
 SURE = 0.3  # a key point's score that counts for a box
 FEWEST = 4  # sure key points that make a box
 PADDING = 0.12  # of the key points' extent, on each side: measured, docs/measurements/following.md

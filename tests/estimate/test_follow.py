@@ -62,7 +62,7 @@ def test_a_doubtful_box_counts_where_somebody_was():
     picture = picture_of((5, 8, 25, 58))
 
     counts = []
-    for score in (0.2, 0.9, 0.2):
+    for score in (0.4, 0.9, 0.4):
         detector.scores = (score,) * 5
         counts.append(len(followers.take([(0, picture, 0.0)])[0]))
 
