@@ -15,7 +15,7 @@ from edgepose.backends import load_backend
 from edgepose.cli import main
 from edgepose.errors import MissingPackageError
 from edgepose.estimate.lift import Lifter
-from edgepose.infer import infer
+from edgepose.infer.crops import infer
 from edgepose.io.video import VideoReader, video_file
 from edgepose.model.heads.lift import Lift
 from tests.makers import TWO_POINTS, dots_image, write_toy_model

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from edgepose.infer import InferReport
+    from edgepose.infer.report import InferReport
 
 from edgepose.cli.options import THREADS, Number
 from edgepose.cli.source_options import (
@@ -115,9 +115,9 @@ def command(
     from edgepose.estimate.detect import EMBEDDED_NOTE
     from edgepose.estimate.follow import Following
     from edgepose.estimate.lift import open_lifter
-    from edgepose.infer import infer
+    from edgepose.infer.crops import infer
+    from edgepose.infer.stream import LiveOutput
     from edgepose.model.passport import read_passport
-    from edgepose.stream import LiveOutput
 
     if not (inputs or more or sources):
         raise click.UsageError("give images with --input, or a video, camera or stream with --source")
@@ -139,7 +139,7 @@ def command(
                 "--source, --detector, --boxes, --min-box-score and --lift go with crops of people, not whole images"
             )
         from edgepose.backends import load_runtime
-        from edgepose.infer_maps import infer_maps
+        from edgepose.infer.maps import infer_maps
 
         runtime = load_runtime(engine, backend=backend, threads=threads)
         warn_of_random_weights(engine, runtime.passport)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from edgepose.stream import SourceReport
+    from edgepose.infer.stream import SourceReport
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 

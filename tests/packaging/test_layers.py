@@ -13,7 +13,7 @@ from tests.packaging.test_imports import SOURCES, imports_of
 # From the top down. A name is a folder, or a file without its ending.
 LAYERS = {
     "edgepose": (
-        *("__main__", "cli", "infer_maps", "infer", "stream", "evaluation", "estimate", "backends", "trt", "cuda"),
+        *("__main__", "cli", "infer", "evaluation", "estimate", "backends", "trt", "cuda"),
         *("machine", "io", "stages", "model", "watching", "timing", "files", "limits", "interrupts", "errors"),
     ),
     "export": (

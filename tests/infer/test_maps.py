@@ -11,7 +11,7 @@ from edgepose.cli import main
 from edgepose.export.bottom_up import export_bottom_up
 from edgepose.export.networks.lightweight_openpose import LightweightOpenPose
 from edgepose.export.pipeline import Weights
-from edgepose.infer_maps import infer_maps
+from edgepose.infer.maps import infer_maps
 from edgepose.io.images import read_image, write_image
 from edgepose.io.video import video_file
 from edgepose.model.heads.fields import Fields

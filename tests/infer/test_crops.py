@@ -289,7 +289,7 @@ def test_what_ends_a_run_early_is_one_line_and_keeps_what_was_found(
             raise failure
         return image
 
-    monkeypatch.setattr("edgepose.infer.draw_poses", fail)
+    monkeypatch.setattr("edgepose.infer.crops.draw_poses", fail)
 
     result = infer("--engine", model, "--input", pictures, "--out", tmp_path / "out")
 

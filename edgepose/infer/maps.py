@@ -13,13 +13,13 @@ import numpy as np
 from edgepose.backends.runtime import Runtime
 from edgepose.errors import EdgeposeError, InputError
 from edgepose.estimate.bottom_up import estimate_people, head_of
-from edgepose.files import read_input
-from edgepose.infer import STAGES, InferReport, image_ids, overlay_targets
+from edgepose.infer.report import STAGES, InferReport, check_something_read, open_results, saying_how_far
+from edgepose.infer.targets import image_ids, overlay_targets
 from edgepose.io.boxes import ImageBoxes, boxes_for_images
-from edgepose.io.images import decode_image, turned_by_exif, write_image
-from edgepose.io.keypoints import WriteRecord, scored_people, to_file, to_stream
+from edgepose.io.images import write_image
+from edgepose.io.keypoints import WriteRecord, scored_people
 from edgepose.io.overlay import draw_poses
-from edgepose.io.table import to_table
+from edgepose.io.people import read_picture
 from edgepose.io.video import VIDEO_SUFFIXES, VideoReader, VideoWriter, video_file
 from edgepose.stages.poses import Poses
 from edgepose.timing import StageTimes
@@ -61,24 +61,15 @@ def infer_maps(
     estimate_people(runtime, np.zeros((*spec.image.size_hw, 3), np.uint8), flip_test=flip_test)  # the first run is slow
     report = InferReport(network=f"{runtime.arithmetic} ({runtime.name})")
     with ExitStack() as stack:
-        if stream is not None:
-            write = to_table(stream, spec.skeleton.keypoints) if table else to_stream(stream)
-        elif folder is not None:
-            report.results = folder / "keypoints.json"
-            write = stack.enter_context(to_file(report.results))
-        else:
-            raise ValueError("infer_maps needs a folder or a stream to write to")
+        names = spec.skeleton.keypoints
+        write = open_results(stack, report, names, folder=folder, stream=stream, table=table)
         run = _Run(runtime, write, flip_test, report, StageTimes())
-        try:
+        with saying_how_far(report):
             for entry in watch("images", entries, len(entries)):
                 run.image(entry, ids[entry.path], targets.get(entry.path))
             for path in videos:
                 run.video(path, targets.get(path), watch)
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(report.reached()) from None
-        if inputs and not report.images:
-            more = f", nor {len(inputs) - 1} others" if len(inputs) > 1 else ""
-            raise InputError(f"nothing could be read: {report.unreadable[0]}{more}")
+        check_something_read(report, len(inputs))
     report.seconds = {name: run.times.seconds[name] for name in STAGES if name in run.times.seconds}
     return report
 
@@ -97,13 +88,12 @@ class _Run:
         """Read one image, find its people, write them and their overlay."""
         try:
             with self.times.stage("read"):
-                data = read_input(entry.path)
-                image = decode_image(entry.path, data)
+                image, turned = read_picture(entry)
         except InputError as error:
             self._unreadable(entry.path, error)
             return
         poses = self._people(image, entry.path, {"image_id": image_id})
-        self.report.turned += turned_by_exif(data)
+        self.report.turned += turned
         if target is None:
             return
         try:

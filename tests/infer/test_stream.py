@@ -10,9 +10,9 @@ import pytest
 
 from edgepose.errors import InputError
 from edgepose.estimate.follow import Followers, Following
+from edgepose.infer.stream import LiveOutput, SourceReport, watch_sources
 from edgepose.io.sources import Shot
 from edgepose.io.video import VideoReader
-from edgepose.stream import LiveOutput, SourceReport, watch_sources
 from edgepose.timing import StageTimes
 from tests.estimate.fakes import ColourDetector, FixedPose, picture_of
 

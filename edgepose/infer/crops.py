@@ -1,14 +1,11 @@
-"""From image and video files to key points in files: what `edgepose infer` does."""
+"""Images, videos and sources to key points, by a network that looks at one person a crop."""
 
 from __future__ import annotations
 
 import math
-import os
-import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import tee
 from pathlib import Path
 from typing import Any, TextIO
@@ -22,86 +19,20 @@ from edgepose.estimate.follow import MIN_SCORE, Followers, Following
 from edgepose.estimate.lift import Lifter
 from edgepose.estimate.lift_records import RecordLifter, lifted
 from edgepose.estimate.top_down import estimate_frames, estimate_poses
+from edgepose.infer.report import STAGES, InferReport, check_something_read, open_results, saying_how_far
+from edgepose.infer.stream import LiveOutput, SourceReport, watch_sources
+from edgepose.infer.targets import image_ids, overlay_targets, source_overlays
 from edgepose.io.boxes import ImageBoxes, boxes_for_images, boxes_of_frames
-from edgepose.io.images import turned_warning, write_image
-from edgepose.io.keypoints import PARTIAL, WriteRecord, people_of, to_file, to_stream
+from edgepose.io.images import write_image
+from edgepose.io.keypoints import WriteRecord, people_of
 from edgepose.io.overlay import draw_poses
-from edgepose.io.people import PeopleBoxes, left_out, read_picture, usable_people
+from edgepose.io.people import PeopleBoxes, read_picture, usable_people
 from edgepose.io.sources import FileSource, Source
 from edgepose.io.space import add_positions, find_matplotlib, with_positions
-from edgepose.io.table import to_table
 from edgepose.io.video import VIDEO_SUFFIXES, VideoReader, VideoWriter, video_file
 from edgepose.stages.poses import Poses
-from edgepose.stream import LiveOutput, SourceReport, watch_sources
 from edgepose.timing import StageTimes, measured
 from edgepose.watching import Watch, unwatched
-
-# on a GPU crop to download are its own times, while the CPU reads and draws other frames
-STAGES = (
-    "read", "letterbox", "detect", "boxes", "upload", "crop", "network", "decode", "network+decode", "download",
-    "draw", "write",
-)  # fmt: skip
-SHOWN = 10  # unreadable files that are named one by one
-
-
-@dataclass
-class InferReport:
-    """What `infer` did.
-
-    Attributes:
-        images: images and video frames that were read.
-        people: boxes in them that key points were found for.
-        unreadable: a line for each file that could not be read to its end, or whose overlay could not be written.
-        unusable_boxes: boxes left out: not finite, without area, or wholly outside their image.
-        turned: images whose EXIF notes a rotation, which was ignored.
-        seconds: time of each of STAGES that was measured.
-        results: the JSON file written, if any.
-        overlays: pictures and videos written.
-        network: what the network was run by and computed in.
-        sources: what came of each video, camera or stream whose people were found and followed.
-    """
-
-    images: int = 0
-    people: int = 0
-    unreadable: list[str] = field(default_factory=list)
-    unusable_boxes: int = 0
-    turned: int = 0
-    seconds: dict[str, float] = field(default_factory=dict)
-    results: Path | None = None
-    overlays: list[Path] = field(default_factory=list)
-    network: str = ""
-    sources: list[SourceReport] = field(default_factory=list)
-
-    def summary(self) -> str:
-        """Counts, what was written, and a table of the stages' times."""
-        written = [str(self.results)] if self.results else []
-        if self.overlays:
-            written.append(f"overlays in {self.overlays[0].parent}")
-        counts = f"images: {self.images}, people: {self.people}, network: {self.network}"
-        lines = [counts + (f"; wrote {' and '.join(written)}" if written else "")]
-        lines += [source.summary() for source in self.sources]
-        width = max(map(len, ("stage", *self.seconds)))
-        lines.append(f"{'stage':<{width}} {'ms/image':>9} {'ms/person':>10}")
-        for name, seconds in (*self.seconds.items(), ("sum", sum(self.seconds.values()))):
-            per_person = f"{1e3 * seconds / self.people:10.2f}" if self.people else f"{'-':>10}"
-            lines.append(f"{name:<{width}} {1e3 * seconds / max(1, self.images):9.2f} {per_person}")
-        return "\n".join(lines)
-
-    def reached(self) -> str:
-        """How far a run came that did not end, and where its key points are."""
-        kept = f" (their key points: {self.results.with_name(PARTIAL)})" if self.results and self.people else ""
-        return f"after {self.images} images or frames{kept}"
-
-    def warnings(self) -> list[str]:
-        """What the user should know besides the results."""
-        lines = self.unreadable[:SHOWN]
-        if len(self.unreadable) > SHOWN:
-            lines.append(f"… and {len(self.unreadable) - SHOWN} more files that could not be read")
-        lines += [note for source in self.sources for note in source.notes]
-        lines += left_out(self.unusable_boxes)
-        if self.turned:
-            lines.append(turned_warning(self.turned))
-        return lines
 
 
 def infer(
@@ -161,13 +92,8 @@ def infer(
     report = InferReport(network=f"{backend.arithmetic} ({backend.name})")
     with ExitStack() as stack:
         times = stack.enter_context(measured())
-        if stream is not None:
-            write = to_table(stream, backend.spec.skeleton.keypoints) if table else to_stream(stream)
-        elif folder is not None:
-            report.results = folder / "keypoints.json"
-            write = stack.enter_context(to_file(report.results))
-        else:
-            raise ValueError("infer needs a folder or a stream to write to")
+        names = backend.spec.skeleton.keypoints
+        write = open_results(stack, report, names, folder=folder, stream=stream, table=table)
         space = None
         if lifter is not None:
             if targets:
@@ -175,7 +101,7 @@ def infer(
             skeleton = backend.spec.skeleton
             space = write = stack.enter_context(lifted(write, lifter, skeleton, flip_test=flip_test))
         run = _Run(backend, times, write, flip_test, min_box_score, report, space, detector, following)
-        try:
+        with saying_how_far(report):
             for entry in watch("images", entries, len(entries)):
                 run.image(entry, ids[entry.path], targets.get(entry.path))
             for path in videos:
@@ -184,21 +110,9 @@ def infer(
                 else:
                     run.video(path, boxes_file, targets.get(path), watch)
             if sources:
-                overlays = _source_overlays(sources, folder) if folder and save_overlays else [None] * len(sources)
+                overlays = source_overlays(sources, folder) if folder and save_overlays else [None] * len(sources)
                 run.followed(sources, overlays, live or LiveOutput())
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(report.reached()) from None
-        except OSError as error:
-            if report.images and error.strerror:
-                error.strerror += f" {report.reached()}"
-            raise
-        except EdgeposeError as error:
-            if report.images:
-                error.args = (f"{error}; stopped {report.reached()}",)
-            raise
-        if (inputs or sources) and not report.images:
-            more = f", nor {len(inputs) - 1} others" if len(inputs) > 1 else ""
-            raise InputError(f"nothing could be read: {report.unreadable[0]}{more}")
+        check_something_read(report, len(inputs) + len(sources))
     report.seconds = {name: times.seconds[name] for name in STAGES if name in times.seconds}
     return report
 
@@ -373,45 +287,6 @@ class _Run:
     def _unreadable(self, path: Path, error: InputError) -> None:
         self.report.unreadable.append(str(error))
         self.write({"file_name": str(path), "error": str(error)})
-
-
-def image_ids(entries: Sequence[ImageBoxes], boxes_file: Path | None) -> dict[Path, int | str]:
-    """Each image's image_id: the boxes file's or the number that its name is, else its name; its path if shared."""
-    ids = {entry.path: entry.path.name if entry.image_id is None else entry.image_id for entry in entries}
-    shared = {one for one, count in Counter(ids.values()).items() if count > 1}
-    return {path: str(path) if one in shared and boxes_file is None else one for path, one in ids.items()}
-
-
-def overlay_targets(inputs: Sequence[Path], folder: Path) -> dict[Path, Path]:
-    """Where each input's overlay goes: under its own name, numbered where two inputs share it."""
-    originals = {os.path.realpath(path) for path in inputs}  # Path.resolve would end at a circle of links
-    targets: dict[Path, Path] = {}
-    taken: set[str] = set()
-    for path in inputs:
-        suffix = ".png" if path.suffix.lower() == ".png" else ".jpg"
-        suffix = ".mp4" if path.suffix.lower() in VIDEO_SUFFIXES else suffix
-        name, number = _short(path.stem, suffix), 1
-        while name in taken:
-            number += 1
-            name = _short(path.stem, f"-{number}{suffix}")
-        taken.add(name)
-        targets[path] = folder / name
-        if os.path.realpath(targets[path]) in originals:
-            raise InputError(f"{targets[path]} is an input, and the overlay would replace it: choose another --out")
-    return targets
-
-
-def _short(stem: str, end: str) -> str:
-    """A file's name of at most 255 bytes, which is what file systems take."""
-    name, room = os.fsencode(stem), 255 - len(end)
-    return (stem if len(name) <= room else name[:room].decode(errors="ignore")) + end
-
-
-def _source_overlays(sources: Sequence[Source], folder: Path) -> list[Path | None]:
-    """Where each source's overlay video goes: under what its name has of letters and digits."""
-    names = [re.sub(r"[^A-Za-z0-9]+", "-", Path(source.name).stem).strip("-") or "source" for source in sources]
-    numbered = [f"{name}-{names[:i].count(name) + 1}" if name in names[:i] else name for i, name in enumerate(names)]
-    return [folder / "overlays" / f"{name}.mp4" for name in numbered]
 
 
 def _boxes_of_frames(reader: VideoReader, boxes_file: Path | None, min_score: float) -> dict[int, ImageBoxes]:

@@ -1,0 +1,1 @@
+"""Images, videos, cameras and streams to key points in files: what `edgepose infer` does."""
