@@ -20,7 +20,8 @@ from edgepose.machine.gpu import find_gpu
 from edgepose.machine.nvcc import find_nvcc
 from edgepose.stages.crop import cut_out
 from edgepose.stages.geometry import Regions
-from edgepose.trt.build import BuildOptions, build_engine, load_tensorrt
+from edgepose.trt.build import BuildOptions, build_engine
+from edgepose.trt.versions import load_builder
 
 MAX_BATCH = 8
 BATCHES = (1, 8)
@@ -50,7 +51,7 @@ def engine_checks(models: Path, work: Path, precision: str, seconds: float) -> I
 def require_builder() -> None:
     """Raise SkippedError where no TensorRT builds engines for this GPU, or nvcc no kernels beside them."""
     try:
-        trt = load_tensorrt()
+        trt = load_builder()
         find_nvcc()
     except BuildError as error:
         raise SkippedError(one_line(error)) from error
@@ -98,8 +99,7 @@ def compare_backends(cpu: Backend, gpu: Backend, image: np.ndarray, boxes: np.nd
     largest = max(LARGEST_RELATIVE[cpu.passport.precision], TIMES_ROUNDING * by_rounding)
     clear = clear_peaks(wanted[:, : spec.num_keypoints], CLEAR * float(np.abs(found - wanted).max()))
     moved = gpu.keypoints(image, regions)[..., :2] - cpu.keypoints(image, regions)[..., :2]
-    steps = regions.size_wh[:, None] / np.array(spec.heatmaps.size_hw[::-1])  # image px of a heat-map px
-    px = np.abs(moved / steps).max(axis=-1)[clear]
+    px = np.abs(moved / regions.px_per_step(spec.heatmaps.size_hw)[:, None]).max(axis=-1)[clear]
     text = f"heat maps differ by {relative:.1e} of their rms"
     limit = f"{largest:.2g}, clear peaks within 1 heat-map px"
     if not px.size:  # false as well where a heat map is NaN

@@ -1,4 +1,4 @@
-// All kernels as one module: what `edgepose build` compiles and lays beside a plan.
+// All kernels as one module: what tests and benchmarks compile.
 #include "crop.cu"
 #include "decode.cu"
 #include "peaks.cu"

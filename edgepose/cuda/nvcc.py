@@ -49,7 +49,7 @@ def compile_kernels(targets: Sequence[str], source: str = "kernels.cu") -> Compi
 
     Args:
         targets: at least one; this nvcc must know each.
-        source: of cuda/; kernels.cu holds all kernels.
+        source: of cuda/; kernels.cu holds all kernels, pose.cu those beside a plan.
 
     Raises:
         BuildError: nvcc is missing, or refused; carries its last lines.

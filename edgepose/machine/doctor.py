@@ -26,8 +26,8 @@ from edgepose.machine.system import (
     read,
     run,
 )
+from edgepose.model.engine_info import OLDEST_TENSORRT
 
-OLDEST_TENSORRT = (10, 3)  # edgepose.trt.build's, which needs cv2 and that may be what is broken
 FLAVOURS = ("tensorrt", "tensorrt_rtx", "tensorrt_lean", "tensorrt_dispatch")
 TOO_OLD = "edgepose needs TensorRT 10.3 or newer: on a Jetson, flash JetPack 6.1 or newer"
 CONTAINER = "in a container, add --runtime nvidia to docker run"

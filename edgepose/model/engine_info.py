@@ -9,6 +9,7 @@ from typing import Any
 
 from edgepose.model.plain import from_plain
 
+OLDEST_TENSORRT = (10, 3)  # of JetPack 6.1
 LARGEST_COUNT = 65535  # people in one launch: a grid's z
 RUNTIMES = ("tensorrt", "tensorrt_rtx")  # the modules that a plan's passport may name: they are imported
 

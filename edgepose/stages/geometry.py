@@ -72,7 +72,7 @@ class Regions:
         width = np.maximum(size[:, 0], size[:, 1] * aspect)
         return cls(center, np.stack([width, width / aspect], axis=1) * spec.crop.padding, spec.crop.alignment)
 
-    def _px_per_step(self, grid_hw: tuple[int, int]) -> np.ndarray:
+    def px_per_step(self, grid_hw: tuple[int, int]) -> np.ndarray:
         """(N, 2) image px per grid px, x and y."""
         grid_wh = np.array(grid_hw[::-1], dtype=np.float64)
         if self.alignment in ("corner", "half-pixel"):
@@ -89,17 +89,17 @@ class Regions:
 
     def to_image(self, xy: np.ndarray, grid_hw: tuple[int, int]) -> np.ndarray:
         """Grid px (N, ..., 2) -> image px, float32. The inverse of `to_grid`."""
-        step, center = self._broadcast(self._px_per_step(grid_hw), xy), self._broadcast(self.center_xy, xy)
+        step, center = self._broadcast(self.px_per_step(grid_hw), xy), self._broadcast(self.center_xy, xy)
         return ((xy - self._grid_center(grid_hw)) * step + center).astype(np.float32)
 
     def to_grid(self, xy: np.ndarray, grid_hw: tuple[int, int]) -> np.ndarray:
         """Image px (N, ..., 2) -> grid px, float32. The inverse of `to_image`."""
-        step, center = self._broadcast(self._px_per_step(grid_hw), xy), self._broadcast(self.center_xy, xy)
+        step, center = self._broadcast(self.px_per_step(grid_hw), xy), self._broadcast(self.center_xy, xy)
         return ((xy - center) / step + self._grid_center(grid_hw)).astype(np.float32)
 
     def to_grid_matrices(self, grid_hw: tuple[int, int]) -> np.ndarray:
         """(N, 2, 3) float64 affine matrices, image px -> grid px, as cv2.warpAffine takes them."""
-        scale = 1 / self._px_per_step(grid_hw)
+        scale = 1 / self.px_per_step(grid_hw)
         matrices = np.zeros((len(self), 2, 3))
         matrices[:, 0, 0], matrices[:, 1, 1] = scale[:, 0], scale[:, 1]
         matrices[:, :, 2] = self._grid_center(grid_hw) - self.center_xy * scale

@@ -24,7 +24,8 @@ from edgepose.stages.frames import Frame
 from edgepose.stages.geometry import Regions
 from edgepose.timing import add_seconds
 from edgepose.trt.pipeline import FRAMES_IN_FLIGHT, Pipeline
-from edgepose.trt.plan import build_line, check_engine, load_runtime
+from edgepose.trt.plan import build_line, check_engine
+from edgepose.trt.versions import load_runner
 
 
 class TensorRtBackend:
@@ -55,7 +56,7 @@ class TensorRtBackend:
         self._pipeline: Pipeline | None = None
         self._failure = ""
         self._device = open_device()
-        trt = load_runtime(path, passport)
+        trt = load_runner(path, passport.plan)
         check_engine(path, passport, self._device.gpu, trt)
         kernels = read_kernels(path, passport)
         with self._guarded():

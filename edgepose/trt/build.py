@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +22,11 @@ from edgepose.errors import BuildError, ModelFileError
 from edgepose.files import whole_file, write_json
 from edgepose.machine.gpu import Gpu, find_gpu
 from edgepose.machine.nvcc import find_nvcc, nvcc_cuda
-from edgepose.machine.packages import is_absent, load_failure
-from edgepose.model.engine_info import LARGEST_COUNT, RUNTIMES, EngineInfo, KernelsFile
+from edgepose.model.engine_info import LARGEST_COUNT, EngineInfo, KernelsFile
 from edgepose.model.passport import Passport, passport_path, read_passport
 from edgepose.trt.log import Messages, logger_of, messages_of
+from edgepose.trt.versions import load_builder
 
-OLDEST = (10, 3)  # JetPack 6.1
 LARGEST_WORKSPACE_MIB = 1 << 20  # more than any GPU has; TensorRT counts bytes in 64 bits
 
 _HIDDEN_GPU = (
@@ -89,33 +87,6 @@ class BuildReport:
     peak_mib: int
 
 
-def load_tensorrt(runtime: str | None = None) -> Any:
-    """The TensorRT module: `tensorrt`, or `tensorrt_rtx` where only that is installed.
-
-    Raises:
-        BuildError: neither (or not the one named) is installed, or it does not load, or it is older than 10.3.
-    """
-    for name in (runtime,) if runtime else RUNTIMES:
-        try:
-            trt = import_module(name)
-        except (ImportError, OSError) as error:  # OSError: from a wheel that loads its libraries itself
-            if is_absent(error, name):
-                continue
-            raise BuildError(f"{load_failure(error, name)}: see edgepose doctor") from error
-        if version_of(trt) < OLDEST and name == "tensorrt":
-            raise BuildError(f"TensorRT {trt.__version__} found, 10.3 or newer wanted: install JetPack 6.1 or newer")
-        return trt
-    raise BuildError(
-        f"{runtime or 'TensorRT'} is not installed for this Python: on a Jetson, apt install python3-libnvinfer and "
-        f"make the virtual environment with --system-site-packages; on a desktop, pip install tensorrt-rtx-cu13"
-    )
-
-
-def version_of(trt: Any) -> tuple[int, ...]:
-    """A TensorRT module's version as numbers: 10.3.0.26 -> (10, 3, 0, 26)."""
-    return tuple(int(part) for part in trt.__version__.split(".") if part.isdigit())
-
-
 def build_engine(
     onnx_path: Path,
     plan_path: Path | None = None,
@@ -149,7 +120,7 @@ def build_engine(
             raise BuildError(f"{plan_path} is the name of {kind}, not of a plan: name another, m.plan say")
     if source.engine is not None:
         raise ModelFileError(f"{onnx_path} is an engine already: build from the ONNX it was made from")
-    trt = load_tensorrt(runtime)
+    trt = load_builder(runtime)
     gpu = None if options.targets else find_gpu()
     _check_target(trt, options, gpu, source.precision)
     targets = options.targets or ((gpu.target,) if gpu else ())
@@ -161,7 +132,7 @@ def build_engine(
         if options.kernels:  # before the plan, whose build takes minutes
             if gpu is not None:
                 _check_nvcc(gpu)
-            kernels = compile_kernels(targets)
+            kernels = compile_kernels(targets, "pose.cu")
             files.enter_context(whole_file(kernels_path(plan_path))).write_bytes(kernels.fatbin)
         log = files.enter_context(messages_of(trt))
         plan = _build_plan(trt, log, onnx_path, options, cache_file, progress)

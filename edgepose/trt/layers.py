@@ -7,11 +7,12 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgepose.errors import BuildError
+from edgepose.errors import BackendError, ModelFileError
 from edgepose.machine.gpu import find_gpu
 from edgepose.model.passport import Passport
-from edgepose.trt.build import load_tensorrt
-from edgepose.trt.log import logger_of, messages_of
+from edgepose.trt.log import messages_of
+from edgepose.trt.plan import check_engine, open_plan
+from edgepose.trt.versions import load_runner
 
 
 @dataclass(frozen=True)
@@ -27,27 +28,21 @@ def read_layers(plan_path: Path, passport: Passport) -> list[Layer]:
     """The layers of a plan, as TensorRT fused them. Needs the GPU that the plan was built for.
 
     Raises:
-        BuildError: there is no GPU or no TensorRT here, or it cannot read the plan.
+        EngineMismatchError: it was built for another GPU or TensorRT.
+        BackendError: there is no GPU or no TensorRT here.
+        ModelFileError: TensorRT cannot read the plan, or tells nothing of it.
     """
-    info = passport.plan
-    trt = load_tensorrt(info.runtime)
-    if find_gpu() is None:
-        raise BuildError("TensorRT reads a plan on a GPU only, and no NVIDIA GPU or driver was found")
+    gpu = find_gpu()
+    if gpu is None:
+        raise BackendError("TensorRT reads a plan on a GPU only, and no NVIDIA GPU or driver was found")
+    trt = load_runner(plan_path, passport.plan)
+    check_engine(plan_path, passport, gpu, trt)
+    runtime, engine = open_plan(trt, plan_path, passport)
     with messages_of(trt) as log:
-        try:
-            runtime = trt.Runtime(logger_of(trt))  # must outlive the engine
-            if info.version_compatible:
-                runtime.engine_host_code_allowed = True  # such a plan brings its own small runtime along
-            if info.dla is not None:
-                runtime.DLA_core = info.dla
-            engine = runtime.deserialize_cuda_engine(plan_path.read_bytes())
-        except (TypeError, RuntimeError):  # how the bindings say null
-            engine = None
-        if engine is None:
-            raise BuildError(f"TensorRT could not read {plan_path}: {log.last_errors()}")
         information = engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
-        if not information:
-            raise BuildError(f"TensorRT tells nothing of {plan_path}: {log.last_errors()}")
+        del engine, runtime  # in this order
+    if not information:
+        raise ModelFileError(f"TensorRT tells nothing of {plan_path}: {log.last_errors()}")
     return parse_layers(information)
 
 

@@ -18,8 +18,8 @@ from edgepose.cuda.memory import DeviceMemory
 from edgepose.errors import BackendError, ModelFileError
 from edgepose.model.passport import Passport
 from edgepose.model.shapes import match_tensors
-from edgepose.trt.log import logger_of, messages_of
-from edgepose.trt.plan import build_line
+from edgepose.trt.log import messages_of
+from edgepose.trt.plan import open_plan
 
 
 class Network:
@@ -42,7 +42,7 @@ class Network:
         self._contexts: dict[int, Any] = {}
         self._memory: list[DeviceMemory] = []
         try:
-            self._engine = self._load(passport)
+            self._runtime, self._engine = open_plan(trt, path, passport)
             self._read_tensors(passport)
             self._scratch = self._allocate(max(1, self._engine.device_memory_size_v2))
             self._unread = {  # outputs that nobody asks for want memory all the same
@@ -54,25 +54,6 @@ class Network:
         except BaseException:
             self.close()
             raise
-
-    def _load(self, passport: Passport) -> Any:
-        info = passport.plan
-        with messages_of(self._trt) as log:
-            try:
-                self._runtime = self._trt.Runtime(logger_of(self._trt))  # must outlive the engine
-                if info.version_compatible:
-                    self._runtime.engine_host_code_allowed = True  # such a plan brings its own small runtime along
-                if info.dla is not None:
-                    self._runtime.DLA_core = info.dla
-                engine = self._runtime.deserialize_cuda_engine(self._path.read_bytes())
-            except (TypeError, RuntimeError):  # how the bindings say null
-                engine = None
-            if engine is not None:
-                return engine
-            reason = log.last_errors()
-        if "out of memory" in reason.lower().replace("outofmemory", "out of memory"):
-            raise BackendError(f"the GPU's memory does not hold {self._path}: {reason}")
-        raise ModelFileError(f"TensorRT cannot read {self._path} ({reason}): {build_line(self._path, passport)}")
 
     def _allocate(self, nbytes: int) -> DeviceMemory:
         memory = DeviceMemory(nbytes)

@@ -1,22 +1,19 @@
-"""What is checked of a TensorRT plan before TensorRT sees it, and the TensorRT that runs it.
+"""What is checked of a TensorRT plan before TensorRT sees it, and how TensorRT opens it.
 
 TensorRT's own answers to a plan of another GPU or version name neither; here the passport does.
 """
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 from shlex import quote
 from typing import Any
 
 from edgepose.errors import BackendError, EngineMismatchError, ModelFileError
 from edgepose.machine.gpu import Gpu
-from edgepose.machine.packages import is_absent, load_failure
 from edgepose.model.passport import Passport, passport_path, read_passport
-from edgepose.trt.build import version_of
-
-SMALLER = ("tensorrt_lean", "tensorrt_dispatch")  # they run version-compatible plans, and only those
+from edgepose.trt.log import logger_of, messages_of
+from edgepose.trt.versions import as_numbers, version_of
 
 
 def read_engine_passport(plan: Path) -> Passport:
@@ -52,7 +49,7 @@ def check_engine(plan: Path, passport: Passport, gpu: Gpu, trt: Any) -> None:
     """
     info = passport.plan
     built, here = info.tensorrt, trt.__version__
-    found, wanted = _numbers(built), version_of(trt)[:3]
+    found, wanted = as_numbers(built)[:3], version_of(trt)[:3]
     fits = found[0] == wanted[0] and found <= wanted if info.version_compatible else found == wanted
     if not fits:
         raise EngineMismatchError(
@@ -69,25 +66,30 @@ def check_engine(plan: Path, passport: Passport, gpu: Gpu, trt: Any) -> None:
         )
 
 
-def load_runtime(plan: Path, passport: Passport) -> Any:
-    """The TensorRT module that runs a plan: the one it was built with, or a smaller one of a version-compatible plan.
+def open_plan(trt: Any, plan: Path, passport: Passport) -> tuple[Any, Any]:
+    """TensorRT's runtime and the plan's engine. The runtime must outlive the engine.
 
     Raises:
-        BackendError: it is not installed for this Python, or does not load.
+        ModelFileError: TensorRT cannot read the plan; carries its last error lines.
+        BackendError: the GPU's memory does not hold it.
     """
     info = passport.plan
-    for name in (info.runtime, *(SMALLER if info.version_compatible else ())):
+    with messages_of(trt) as log:
         try:
-            return import_module(name)
-        except (ImportError, OSError) as error:
-            if not is_absent(error, name):
-                raise BackendError(f"{plan}: {load_failure(error, name)}: see edgepose doctor") from error
-    cure = (
-        "pip install tensorrt-rtx-cu13"
-        if info.runtime == "tensorrt_rtx"
-        else "on a Jetson, apt install python3-libnvinfer and make the virtual environment with --system-site-packages"
-    )
-    raise BackendError(f"{plan} runs in {info.runtime} {info.tensorrt}, which is not installed for this Python: {cure}")
+            runtime = trt.Runtime(logger_of(trt))
+            if info.version_compatible:
+                runtime.engine_host_code_allowed = True  # such a plan brings its own small runtime along
+            if info.dla is not None:
+                runtime.DLA_core = info.dla
+            engine = runtime.deserialize_cuda_engine(plan.read_bytes())
+        except (TypeError, RuntimeError):  # how the bindings say null
+            engine = None
+        if engine is not None:
+            return runtime, engine
+        reason = log.last_errors()
+    if "out of memory" in reason.lower().replace("outofmemory", "out of memory"):
+        raise BackendError(f"the GPU's memory does not hold {plan}: {reason}")
+    raise ModelFileError(f"TensorRT cannot read {plan} ({reason}): {build_line(plan, passport)}")
 
 
 def build_line(plan: Path, passport: Passport, max_batch: int | None = None) -> str:
@@ -103,7 +105,3 @@ def build_line(plan: Path, passport: Passport, max_batch: int | None = None) -> 
 
 def _plain_build_line(plan: Path) -> str:
     return f"edgepose build MODEL.onnx -o {plan}"
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".") if part.isdigit())[:3]

@@ -189,7 +189,7 @@ def test_a_network_that_no_graph_can_hold_is_skipped_by_name(gpu, tmp_path):
 
 def test_a_gpu_that_tensorrt_for_rtx_does_not_know_is_skipped_by_name(monkeypatch):
     rtx = SimpleNamespace(__name__="tensorrt_rtx", __version__="1.7", ComputeCapability=SimpleNamespace(SM80=0, SM86=1))
-    monkeypatch.setattr(engine_checks, "load_tensorrt", lambda: rtx)
+    monkeypatch.setattr(engine_checks, "load_builder", lambda: rtx)
     monkeypatch.setattr(engine_checks, "find_nvcc", lambda: "nvcc")
     monkeypatch.setattr(engine_checks, "find_gpu", lambda: Gpu("NVIDIA A100", (8, 0), 108, False, (13, 0)))
 
@@ -204,7 +204,7 @@ def test_a_machine_without_nvcc_is_skipped_by_name(monkeypatch):
     def no_nvcc():
         raise BuildError("nvcc was not found")
 
-    monkeypatch.setattr(engine_checks, "load_tensorrt", lambda: SimpleNamespace(__name__="tensorrt"))
+    monkeypatch.setattr(engine_checks, "load_builder", lambda: SimpleNamespace(__name__="tensorrt"))
     monkeypatch.setattr(engine_checks, "find_nvcc", no_nvcc)
 
     with pytest.raises(SkippedError, match="nvcc was not found"):

@@ -22,8 +22,8 @@ DOORS = {
     "openvino": ("edgepose/backends/openvino_graph.py",),
     "onnxruntime": ("edgepose/backends/ort.py", "export/", "calibration/"),
     "pycocotools": ("edgepose/evaluation/coco_ap.py",),
-    "tensorrt": ("edgepose/trt/plan.py", "edgepose/trt/build.py"),
-    "tensorrt_rtx": ("edgepose/trt/plan.py", "edgepose/trt/build.py"),
+    "tensorrt": ("edgepose/trt/versions.py",),
+    "tensorrt_rtx": ("edgepose/trt/versions.py",),
     "av": ("edgepose/io/video.py",),
     "pycuda": ("edgepose/cuda/memory.py",),
     "torch": ("export/",),
@@ -70,6 +70,11 @@ def test_the_device_half_reaches_the_workstation_half_only_in_a_commands_body(so
         if module.startswith(tuple(f"edgepose.{folder}" for folder in WORKSTATION)):
             assert inside_function, f"{source} imports {module} at its top"
             assert source.startswith("edgepose/cli/"), f"{source} imports {module}; only a command may"
+
+
+@pytest.mark.parametrize("source", [source for source in SOURCES if source.startswith("edgepose/trt/")])
+def test_what_runs_a_plan_does_not_import_what_builds_one(source: str):
+    assert not any(module.startswith("edgepose.trt.build") for module, _ in imports_of(source))
 
 
 # Refuses every import but those of the standard library, click, numpy and edgepose itself.

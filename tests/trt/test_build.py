@@ -29,11 +29,10 @@ from edgepose.trt.build import (
     _configure,
     _read_timing_cache,
     build_engine,
-    load_tensorrt,
     parse_targets,
-    version_of,
 )
 from edgepose.trt.log import logger_of
+from edgepose.trt.versions import load_builder, version_of
 from tests.makers import make_spec
 from tests.nvcc import needs_nvcc
 
@@ -175,7 +174,7 @@ ORIN = Gpu("Orin", (8, 7), 8, integrated=True, driver_cuda=(12, 6))
 )
 def test_what_tensorrt_itself_cannot_build_is_said_first(tmp_path, monkeypatch, gpu, options, message):
     model = write_network(tmp_path / "m.onnx")
-    monkeypatch.setattr("edgepose.trt.build.load_tensorrt", lambda _: SimpleNamespace(__name__="tensorrt"))
+    monkeypatch.setattr("edgepose.trt.build.load_builder", lambda _: SimpleNamespace(__name__="tensorrt"))
     monkeypatch.setattr("edgepose.trt.build.find_gpu", lambda: gpu)
 
     with pytest.raises(BuildError, match=message):
@@ -213,7 +212,7 @@ def test_the_kernels_of_all_targets_lie_beside_the_plan_and_their_hash_in_its_pa
 def test_a_plan_with_kernels_missing_or_of_another_build_says_how_to_mend_it(tmp_path, monkeypatch):
     model = write_network(tmp_path / "m.onnx")
     monkeypatch.setattr(
-        "edgepose.trt.build.compile_kernels", lambda _: Compiled(b"a module", (), ("a warning of nvcc",))
+        "edgepose.trt.build.compile_kernels", lambda *_: Compiled(b"a module", (), ("a warning of nvcc",))
     )
     report = build_engine(model, options=replace(PLAIN, kernels=True), runtime="tensorrt_rtx")
     kernels = kernels_path(report.plan)
@@ -357,7 +356,7 @@ def test_a_timing_cache_is_read_if_it_is_one_of_this_machine(tmp_path):
 
 def test_a_timing_cache_that_cannot_be_written_is_said_before_the_build(tmp_path, monkeypatch):
     model = write_network(tmp_path / "m.onnx")
-    monkeypatch.setattr("edgepose.trt.build.load_tensorrt", lambda _: SimpleNamespace(__name__="tensorrt"))
+    monkeypatch.setattr("edgepose.trt.build.load_builder", lambda _: SimpleNamespace(__name__="tensorrt"))
     monkeypatch.setattr("edgepose.trt.build.find_gpu", lambda: ORIN)
     monkeypatch.setattr("edgepose.trt.build._build_plan", lambda *_: pytest.fail("the build has begun"))
 
@@ -400,7 +399,7 @@ def test_an_absent_tensorrt_is_named_with_its_cure(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorrt", None)
 
     with pytest.raises(BuildError, match="python3-libnvinfer"):
-        load_tensorrt("tensorrt")
+        load_builder("tensorrt")
 
 
 @pytest.mark.parametrize(
@@ -417,14 +416,14 @@ def test_a_tensorrt_that_does_not_load_is_not_called_absent(tmp_path, monkeypatc
     monkeypatch.syspath_prepend(tmp_path)
 
     with pytest.raises(BuildError, match=rf"tensorrt is installed but does not load {told}.*: see edgepose doctor"):
-        load_tensorrt()
+        load_builder()
 
 
 def test_a_tensorrt_too_old_names_the_jetpack_that_has_a_newer(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorrt", SimpleNamespace(__name__="tensorrt", __version__="8.6.2"))
 
     with pytest.raises(BuildError, match=r"TensorRT 8\.6\.2 found, .* install JetPack 6\.1 or newer"):
-        load_tensorrt()
+        load_builder()
 
 
 def test_an_nvcc_newer_than_the_driver_is_said_before_the_build(tmp_path, monkeypatch):
@@ -435,7 +434,7 @@ def test_an_nvcc_newer_than_the_driver_is_said_before_the_build(tmp_path, monkey
     nvcc.chmod(0o755)
     monkeypatch.setenv("PATH", str(nvcc.parent), prepend=os.pathsep)
     monkeypatch.setattr("edgepose.trt.build.find_gpu", lambda: ORIN)
-    monkeypatch.setattr("edgepose.trt.build.compile_kernels", lambda _: pytest.fail("the build has begun"))
+    monkeypatch.setattr("edgepose.trt.build.compile_kernels", lambda *_: pytest.fail("the build has begun"))
 
     with pytest.raises(BuildError, match=r"nvcc is of CUDA 13\.0 .*this driver runs CUDA 12\.x and older"):
         build_engine(model, runtime="tensorrt_rtx")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from edgepose.errors import BuildError
+from edgepose.errors import ModelFileError
 from edgepose.model.passport import Passport
 from edgepose.trt import layers as engine_layers
 from edgepose.trt.layers import Layer, parse_layers, read_layers
@@ -50,7 +50,8 @@ class FakeTensorRt:
 
 
 def layers_of(plan: bytes, tmp_path, monkeypatch, **engine: Any) -> list[Layer]:
-    monkeypatch.setattr(engine_layers, "load_tensorrt", lambda _: FakeTensorRt)
+    monkeypatch.setattr(engine_layers, "load_runner", lambda *_: FakeTensorRt)
+    monkeypatch.setattr(engine_layers, "check_engine", lambda *_: None)
     monkeypatch.setattr(engine_layers, "find_gpu", lambda: "Orin")
     path = tmp_path / "m.plan"
     path.write_bytes(plan)
@@ -69,13 +70,13 @@ def test_layers_of_a_version_compatible_plan_and_of_one_for_a_dla_are_read(tmp_p
 @pytest.mark.parametrize(
     ("plan", "message"),
     [
-        (b"", r"could not read .*m\.plan: Version tag does not match"),
-        (b"null", r"could not read .*m\.plan: it gave no reason"),
+        (b"", r"cannot read .*m\.plan \(Version tag does not match"),
+        (b"null", r"cannot read .*m\.plan \(it gave no reason"),
         (b" ", r"tells nothing of .*m\.plan"),
     ],
 )
 def test_a_plan_that_tensorrt_cannot_read_is_one_error(tmp_path, monkeypatch, plan, message):
-    with pytest.raises(BuildError, match=message):
+    with pytest.raises(ModelFileError, match=message):
         layers_of(plan, tmp_path, monkeypatch)
 
 

@@ -33,7 +33,7 @@ ENTRY_POINTS = (
 RUNTIME = "trt/network.py"
 SOURCES = [
     Path(edgepose.__file__).parent / name
-    for name in ("trt/build.py", "trt/layers.py", "trt/log.py", "trt/plan.py", RUNTIME)
+    for name in ("trt/build.py", "trt/layers.py", "trt/log.py", "trt/plan.py", "trt/versions.py", RUNTIME)
 ]
 # how they call TensorRT's objects -> the TensorRT class they are of
 VARIABLES = {
