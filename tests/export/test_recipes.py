@@ -167,7 +167,7 @@ def test_a_reading_that_is_asked_for_is_that_of_every_origin(decoder, trained, c
 
     assert model.published == find_model("hrnet_w32", decoder=trained).published
     assert model.spec.num_maps == channels
-    assert {model.spec.changed(**recipe).decoder for recipe in model.recipes.values()} == {decoder}
+    assert {model.spec.changed(**recipe).heatmaps.decoder for recipe in model.recipes.values()} == {decoder}
 
 
 @pytest.mark.parametrize("decoder", ["udp", "udp-v0", "udp-combined"])
