@@ -12,6 +12,7 @@ import numpy as np
 from edgepose.backends.host import HostBackend
 from edgepose.backends.runtime import Runtime
 from edgepose.errors import BackendError, MissingPackageError, ModelFileError
+from edgepose.model.heads.heatmaps import Heatmaps, HeatmapsWithOffsets
 from edgepose.model.passport import Passport, read_passport
 from edgepose.model.spec import ModelSpec
 from edgepose.stages.frames import Frame
@@ -125,12 +126,12 @@ def load_runtime(
     exact: bool = False,
     store_fp16: bool = False,
 ) -> Runtime:
-    """Open an ONNX of any kind, its passport beside it: arrays by name in, arrays by name out.
+    """Open an ONNX or a plan of any kind, its passport beside it: arrays by name in, arrays by name out.
 
     Args:
-        backend: "openvino" or "onnxruntime". None takes what fits: OpenVINO, and ONNX Runtime where OpenVINO is
-            missing and the file is FP32.
-        threads: CPU threads; None leaves it to the runtime.
+        backend: "tensorrt" for a plan; "openvino" or "onnxruntime" for an ONNX. None takes what fits: of an ONNX
+            OpenVINO, and ONNX Runtime where OpenVINO is missing and the file is FP32.
+        threads: CPU threads; None leaves it to the runtime. A plan takes none.
         exact, store_fp16: as of `load_backend`.
 
     Raises:
@@ -144,7 +145,14 @@ def load_runtime(
         raise ValueError(f"threads must be at least 1, got {threads}")
     path = Path(path)
     if path.suffix in ENGINE_SUFFIXES:
-        raise BackendError(f"{path} is a TensorRT engine, which is not run here: give the ONNX it was built from")
+        if backend in BACKENDS:
+            raise BackendError(
+                f"{path} is a TensorRT engine, which {backend} cannot run: give the ONNX it was built from"
+            )
+        passport = _engine_passport(path)
+        from edgepose.trt.runtime import TensorRtRuntime
+
+        return TensorRtRuntime(path, passport)
     if backend == "tensorrt":
         raise BackendError(f"{path} is no TensorRT engine: make one on this device: edgepose build {path}")
     passport = read_passport(path)
@@ -205,15 +213,23 @@ def load_backend(
 
 
 def _load_engine(path: Path, cuda_graphs: bool) -> Backend:
+    passport = _engine_passport(path)
+    if not isinstance(passport.spec.head, (Heatmaps, HeatmapsWithOffsets)):
+        raise ModelFileError(f"{path}: {passport.spec.name} makes no heat maps of crops: open it with load_runtime")
+    from edgepose.trt.backend import TensorRtBackend
+
+    return TensorRtBackend(path, passport, cuda_graphs=cuda_graphs)
+
+
+def _engine_passport(path: Path) -> Passport:
+    """A plan's passport, on a machine with a GPU: said before a package is missed that could not be used."""
     from edgepose.machine.gpu import find_gpu
     from edgepose.trt.plan import read_engine_passport
 
     passport = read_engine_passport(path)
-    if find_gpu() is None:  # before a package is missed that could not be used
+    if find_gpu() is None:
         raise BackendError(
             f"{path} runs on a GPU, and no NVIDIA GPU or driver was found: see edgepose doctor, or run the ONNX it was "
             f"built from"
         )
-    from edgepose.trt.backend import TensorRtBackend
-
-    return TensorRtBackend(path, passport, cuda_graphs=cuda_graphs)
+    return passport

@@ -13,7 +13,7 @@ import click
 @click.option(
     "--max-batch", type=click.IntRange(1, 65535), default=8, show_default=True, help="Most people in one run."
 )
-@click.option("--optimal-batch", type=click.IntRange(1), help="Batch to tune for.  [default: --max-batch]")
+@click.option("--optimal-batch", type=click.IntRange(1), help="Batch to tune for.  [default: 1 and --max-batch]")
 @click.option("--workspace", type=click.IntRange(1, 1 << 20), metavar="MiB", help="Scratch memory TensorRT may use.")
 @click.option("--timing-cache", type=click.Path(path_type=Path), help="Kernel timings to reuse and to keep.")
 @click.option("--version-compatible", is_flag=True, help="A plan that later TensorRT of the same major version runs.")

@@ -24,7 +24,7 @@ from edgepose.stages.frames import Frame
 from edgepose.stages.geometry import Regions
 from edgepose.timing import add_seconds
 from edgepose.trt.pipeline import FRAMES_IN_FLIGHT, Pipeline
-from edgepose.trt.plan import build_line, check_engine
+from edgepose.trt.plan import check_engine, smaller_batch
 from edgepose.trt.versions import load_runner
 
 
@@ -190,12 +190,7 @@ class TensorRtBackend:
                         clear_frames(error.__traceback__)
                     raise
         except OutOfMemory as error:
-            half = self.passport.plan.max_batch // 2
-            smaller = build_line(self.path, self.passport, half)
-            raise BackendError(
-                f"the GPU's memory does not hold {self.path} beside what else is there: close other programs"
-                + (f", or build it for fewer people at a time: {smaller}" if half else "")
-            ) from error
+            raise BackendError(smaller_batch(self.path, self.passport)) from error
         except (CudaError, GraphError) as error:
             # a module's error brings the compiler's log along, or its dash
             self._failure = " ".join(str(error).split()).rstrip(" -")

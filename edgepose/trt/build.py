@@ -23,6 +23,7 @@ from edgepose.files import whole_file, write_json
 from edgepose.machine.gpu import Gpu, find_gpu
 from edgepose.machine.nvcc import find_nvcc, nvcc_cuda
 from edgepose.model.engine_info import LARGEST_COUNT, EngineInfo, KernelsFile
+from edgepose.model.heads.heatmaps import Heatmaps, HeatmapsWithOffsets
 from edgepose.model.passport import Passport, passport_path, read_passport
 from edgepose.trt.log import Messages, logger_of, messages_of
 from edgepose.trt.versions import load_builder
@@ -42,14 +43,15 @@ class BuildOptions:
 
     Attributes:
         max_batch: most crops in one run of the network.
-        optimal_batch: the batch to tune for; None means max_batch.
+        optimal_batch: the batch to tune for; None tunes twice, for one and for max_batch.
         workspace_mib: scratch memory TensorRT may use; None leaves it to TensorRT.
         timing_cache: file of measured kernel timings, read if it is there and written back.
         version_compatible: the plan also runs with later TensorRT releases of the same major version.
         dla: core of the deep learning accelerator to use, layers it cannot take go to the GPU; None for the GPU. It
             knows no varying batch: each run of the network is then of max_batch crops.
         targets: TensorRT for RTX only: architectures to build for, ("sm_86",); empty for this machine's GPU.
-        kernels: compile the CUDA kernels beside the plan; without them only other programs can run it.
+        kernels: compile the CUDA kernels beside the plan, if its network is one for crops of people; without them such
+            a plan is for other programs only.
     """
 
     max_batch: int = 8
@@ -129,7 +131,9 @@ def build_engine(
         plan_file = files.enter_context(whole_file(plan_path))
         cache_file = files.enter_context(whole_file(options.timing_cache)) if options.timing_cache else None
         kernels = None
-        if options.kernels:  # before the plan, whose build takes minutes
+        if options.kernels and isinstance(
+            source.spec.head, (Heatmaps, HeatmapsWithOffsets)
+        ):  # before the plan, whose build takes minutes
             if gpu is not None:
                 _check_nvcc(gpu)
             kernels = compile_kernels(targets, "pose.cu")
@@ -252,18 +256,18 @@ def _parse(trt: Any, network: Any, log: Messages, onnx_path: Path) -> None:
 
 
 def _configure(trt: Any, builder: Any, network: Any, config: Any, options: BuildOptions) -> None:
-    crops = network.get_input(0)
-    shape = tuple(crops.shape)
-    if shape[0] == -1:
-        profile = builder.create_optimization_profile()
-        least, optimal = 1, options.optimal_batch or options.max_batch
-        if options.dla is not None:  # which takes no dynamic shapes
-            least = optimal = options.max_batch
-        profile.set_shape(crops.name, *((batch, *shape[1:]) for batch in (least, optimal, options.max_batch)))
-        config.add_optimization_profile(profile)
-    elif (options.max_batch, options.optimal_batch or shape[0]) != (shape[0], shape[0]):
+    tensors = [network.get_input(index) for index in range(network.num_inputs)]
+    batch = tensors[0].shape[0]
+    if batch == -1:
+        for least, optimal, most in _batches(options):
+            profile = builder.create_optimization_profile()
+            for tensor in tensors:
+                shape = tuple(tensor.shape)[1:]
+                profile.set_shape(tensor.name, (least, *shape), (optimal, *shape), (most, *shape))
+            config.add_optimization_profile(profile)
+    elif (options.max_batch, options.optimal_batch or batch) != (batch, batch):
         raise BuildError(
-            f"this ONNX has a fixed batch of {shape[0]}: build it with --max-batch {shape[0]}, without --optimal-batch"
+            f"this ONNX has a fixed batch of {batch}: build it with --max-batch {batch}, without --optimal-batch"
         )
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     if options.workspace_mib is not None:
@@ -285,6 +289,16 @@ def _configure(trt: Any, builder: Any, network: Any, config: Any, options: Build
             config.set_compute_capability(getattr(trt.ComputeCapability, name), index)
     if options.timing_cache is not None:
         _read_timing_cache(config, options.timing_cache)
+
+
+def _batches(options: BuildOptions) -> list[tuple[int, int, int]]:
+    """Least, optimal and largest batch of each profile: for one alone another than for many, unless told otherwise."""
+    most = options.max_batch
+    if options.dla is not None:  # which takes no dynamic shapes
+        return [(most, most, most)]
+    if options.optimal_batch is not None or most == 1:
+        return [(1, options.optimal_batch or most, most)]
+    return [(1, most, most), (1, 1, 1)]
 
 
 def _read_timing_cache(config: Any, path: Path) -> None:

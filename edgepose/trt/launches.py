@@ -60,11 +60,10 @@ class Stages:
         spec, network, most = self._spec, self.network, self.network.max_batch
         decode_grid(spec, most)  # says so where the kernel cannot take such heat maps
         module = load_module(kernels)
-        self._crop = Kernel(module, f"crop_{_letters(network.crops_dtype)}", "PiiiiPPiPPii")
-        self._decode = Kernel(module, f"decode_{_letters(network.heatmaps_dtype)}", "PPPPPPiiiiiiif")
-        self._crop_bytes = 3 * spec.image.size_hw[0] * spec.image.size_hw[1] * network.crops_dtype.itemsize
-        self._maps_bytes = spec.num_maps * spec.heatmaps.size_hw[0] * spec.heatmaps.size_hw[1]
-        self._maps_bytes *= network.heatmaps_dtype.itemsize
+        crops, heatmaps = network.inputs["crops"], network.outputs["heatmaps"]
+        self._crop = Kernel(module, f"crop_{_letters(crops.dtype)}", "PiiiiPPiPPii")
+        self._decode = Kernel(module, f"decode_{_letters(heatmaps.dtype)}", "PPPPPPiiiiiiif")
+        self._crop_bytes, self._maps_bytes = crops.row_bytes, heatmaps.row_bytes
         # twice: a batch, and one of mirrored crops where both do not fit into one
         self._crops = _allocate(resources, 2 * _aligned(most * self._crop_bytes))
         self._heatmaps = _allocate(resources, 2 * _aligned(most * self._maps_bytes))
@@ -98,10 +97,13 @@ class Stages:
         """Heat maps of the crops: one run where crops and mirror images fit into the engine's batch, else two."""
         crops, heatmaps = self._crops.address, self._heatmaps.address
         one_run = flip_test and 2 * count <= self.network.max_batch
-        self.network.run(2 * count if one_run else count, crops, heatmaps, self.stream.handle)
+        self._run(2 * count if one_run else count, crops, heatmaps)
         if flip_test and not one_run:
             second = self._second(count)
-            self.network.run(count, crops + second[0], heatmaps + second[1], self.stream.handle)
+            self._run(count, crops + second[0], heatmaps + second[1])
+
+    def _run(self, count: int, crops: int, heatmaps: int) -> None:
+        self.network.run(count, {"crops": crops, "heatmaps": heatmaps}, self.stream.handle)
 
     def decode(self, count: int, flip_test: bool, spec: ModelSpec) -> None:
         """Key points of the heat maps, as `spec` says."""
@@ -142,11 +144,11 @@ class Stages:
     def heatmaps(self, crops: np.ndarray) -> np.ndarray:
         """(N, 3, H, W) float32 crops -> (N, C, h, w) float32 heat maps, for any N; waits for them."""
         network, spec = self.network, self._spec
-        heatmaps = np.empty((len(crops), spec.num_maps, *spec.heatmaps.size_hw), network.heatmaps_dtype)
+        heatmaps = np.empty((len(crops), spec.num_maps, *spec.heatmaps.size_hw), network.outputs["heatmaps"].dtype)
         for start in range(0, len(crops), network.max_batch):
-            part = np.ascontiguousarray(crops[start : start + network.max_batch], network.crops_dtype)
+            part = np.ascontiguousarray(crops[start : start + network.max_batch], network.inputs["crops"].dtype)
             self.stream.upload(self._crops.address, part)
-            network.run(len(part), self._crops.address, self._heatmaps.address, self.stream.handle)
+            self._run(len(part), self._crops.address, self._heatmaps.address)
             self.stream.download(heatmaps[start : start + len(part)], self._heatmaps.address)
             self.stream.wait()
         return heatmaps.astype(np.float32, copy=False)

@@ -1,4 +1,4 @@
-"""A TensorRT engine and its execution contexts, all on the memory of one: the network as the GPU's data path calls it.
+"""A TensorRT engine and its execution contexts, all on the memory of one: a network with arrays by name on the GPU.
 
 TensorRT keeps the shapes of its last run in the execution context, and a CUDA graph recorded from a context is good
 only while these stay. So each batch size has a context of its own; they run one after the other on one stream, and
@@ -7,7 +7,10 @@ therefore share their scratch memory.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +24,29 @@ from edgepose.model.shapes import match_tensors
 from edgepose.trt.log import messages_of
 from edgepose.trt.plan import open_plan
 
+_WIDEST = 8  # bytes of an element of an output whose type does not matter
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """An input or output of an engine: its name there, the shape of one row, float32 or float16."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row."""
+        return prod(self.shape) * self.dtype.itemsize
+
 
 class Network:
     """An engine in the GPU's memory. The primary context is current around every call.
 
     Attributes:
-        max_batch: most crops of one run.
-        crops_dtype, heatmaps_dtype: float32 or float16, as the engine has them.
+        max_batch: most rows of one run.
+        inputs, outputs: the engine's tensors, by their names in the passport's spec.
 
     Raises:
         ModelFileError: TensorRT cannot read the plan, or it has other tensors than its passport.
@@ -43,12 +62,9 @@ class Network:
         self._memory: list[DeviceMemory] = []
         try:
             self._runtime, self._engine = open_plan(trt, path, passport)
-            self._read_tensors(passport)
+            unread = self._read_tensors(passport)
             self._scratch = self._allocate(max(1, self._engine.device_memory_size_v2))
-            self._unread = {  # outputs that nobody asks for want memory all the same
-                name: self._allocate(self.max_batch * _elements(tuple(self._engine.get_tensor_shape(name))[1:]) * 8)
-                for name in self._outputs[1:]
-            }
+            self._unread = {name: self._allocate(nbytes) for name, nbytes in unread.items()}
             user_managed = trt.ExecutionContextAllocationStrategy.USER_MANAGED
             self._settings = user_managed if trt.__name__ != "tensorrt_rtx" else self._rtx_settings(user_managed)
         except BaseException:
@@ -68,25 +84,41 @@ class Network:
         runtime_config.dynamic_shapes_kernel_specialization_strategy = eager
         return runtime_config
 
-    def _read_tensors(self, passport: Passport) -> None:
-        trt, engine = self._trt, self._engine
+    def _read_tensors(self, passport: Passport) -> dict[str, int]:
+        """Which tensor is which. The outputs that nobody asks for want memory all the same: their bytes, by name."""
+        trt, engine, spec = self._trt, self._engine, passport.spec
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
-        inputs = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
-        outputs = sorted((name for name in names if name not in inputs), key=lambda name: name != "heatmaps")
-        if len(inputs) != 1 or not outputs:
-            raise ModelFileError(f"{self._path} has {len(inputs)} inputs and {len(outputs)} outputs: 1 and 1 wanted")
-        self._crops, self._outputs = inputs[0], outputs
-        shapes = [
-            {name: _sizes(engine.get_tensor_shape(name)) for name in each} for each in ((self._crops,), outputs[:1])
-        ]
-        _, self._fixed_batch = match_tensors(self._path, passport.spec, *shapes)
-        if self._fixed_batch is None:
-            least, _, most = engine.get_tensor_profile_shape(self._crops, 0)
-            self.max_batch: int = most[0]
-            self._fixed_batch = most[0] if least[0] == most[0] else None
-        else:
-            self.max_batch = self._fixed_batch
-        self.crops_dtype, self.heatmaps_dtype = (self._dtype(name) for name in (self._crops, outputs[0]))
+        shapes = {name: _sizes(engine.get_tensor_shape(name)) for name in names}
+        inputs = {name: shapes[name] for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT}
+        outputs = {name: shapes[name] for name in names if name not in inputs}
+        if len(inputs) != len(spec.inputs):
+            raise ModelFileError(
+                f"{self._path} has {len(inputs)} inputs, its passport says {len(spec.inputs)}: export it again"
+            )
+        found, self._fixed_batch = match_tensors(self._path, spec, inputs, outputs)
+        for name in found.values():
+            if None in shapes[name][1:]:
+                raise ModelFileError(f"{self._path}: {name} leaves more open than its batch: export it again")
+        self.inputs = {key: self._tensor(found[key]) for key in spec.inputs}
+        self.outputs = {key: self._tensor(found[key]) for key in spec.outputs}
+        self._profiles = [(1, self._fixed_batch)] if self._fixed_batch else self._batches_of_profiles()
+        self.max_batch: int = max(most for _, most in self._profiles)
+        if self._fixed_batch is None and all(least == most for least, most in self._profiles):
+            self._fixed_batch = self.max_batch
+        unread = [name for name in outputs if name not in found.values()]
+        return {name: self.max_batch * prod(abs(size or 1) for size in shapes[name][1:]) * _WIDEST for name in unread}
+
+    def _batches_of_profiles(self) -> list[tuple[int, int]]:
+        """The least and largest batch of each optimisation profile."""
+        name = next(iter(self.inputs.values())).name
+        shapes = (
+            self._engine.get_tensor_profile_shape(name, index)
+            for index in range(self._engine.num_optimization_profiles)
+        )
+        return [(least[0], most[0]) for least, _, most in shapes]
+
+    def _tensor(self, name: str) -> Tensor:
+        return Tensor(name, tuple(int(size) for size in self._engine.get_tensor_shape(name))[1:], self._dtype(name))
 
     def _dtype(self, name: str) -> np.dtype[Any]:
         found = self._engine.get_tensor_dtype(name)
@@ -95,13 +127,13 @@ class Network:
                 return np.dtype(dtype)
         raise ModelFileError(f"{self._path}: {name} are {found}, FP32 or FP16 wanted: export the model again")
 
-    def run(self, count: int, crops: int, heatmaps: int, stream: int) -> None:
-        """Put a run of `count` crops on a stream.
+    def run(self, count: int, addresses: Mapping[str, int], stream: int) -> None:
+        """Put a run of `count` rows on a stream.
 
         Args:
-            count: 1 to max_batch. An engine of a fixed batch runs that many; what is behind the crops does not matter,
+            count: 1 to max_batch. An engine of a fixed batch runs that many; what is behind the rows does not matter,
                 but there must be memory for max_batch.
-            crops, heatmaps: addresses on the GPU, whole 256 bytes.
+            addresses: of every input and output on the GPU, whole 256 bytes.
             stream: its handle.
 
         Raises:
@@ -110,25 +142,34 @@ class Network:
         count = self._fixed_batch or count
         first = nullcontext() if count in self._contexts else recording
         with first, messages_of(self._trt) as log:
-            context = self._contexts.get(count) or self._make_context(count)
+            context = self._contexts.get(count) or self._make_context(count, stream)
+            tensors = {**self.inputs, **self.outputs}
             done = (
                 context is not None
-                and context.set_tensor_address(self._crops, crops)
-                and context.set_tensor_address(self._outputs[0], heatmaps)
+                and all(context.set_tensor_address(tensors[key].name, at) for key, at in addresses.items())
                 and context.execute_async_v3(stream)
             )
             if not done:
-                raise BackendError(f"TensorRT failed on {self._path} with {count} crops: {log.last_errors()}")
+                rows = "crops" if "crops" in self.inputs else "rows"
+                raise BackendError(f"TensorRT failed on {self._path} with {count} {rows}: {log.last_errors()}")
             self._contexts[count] = context
 
-    def _make_context(self, count: int) -> Any:
+    def _make_context(self, count: int, stream: int) -> Any:
+        """A context for that batch, None if TensorRT refuses; of several profiles that tuned for the fewest rows."""
         context = self._engine.create_execution_context(self._settings)
         if context is None:
             return None
+        # names of layers for a profiler, which detailed verbosity asks for, slow every run (NvInfer.h, NVTX)
+        context.nvtx_verbosity = self._trt.ProfilingVerbosity.NONE
         context.set_device_memory(self._scratch.address, self._engine.device_memory_size_v2)
-        shape = (count, *tuple(self._engine.get_tensor_shape(self._crops))[1:])
-        outputs = (context.set_tensor_address(name, memory.address) for name, memory in self._unread.items())
-        return context if context.set_input_shape(self._crops, shape) and all(outputs) else None
+        fitting = [(most, index) for index, (least, most) in enumerate(self._profiles) if least <= count <= most]
+        _, profile = min(fitting)
+        done = profile == 0 or context.set_optimization_profile_async(profile, stream)
+        for tensor in self.inputs.values():
+            done = done and context.set_input_shape(tensor.name, (count, *tensor.shape))
+        for name, memory in self._unread.items():
+            done = done and context.set_tensor_address(name, memory.address)
+        return context if done else None
 
     def close(self) -> None:
         """Free the engine; nothing of it may be running."""
@@ -140,10 +181,3 @@ class Network:
 
 def _sizes(shape: Any) -> tuple[int | None, ...]:
     return tuple(None if size < 0 else int(size) for size in shape)
-
-
-def _elements(shape: Any) -> int:
-    count = 1
-    for size in shape:
-        count *= max(1, int(size))
-    return count

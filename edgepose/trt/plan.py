@@ -103,5 +103,12 @@ def build_line(plan: Path, passport: Passport, max_batch: int | None = None) -> 
     return f"edgepose build {quote(onnx)} {' '.join(options)}"
 
 
+def smaller_batch(plan: Path, passport: Passport) -> str:
+    """What to say where the GPU's memory does not hold a plan."""
+    half = passport.plan.max_batch // 2
+    smaller = f", or build it for fewer people at a time: {build_line(plan, passport, half)}" if half else ""
+    return f"the GPU's memory does not hold {plan} beside what else is there: close other programs{smaller}"
+
+
 def _plain_build_line(plan: Path) -> str:
     return f"edgepose build MODEL.onnx -o {plan}"

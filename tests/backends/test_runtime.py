@@ -60,11 +60,6 @@ def test_a_graph_of_other_shapes_than_its_passports_is_refused(tiny_lifter, tmp_
         load_runtime(model, backend=backend)
 
 
-def test_a_plan_is_not_run(tiny_lifter, tmp_path):
-    with pytest.raises(BackendError, match="give the ONNX it was built from"):
-        load_runtime(tmp_path / "lifter.plan")
-
-
 def test_onnx_runtime_refuses_fp16(tiny_lifter):
     with pytest.raises(BackendError, match="use OpenVINO"):
         load_runtime(tiny_lifter.fp16, backend="onnxruntime")

@@ -27,6 +27,7 @@ DOORS = (  # what holds pycuda, or TensorRT, or the GPU that was found
     "edgepose.trt.pipeline",
     "edgepose.trt.launches",
     "edgepose.trt.backend",
+    "edgepose.trt.runtime",
 )
 
 
@@ -64,6 +65,19 @@ def write_toy_plan(
     """A plan of `write_toy_model`, with its passport and kernels. engine: changed entries of the passport's."""
     spec = spec or dots_spec()
     onnx = write_toy_model(path.with_suffix(".onnx"), spec, batch=batch)
+    return write_plan_of(onnx, path, spec, max_batch=max_batch, engine=engine, **settings)
+
+
+def write_plan_of(
+    onnx: Path,
+    path: Path,
+    spec: ModelSpec,
+    *,
+    max_batch: int = 8,
+    engine: dict[str, Any] | None = None,
+    **settings: Any,
+) -> Path:
+    """A plan of any ONNX, with its passport and kernels; see `write_toy_plan`."""
     path.write_bytes(make_plan(onnx, max_batch=max_batch, **settings))
     kernels_path(path).write_bytes(FATBIN)
     entry: dict[str, Any] = {

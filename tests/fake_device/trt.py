@@ -20,9 +20,9 @@ def make_plan(onnx: Path, **settings: Any) -> bytes:
     """A plan of an ONNX.
 
     Args:
-        onnx: one input, `crops`.
-        settings: max_batch; min_batch (1); crops, heatmaps: of TYPES ("FLOAT"); capturable (true), more: another
-            output (false), nan: all heat maps are (false).
+        onnx: inputs and outputs of any number, the batch first.
+        settings: max_batch; min_batch (1); alone: a second profile, for a batch of 1 (false); the name of an input or
+            output: of TYPES ("FLOAT"); capturable (true), more: another output (false), nan: all outputs are (false).
     """
     return MAGIC + json.dumps(settings).encode() + b"\n" + onnx.read_bytes()
 
@@ -60,6 +60,7 @@ def make_tensorrt(gpu: FakeGpu, name: str = "tensorrt", version: str = "10.3.0")
         "Runtime": Runtime,
         "DataType": SimpleNamespace(**{key: key for key in TYPES}),
         "TensorIOMode": SimpleNamespace(INPUT="input", OUTPUT="output"),
+        "ProfilingVerbosity": SimpleNamespace(NONE="none", DETAILED="detailed"),
         "ExecutionContextAllocationStrategy": SimpleNamespace(USER_MANAGED="user managed"),
         "DynamicShapesKernelSpecializationStrategy": SimpleNamespace(EAGER="eager"),
     }.items():
@@ -68,7 +69,7 @@ def make_tensorrt(gpu: FakeGpu, name: str = "tensorrt", version: str = "10.3.0")
 
 
 class Engine:
-    """ICudaEngine: one input, and `heatmaps` among the outputs."""
+    """ICudaEngine."""
 
     device_memory_size_v2 = 4096
 
@@ -79,10 +80,16 @@ class Engine:
         self.session: Any = onnxruntime.InferenceSession(onnx, providers=["CPUExecutionProvider"])
         ports = [*self.session.get_inputs(), *self.session.get_outputs()]
         self.shapes = {port.name: tuple(s if isinstance(s, int) else -1 for s in port.shape) for port in ports}
+        self.inputs = [port.name for port in self.session.get_inputs()]
+        self.outputs = [port.name for port in self.session.get_outputs()]
         self.names = [*self.shapes]
         if settings.get("more"):
             self.names.insert(1, "more")
             self.shapes["more"] = self.shapes["heatmaps"]
+
+    @property
+    def num_optimization_profiles(self) -> int:
+        return 2 if self.settings.get("alone") else 1
 
     @property
     def num_io_tensors(self) -> int:
@@ -92,13 +99,13 @@ class Engine:
         return self.names[index]
 
     def get_tensor_mode(self, name: str) -> str:
-        return "input" if name == "crops" else "output"
+        return "input" if name in self.inputs else "output"
 
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
         return self.shapes[name]
 
     def get_tensor_profile_shape(self, name: str, profile: int) -> list[tuple[int, ...]]:
-        least, most = self.settings.get("min_batch", 1), self.settings["max_batch"]
+        least, most = (1, 1) if profile else (self.settings.get("min_batch", 1), self.settings["max_batch"])
         return [(count, *self.shapes[name][1:]) for count in (least, most, most)]
 
     def get_tensor_dtype(self, name: str) -> str:
@@ -138,8 +145,10 @@ class ExecutionContext:
         self.engine = engine
         self.addresses: dict[str, int] = {}
         self.scratch = 0
-        self.shape: tuple[int, ...] = engine.shapes["crops"]
-        self.run_with: tuple[int, ...] | None = None
+        self.nvtx_verbosity = "detailed"
+        self.profile = 0
+        self.shape: dict[str, tuple[int, ...]] = {name: engine.shapes[name] for name in engine.inputs}
+        self.run_with: dict[str, tuple[int, ...]] | None = None
 
     def __del__(self) -> None:
         self.engine.gpu.wait_for_all("an execution context was freed")
@@ -150,13 +159,19 @@ class ExecutionContext:
         assert size >= self.engine.device_memory_size_v2
         self.scratch = memory
 
+    def set_optimization_profile_async(self, index: int, handle: int) -> bool:
+        assert index < self.engine.num_optimization_profiles
+        assert self.engine.gpu.streams[handle].recorded is None
+        self.profile = index
+        return True
+
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
-        least, _, most = self.engine.get_tensor_profile_shape(name, 0)
+        least, _, most = self.engine.get_tensor_profile_shape(name, self.profile)
         fixed = self.engine.shapes[name][0]
         fits = shape[0] == fixed if fixed > 0 else least[0] <= shape[0] <= most[0]
         if not fits or shape[1:] != self.engine.shapes[name][1:]:
             return self._refuse(f"Static dimension mismatch while setting input shape of {name} to {shape}")
-        self.shape = shape
+        self.shape[name] = shape
         return True
 
     def set_tensor_address(self, name: str, memory: int) -> bool:
@@ -172,7 +187,8 @@ class ExecutionContext:
         if missing := [name for name in engine.shapes if name not in self.addresses] + ["scratch"] * (not self.scratch):
             return self._refuse(f"no address for {', '.join(missing)}")
         stream = engine.gpu.streams[handle]
-        shape, addresses = self.shape, dict(self.addresses)
+        shape, addresses = dict(self.shape), dict(self.addresses)
+        assert self.nvtx_verbosity == "none"
         if stream.recorded is not None and (self.run_with != shape or not engine.settings.get("capturable", True)):
             stream.spoilt = True
             return self._refuse("operation would make the legacy stream depend on a capturing blocking stream")
@@ -189,13 +205,15 @@ class ExecutionContext:
                 gpu.problems.append("ran a context that is gone")
             elif context.shape != shape:
                 gpu.problems.append("replayed a graph of a context whose shape has changed")
-            crops = _array(addresses["crops"], shape, TYPES[engine.get_tensor_dtype("crops")])
-            if engine.settings.get("nan"):
-                crops = crops * np.nan
-            (heatmaps,) = engine.session.run(["heatmaps"], {"crops": crops.astype(np.float32)})
-            _array(addresses["heatmaps"], heatmaps.shape, TYPES[engine.get_tensor_dtype("heatmaps")])[...] = heatmaps
+            feeds = {
+                name: _array(addresses[name], sizes, TYPES[engine.get_tensor_dtype(name)]).astype(np.float32)
+                for name, sizes in shape.items()
+            }
+            for name, found in zip(engine.outputs, engine.session.run(engine.outputs, feeds), strict=True):
+                values = found * np.nan if engine.settings.get("nan") else found
+                _array(addresses[name], found.shape, TYPES[engine.get_tensor_dtype(name)])[...] = values
 
-        stream.put(f"network {shape[0]}", work)
+        stream.put(f"network {next(iter(shape.values()))[0]}", work)
         return True
 
     def _refuse(self, message: str) -> bool:

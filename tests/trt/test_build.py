@@ -26,6 +26,7 @@ from edgepose.model.passport import Passport, read_passport, write_passport
 from edgepose.trt.build import (
     LARGEST_WORKSPACE_MIB,
     BuildOptions,
+    _batches,
     _configure,
     _read_timing_cache,
     build_engine,
@@ -449,7 +450,7 @@ def test_a_broken_driver_does_not_matter_to_a_build_for_other_machines(tmp_path,
 
 def test_a_dla_that_is_not_there_is_to_be_left_out():
     builder, config = SimpleNamespace(num_DLA_cores=0), SimpleNamespace()
-    network = SimpleNamespace(get_input=lambda _: SimpleNamespace(shape=(1, 3, 32, 32)))
+    network = SimpleNamespace(num_inputs=1, get_input=lambda _: SimpleNamespace(shape=(1, 3, 32, 32)))
     options = BuildOptions(max_batch=1, dla=0)
 
     with pytest.raises(BuildError, match="has 0 DLA cores: leave out --dla"):
@@ -496,3 +497,16 @@ def test_the_passport_is_json_a_person_can_read(tmp_path):
 
     assert data["engine"]["runtime"] == "tensorrt_rtx"
     assert data["sha256"] == sha256_of(report.plan)
+
+
+@pytest.mark.parametrize(
+    ("options", "batches"),
+    [
+        (BuildOptions(max_batch=8), [(1, 8, 8), (1, 1, 1)]),  # one alone has tactics of its own
+        (BuildOptions(max_batch=1), [(1, 1, 1)]),
+        (BuildOptions(max_batch=8, optimal_batch=2), [(1, 2, 8)]),
+        (BuildOptions(max_batch=8, dla=0), [(8, 8, 8)]),
+    ],
+)
+def test_a_plan_is_tuned_for_one_and_for_many(options, batches):
+    assert _batches(options) == batches

@@ -42,7 +42,7 @@ VARIABLES = {
     "config": "IBuilderConfig",
     "parser": "OnnxParser",
     "profile": "IOptimizationProfile",
-    "crops": "ITensor",
+    "tensor": "ITensor",
     "runtime": "Runtime",
     "engine": "ICudaEngine",
     "inspector": "EngineInspector",
