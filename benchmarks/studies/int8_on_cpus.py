@@ -3,6 +3,7 @@
     python -m edgepose.benchmarks.studies.int8_on_cpus --model m.onnx [--model ...] \\
         --images DIR --annotations COCO.json [--images DIR --annotations COCO.json]
 
+Without images only times are measured, and heat maps are compared on a drawn frame: for random weights.
 Beside each FP32 file lie its .fp16.onnx and .int8.onnx. One thread. The rows without VNNI are of a process in which
 oneDNN, and OpenVINO with it, may use AVX2 alone (ONEDNN_MAX_CPU_ISA); on a CPU without VNNI they are the same.
 """
@@ -39,6 +40,7 @@ WAYS: dict[
     str, tuple[str, dict[str, Any], tuple[str, ...]]
 ] = {  # name -> suffix of the file, options of load_backend, on which CPUs
     "FP32": (".onnx", {"backend": "onnxruntime"}, (WITH,)),
+    "FP32 in OpenVINO": (".onnx", {"backend": "openvino"}, (WITH, WITHOUT)),
     "FP16, computed in FP32": (".fp16.onnx", {}, (WITH,)),
     "FP16, stored as FP16": (".fp16.onnx", {"store_fp16": True}, (WITH,)),
     "INT8 exact": (".int8.onnx", {"exact": True}, (WITH, WITHOUT)),
@@ -86,32 +88,36 @@ def open_way(model: Path, way: str) -> Backend:
         return load_backend(path, threads=1, **options)
 
 
-def measure(model: Path, images: Path, annotations: Path, cpu: str) -> Iterator[Row]:
-    """The rows of one network on one set of people, for the CPU as this process sees it."""
-    truth = read_annotations(annotations)
-    people = [image for image in truth.images if image.posed.any()]
+def measure(model: Path, images: Path | None, annotations: Path | None, cpu: str) -> Iterator[Row]:
+    """The rows of one network on one set of people, or on none, for the CPU as this process sees it."""
     names = ["FP32", *(way for way, (_, _, cpus) in WAYS.items() if cpu in cpus and way != "FP32")]
     with ExitStack() as stack:
         backends = [stack.enter_context(closing(open_way(model, way))) for way in names]
-        found = _find(backends, images, people)
-        crops = _crops(backends[0], images, people)
+        accuracies: list[dict[str, Any]] = [{"ap": None, "pck": None, "shift": None, "over_1": None}] * len(names)
+        crops = _frame_crop(backends[0])
+        if images is not None and annotations is not None:
+            accuracies, crops = _accuracies(backends, images, annotations)
         exact = backends[0].heatmaps(crops)
-        for way, backend, each in zip(names, backends, found, strict=True):
-            if cpu not in WAYS[way][2]:
-                continue
-            figures, _ = figures_of(people, truth.keypoint_names, each, backend.spec)
-            shift: dict[str, Any] = shift_between(found[0], each, backend.spec) or {}
-            error = float(np.abs(backend.heatmaps(crops) - exact).max() / np.abs(exact).max())
-            yield Row(
-                way,
-                cpu,
-                figures["AP"],
-                figures["PCK@0.2"],
-                shift.get("mean"),
-                shift.get("share_over_1"),
-                error,
-                _ms(backend),
-            )
+        for way, backend, accuracy in zip(names, backends, accuracies, strict=True):
+            if cpu in WAYS[way][2]:
+                error = float(np.abs(backend.heatmaps(crops) - exact).max() / np.abs(exact).max())
+                yield Row(way, cpu, **accuracy, error=error, ms=_ms(backend))
+
+
+def _accuracies(
+    backends: Sequence[Backend], folder: Path, annotations: Path
+) -> tuple[list[dict[str, Any]], np.ndarray]:
+    """Each backend's figures on annotated people, and 8 of their crops."""
+    truth = read_annotations(annotations)
+    people = [image for image in truth.images if image.posed.any()]
+    found = _find(backends, folder, people)
+    accuracies = []
+    for backend, each in zip(backends, found, strict=True):
+        figures, _ = figures_of(people, truth.keypoint_names, each, backend.spec)
+        shift: dict[str, Any] = shift_between(found[0], each, backend.spec) or {}
+        moved = {"shift": shift.get("mean"), "over_1": shift.get("share_over_1")}
+        accuracies.append({"ap": figures["AP"], "pck": figures["PCK@0.2"], **moved})
+    return accuracies, _crops(backends[0], folder, people)
 
 
 def _find(backends: Sequence[Backend], folder: Path, people: Sequence[AnnotatedImage]) -> list[list[Found]]:
@@ -142,10 +148,13 @@ def _crops(backend: Backend, folder: Path, people: Sequence[AnnotatedImage]) -> 
     return np.concatenate(crops)[:COMPARED]
 
 
-def _ms(backend: Backend) -> float:
+def _frame_crop(backend: Backend) -> np.ndarray:
     image, boxes = make_frame(1)
-    crop = cut_out(image, Regions.around(boxes, backend.spec), backend.spec)
-    times = []
+    return cut_out(image, Regions.around(boxes, backend.spec), backend.spec)
+
+
+def _ms(backend: Backend) -> float:
+    crop, times = _frame_crop(backend), []
     for _ in range(TIMED):
         start = process_time()
         backend.heatmaps(crop)
@@ -155,19 +164,21 @@ def _ms(backend: Backend) -> float:
 
 @click.command()
 @click.option("--model", "models", type=click.Path(path_type=Path), multiple=True, required=True, help="FP32 ONNX.")
-@click.option("--images", "folders", type=click.Path(path_type=Path), multiple=True, required=True)
-@click.option("--annotations", type=click.Path(path_type=Path), multiple=True, required=True, help="One for each.")
+@click.option("--images", "folders", type=click.Path(path_type=Path), multiple=True)
+@click.option("--annotations", type=click.Path(path_type=Path), multiple=True, help="COCO key points; for each folder.")
 @click.option("--only", type=click.Choice((WITHOUT,)), hidden=True, help="The other process: JSON lines.")
 def main(models: tuple[Path, ...], folders: tuple[Path, ...], annotations: tuple[Path, ...], only: str | None) -> None:
     """Print a table for each network and set of people."""
+    sets: list[tuple[Path | None, Path | None]] = [*zip(folders, annotations, strict=True)] or [(None, None)]
     for model in models:
-        for folder, file in zip(folders, annotations, strict=True):
+        for folder, file in sets:
             if only:
                 for row in measure(model, folder, file, only):
                     click.echo(json.dumps(asdict(row)))
                 continue
             rows = list(measure(model, folder, file, WITH))
-            arguments = ["--model", model, "--images", folder, "--annotations", file, "--only", WITHOUT]
+            people = ["--images", folder, "--annotations", file] if folder else []
+            arguments = ["--model", model, *people, "--only", WITHOUT]
             answer = subprocess.run(
                 [sys.executable, "-m", "edgepose.benchmarks.studies.int8_on_cpus", *map(str, arguments)],
                 env={**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"},
@@ -176,7 +187,7 @@ def main(models: tuple[Path, ...], folders: tuple[Path, ...], annotations: tuple
                 check=True,
             )
             rows += [Row(**json.loads(line)) for line in answer.stdout.splitlines()]
-            click.echo(f"\n{model.stem}, {file.parent.name}/{file.name}\n\n{HEAD}")
+            click.echo(f"\n{model.stem}{f', {file.parent.name}/{file.name}' if file else ''}\n\n{HEAD}")
             for row in rows:
                 click.echo(row.cells())
 
