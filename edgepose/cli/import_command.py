@@ -17,9 +17,9 @@ DETECTOR_PRESETS = (  # export.detectors has them; --help works without it
 @click.option("--spec", type=click.Path(path_type=Path), help="JSON: how it is fed and read; see docs/spec.md.")
 @click.option(
     "--preset",
-    type=click.Choice(DETECTOR_PRESETS),
-    metavar="KIND",
-    help=f"In place of a spec, of a person detector: {', '.join(DETECTOR_PRESETS)}.",
+    metavar="NAME",
+    help="In place of a spec, of a well-known file: pp-tinypose-256x192, rtmpose-body17-256x192 and others, which an "
+    f"unknown NAME lists; of a person detector: {', '.join(DETECTOR_PRESETS)}.",
 )
 @click.option("--name", help="With --preset: names the files.  [default: the preset]")
 @click.option(
@@ -41,16 +41,20 @@ def command(
     finds them for `infer` and `evaluate`.
     """
     if (spec is None) == (preset is None):
-        raise click.UsageError("give --spec FILE, or --preset KIND for a person detector")
+        raise click.UsageError("give either --spec FILE or --preset NAME")
     from edgepose.export import require_workstation
 
     require_workstation()
     from edgepose.export.foreign import import_model, read_spec
 
-    if preset is not None:
+    if preset in DETECTOR_PRESETS:
         from edgepose.export.detectors import preset_spec
 
-        described = preset_spec(name or preset, preset, onnx)
+        described = preset_spec(name or str(preset), str(preset), onnx)
+    elif preset is not None:
+        from edgepose.export.presets import pose_preset
+
+        described = pose_preset(preset, name or preset)
     else:
         described = read_spec(Path(str(spec)))
     if described.head.kind == "detections":
