@@ -41,7 +41,7 @@ from edgepose.files import check_targets, locked, put_in_place, sha256_of, tempo
 from edgepose.io.images import turned_warning
 from edgepose.io.people import left_out
 from edgepose.model.passport import Passport, keep_accuracy, passport_path, read_passport, write_passport
-from edgepose.stages.decode import decode_heatmaps
+from edgepose.stages.one_person import decode_outputs
 from edgepose.watching import Watch, unwatched
 
 CONFIDENT = 0.3  # score of the key points that are compared
@@ -219,7 +219,7 @@ def calibrate(
         people.unreadable,
         people.unusable_boxes,
         shift,
-        float((distances > FAR * max(passport.spec.heatmaps.size_hw)).mean()) if len(distances) else 0.0,
+        float((distances > FAR * max(passport.spec.grid_hw)).mean()) if len(distances) else 0.0,
         passport.random_weights,
         people.turned,
         people.blank,
@@ -324,7 +324,7 @@ def _distances(reference: Path, quantised: Path, images: Sequence[CalibrationIma
         spec = exact.spec
         for image in watch("comparing with FP32", images, len(images)):
             crops = image.crops(spec)
-            wanted, found = (decode_heatmaps(backend.heatmaps(crops), spec) for backend in (exact, int8))
+            wanted, found = (decode_outputs(backend.run(crops), spec)[0] for backend in (exact, int8))
             confident = wanted[..., 2] > CONFIDENT
             distances.append(np.linalg.norm(wanted[..., :2] - found[..., :2], axis=-1)[confident])
     return np.concatenate(distances)

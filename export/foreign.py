@@ -13,7 +13,7 @@ from onnx import TensorProto, ValueInfoProto
 
 from edgepose.errors import EdgeposeError, ExportError, ModelFileError
 from edgepose.export.drawn.crops import sample_crops
-from edgepose.export.graph.interface import BATCH, INPUT, OPSET, OUTPUT, normalize, set_interface
+from edgepose.export.graph.interface import BATCH, INPUT, OPSET, normalize, set_interface
 from edgepose.export.graph.run import run_onnx
 from edgepose.export.graph.simplify import simplify
 from edgepose.export.pipeline import Exported, Report, Weights, file_names, write_models
@@ -42,7 +42,8 @@ def import_model(
 
     Args:
         path: FP32, one (n, 3, H, W) input of normalised crops in the spec's colour order.
-        output_name: the heat-map output; None takes the one called "heatmaps", else the first.
+        output_name: of a head with one output, that output; None takes the one called as in `spec.outputs`, else the
+            first. Several are taken by their names.
 
     Raises:
         ModelFileError: the file cannot be read, or is not what the spec says.
@@ -55,9 +56,8 @@ def import_model(
     original = load_foreign(path)
     _keep_interface(original, spec, path, output_name)
     crops = sample_crops(spec)
-    reference = np.concatenate(
-        [_run_checked(original, crops[index : index + 1], spec, path) for index in range(len(crops))]
-    )
+    one_by_one = [_run_checked(original, crops[index : index + 1], spec, path) for index in range(len(crops))]
+    reference = [np.concatenate(parts) for parts in zip(*one_by_one, strict=True)]
     report("simplifying the graph")
     batch, simplified, difference = _bring_into_form(original, spec, crops, reference)
     if batch != BATCH:
@@ -131,18 +131,26 @@ def _keep_interface(model: onnx.ModelProto, spec: ModelSpec, path: Path, output_
     outputs = {value.name: value for value in graph.output}
     if not outputs:
         raise ModelFileError(f"{path} has no output: export it anew, with the heat maps as its output")
-    output_name = output_name or (OUTPUT if OUTPUT in outputs else next(iter(outputs)))
-    if output_name not in outputs:
-        raise ModelFileError(f"{path} has no output {output_name}; it has: {', '.join(outputs)}")
+    chosen = dict.fromkeys(spec.outputs, "")
+    for name in chosen:
+        alone = len(chosen) == 1
+        chosen[name] = (output_name if alone else None) or (
+            name if name in outputs or not alone else next(iter(outputs))
+        )
+        if chosen[name] not in outputs:
+            raise ModelFileError(
+                f"{path} has no output {chosen[name]}, which a {spec.head.kind} head wants; it has: {', '.join(outputs)}"
+            )
     _check_value(inputs[0], (3, *spec.image.size_hw), "input", path)
-    _check_value(outputs[output_name], (spec.num_maps, *spec.heatmaps.size_hw), "output", path)
-    for field, kept in ((graph.input, inputs[0]), (graph.output, outputs[output_name])):
-        value = ValueInfoProto()
-        value.CopyFrom(kept)
+    for name, theirs in chosen.items():
+        _check_value(outputs[theirs], tuple(size or 0 for size in spec.outputs[name]), "output", path)
+    for field, kept in ((graph.input, [inputs[0]]), (graph.output, [outputs[theirs] for theirs in chosen.values()])):
+        copies = [ValueInfoProto.FromString(value.SerializeToString()) for value in kept]
         del field[:]
-        field.append(value)
+        field.extend(copies)
     _rename(graph, graph.input[0].name, INPUT)
-    _rename(graph, graph.output[0].name, OUTPUT)
+    for name, theirs in chosen.items():
+        _rename(graph, theirs, name)
 
 
 def _check_value(value: ValueInfoProto, wanted: Sequence[int | None], role: str, path: Path) -> None:
@@ -157,14 +165,15 @@ def _check_value(value: ValueInfoProto, wanted: Sequence[int | None], role: str,
     if not sizes:  # no shape is declared; running it will tell
         return
     found = "x".join("?" if size is None else str(size) for size in sizes)
-    if len(sizes) == 4 and all(size in (None, want) for size, want in zip(sizes[1:], wanted, strict=True)):
+    same_rank = len(sizes) == len(wanted) + 1
+    if same_rank and all(size in (None, want) for size, want in zip(sizes[1:], wanted, strict=True)):
         if sizes[0] in (None, 1):
             return
         raise ModelFileError(
             f"{path}: {role} {value.name} is {found}, a batch of {sizes[0]}; wanted 1 or a dynamic one: export it anew"
         )
     text = "x".join(map(str, wanted))
-    if len(sizes) == 4 and sizes[1:] == [*wanted[1:], wanted[0]]:
+    if len(sizes) == 4 and same_rank and sizes[1:] == [*wanted[1:], wanted[0]]:
         raise ModelFileError(
             f"{path}: {role} {value.name} is {found}, channels last; wanted channels first, nx{text}: "
             f"convert it with the layout NCHW"
@@ -188,39 +197,41 @@ def _rename(graph: onnx.GraphProto, name: str, new_name: str) -> None:
         value.name = mapping.get(value.name, value.name)
 
 
-def _run_checked(model: onnx.ModelProto, crop: np.ndarray, spec: ModelSpec, path: Path) -> np.ndarray:
-    heatmaps = run_onnx(model, crop)[0]
-    if heatmaps.shape != (1, spec.num_maps, *spec.heatmaps.size_hw):
-        raise ModelFileError(
-            f"{path} gives {'x'.join(map(str, heatmaps.shape))} for one crop, but the spec says "
-            f"1x{spec.num_maps}x{'x'.join(map(str, spec.heatmaps.size_hw))}: correct the spec, or name another output"
-        )
-    if not np.isfinite(heatmaps).all():
-        raise ModelFileError(f"{path} gives NaN or infinite heat maps; its weights are damaged")
-    if np.ptp(heatmaps) == 0:
-        raise ModelFileError(f"{path} gives heat maps of {heatmaps.flat[0]:g} alone; its weights are lost")
-    return heatmaps
+def _run_checked(model: onnx.ModelProto, crop: np.ndarray, spec: ModelSpec, path: Path) -> list[np.ndarray]:
+    found = run_onnx(model, crop)
+    for (name, wanted), values in zip(spec.outputs.items(), found, strict=True):
+        what = "heat maps" if name == "heatmaps" else name
+        if values.shape != (1, *wanted):
+            raise ModelFileError(
+                f"{path} gives {'x'.join(map(str, values.shape))} for one crop, but the spec says "
+                f"1x{'x'.join(map(str, wanted))}: correct the spec, or name another output"
+            )
+        if not np.isfinite(values).all():
+            raise ModelFileError(f"{path} gives NaN or infinite {what}; its weights are damaged")
+        if np.ptp(values) == 0:
+            raise ModelFileError(f"{path} gives {what} of {values.flat[0]:g} alone; its weights are lost")
+    return found
 
 
 def _bring_into_form(
-    original: onnx.ModelProto, spec: ModelSpec, crops: np.ndarray, reference: np.ndarray
+    original: onnx.ModelProto, spec: ModelSpec, crops: np.ndarray, reference: Sequence[np.ndarray]
 ) -> tuple[int | str, onnx.ModelProto, Difference]:
     """Opset, batch and onnxsim; of a dynamic batch and a batch of one the first that computes the same."""
     try:
         return BATCH, *_formed(original, spec, crops, reference, BATCH)
     except EdgeposeError:
-        return 1, *_formed(original, spec, crops[:1], reference[:1], 1)
+        return 1, *_formed(original, spec, crops[:1], [values[:1] for values in reference], 1)
 
 
 def _formed(
-    original: onnx.ModelProto, spec: ModelSpec, crops: np.ndarray, reference: np.ndarray, batch: int | str
+    original: onnx.ModelProto, spec: ModelSpec, crops: np.ndarray, reference: Sequence[np.ndarray], batch: int | str
 ) -> tuple[onnx.ModelProto, Difference]:
     model = normalize(_to_opset(original))
     set_interface(model, spec, batch)
     simplified = simplify(model)
     set_interface(simplified, spec, batch)  # onnxsim may have taken over a batch of one from a Reshape it dropped
     difference = check_fp32(
-        reference, run_onnx(simplified, crops)[0], spec, "the simplified graph differs from the original"
+        reference, run_onnx(simplified, crops), spec, "the simplified graph differs from the original"
     )
     return simplified, difference
 

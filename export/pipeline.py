@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -21,9 +22,10 @@ from edgepose.export.graph.fp16 import to_fp16
 from edgepose.export.graph.run import beyond_fp16, run_onnx
 from edgepose.export.graph.simplify import simplify
 from edgepose.export.to_onnx import to_onnx
-from edgepose.export.verify import FP16_LIMIT_PX, Difference, check_fp16, check_fp32, compare
+from edgepose.export.verify import FP16_LIMIT_PX, Difference, check_fp16, check_fp32, compare_outputs
 from edgepose.export.zoo.model import ChoiceError, Model
 from edgepose.files import check_targets, locked, put_in_place, sha256_of, temporary_folder
+from edgepose.model.heads.simcc import SimCC
 from edgepose.model.passport import Passport, keep_accuracy, passport_path, write_passport
 from edgepose.model.spec import ModelSpec
 
@@ -145,12 +147,17 @@ def export_model(
         source = model.published.url if weights == "auto" and model.published else path.name
         asked = f", {style} style" if len(model.styles) > 1 else ""  # no checkpoint tells, so the passport does
         loaded = Weights(source + asked, sha256_of(path))
-    if decoder is None and "dark" in file_name:
-        decoder = "dark"
     spec = spec.changed(**model.recipes.get(style, {}))
-    if decoder in (None, model.spec.heatmaps.decoder):
-        decoder = spec.heatmaps.decoder
-    spec = spec.changed(color_order=color or spec.image.color_order, decoder=decoder)
+    if isinstance(spec.head, SimCC):
+        if decoder not in (None, spec.decoder):
+            raise ChoiceError(f"{model.label} has a SimCC head, which has no {decoder} decoder: leave out --decoder")
+    else:
+        if decoder is None and "dark" in file_name:
+            decoder = "dark"
+        if decoder in (None, model.spec.decoder):
+            decoder = spec.decoder
+        spec = spec.changed(decoder=decoder)
+    spec = spec.changed(color_order=color or spec.image.color_order)
     spec = _aligned(spec, alignment or spec.crop.alignment)
     spec = spec.changed(name=_file_stem(model, spec, style))
     check_targets(output_dir, file_names(spec))
@@ -162,12 +169,15 @@ def export_model(
     report("comparing with the network")
     crops = sample_crops(spec)
     with torch.no_grad():
-        reference = network(torch.from_numpy(crops)).numpy()
-    if np.ptp(reference) == 0:
-        raise CheckpointError(f"{weights}: its heat maps are {reference.flat[0]:g} everywhere; its weights are lost")
-    check_fp32(reference, run_onnx(raw, crops)[0], spec, "the exported graph differs from the network")
-    heatmaps = run_onnx(simplified, crops)[0]
-    difference = check_fp32(reference, heatmaps, spec, "the simplified graph differs from the network")
+        found = network(torch.from_numpy(crops))
+    reference = [each.numpy() for each in (found if isinstance(found, tuple) else (found,))]
+    for name, values in zip(spec.outputs, reference, strict=True):
+        if np.ptp(values) == 0:
+            raise CheckpointError(f"{weights}: {name} are {values.flat[0]:g} everywhere; its weights are lost")
+    check_fp32(reference, run_onnx(raw, crops), spec, "the exported graph differs from the network")
+    difference = check_fp32(
+        reference, run_onnx(simplified, crops), spec, "the simplified graph differs from the network"
+    )
     return write_models(simplified, spec, loaded, difference, output_dir, report=report)
 
 
@@ -199,19 +209,18 @@ def write_models(
         made_from = {fp32.name: sha256_of(fp32)}
         fp16 = write_graph(half, folder / f"{spec.name}.fp16.onnx", spec, "fp16", weights, {}, made_from)
         report("comparing FP16 with FP32")
-        reference = load_backend(fp32, backend="onnxruntime").heatmaps(crops)
-        heatmaps = load_backend(fp16, backend="openvino").heatmaps(crops)
+        reference = _outputs_of(fp32, crops, backend="onnxruntime")
         fp16_difference = check_fp16(
             reference,
-            heatmaps,
+            _outputs_of(fp16, crops, backend="openvino"),
             spec,
             "the FP16 graph differs from FP32",
             random_weights=weights.source == "random",
         )
         stored = None
         if weights.source != "random":  # whose peaks are ties
-            rounded = load_backend(fp16, backend="openvino", store_fp16=True).heatmaps(crops)
-            stored = compare(reference, rounded, spec.num_keypoints)
+            rounded = _outputs_of(fp16, crops, backend="openvino", store_fp16=True)
+            stored = compare_outputs(reference, rounded, spec)
         entries = {**fp16_difference.entries("fp16"), **(stored.entries("fp16_stored") if stored else {})}
         entries = {**entries, "fp16_nodes_kept_in_fp32": float(len(large))}
         write_graph(half, fp16, spec, "fp16", weights, entries, made_from)
@@ -221,6 +230,10 @@ def write_models(
             put_in_place(folder, output_dir, file_names(spec))
     written = (output_dir / fp32.name, output_dir / fp16.name)
     return Exported(*written, spec, weights.source, difference, fp16_difference, stored)
+
+
+def _outputs_of(path: Path, crops: np.ndarray, **options: Any) -> list[np.ndarray]:
+    return list(load_backend(path, **options).run(crops).values())
 
 
 def file_names(spec: ModelSpec) -> list[str]:
@@ -297,7 +310,7 @@ def _aligned(spec: ModelSpec, alignment: str) -> ModelSpec:
     if alignment == spec.crop.alignment:
         return spec
     if alignment != "darkpose" or spec.crop.alignment != "corner":
-        found = f"{spec.name} with the {spec.heatmaps.decoder} decoder has {spec.crop.alignment} alignment"
+        found = f"{spec.name} with the {spec.decoder} decoder has {spec.crop.alignment} alignment"
         raise ChoiceError(f"{found}, not {alignment}")
     blur = (
         17 if spec.image.size_hw[0] == 384 else spec.heatmaps.blur_kernel
@@ -310,7 +323,7 @@ def _file_stem(model: Model, spec: ModelSpec, style: str) -> str:
     if not model.dataset:
         return model.name
     size = f"{spec.image.size_hw[0]}x{spec.image.size_hw[1]}"
-    unusual = [spec.heatmaps.decoder] * (spec.heatmaps.decoder != "quarter") + [style] * (style != model.styles[0])
+    unusual = [spec.decoder] * (spec.decoder not in ("quarter", "simcc")) + [style] * (style != model.styles[0])
     unusual += ["darkpose"] * (spec.crop.alignment == "darkpose")
     return "_".join([model.name, model.dataset, size, *unusual])
 

@@ -24,6 +24,21 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     # mmdeploy's pose-detection_static: SimpleBaseline, HRNet and their like, one output of heat maps
     "mmdeploy-heatmap-256x192": {**_MMPOSE, "input_hw": [256, 192], "heatmap_hw": [64, 48], "skeleton": "coco17"},
     "mmdeploy-heatmap-384x288": {**_MMPOSE, "input_hw": [384, 288], "heatmap_hw": [96, 72], "skeleton": "coco17"},
+    # RTMPose and SimCC as rtmlib and mmdeploy publish them: outputs simcc_x and simcc_y
+    **{
+        f"rtmpose-{points}-{height}x{width}": {
+            "input": {"size_hw": [height, width]},
+            "region": {"padding": 1.25},
+            "head": {"kind": "simcc", "split_ratio": 2.0},
+            "skeleton": skeleton,
+        }
+        for points, skeleton, height, width in (
+            *(("body17", "coco17", 256, 192), ("body17", "coco17", 384, 288)),
+            *(("body26", "halpe26", 256, 192), ("body26", "halpe26", 384, 288)),
+            *(("wholebody", "wholebody133", 256, 192), ("wholebody", "wholebody133", 384, 288)),
+            *(("hand", "hand21", 256, 256), ("face", "face106", 256, 256)),
+        )
+    },
     # ViTPose by mmdeploy, transformers' optimum or its own repository
     "vitpose-256x192": {
         "input_hw": [256, 192],

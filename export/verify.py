@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from edgepose.errors import ExportError
+from edgepose.model.heads.simcc import SimCC
 from edgepose.model.spec import ModelSpec
 
 CONFIDENT = 0.3  # a key point's score from which on its position is held to the limits
@@ -17,6 +19,9 @@ FP32_LIMIT_PX = 1e-3
 FP32_LIMIT_RELATIVE = 1e-4  # rounding in FP32 stays below 1e-5 for the networks of the zoo
 FP16_LIMIT_PX = 0.25  # of a heat-map px: the step of the published decoder
 FP16_LIMIT_RELATIVE = 0.1
+
+
+Outputs = Sequence[np.ndarray] | np.ndarray  # in the spec's order; of one alone the array
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,38 @@ def compare(reference: np.ndarray, heatmaps: np.ndarray, num_keypoints: int) -> 
     return Difference(relative, float(distance.max(initial=0.0)), int(clear.sum()))
 
 
+def compare_outputs(reference: Outputs, found: Outputs, spec: ModelSpec) -> Difference:
+    """Compare two networks' outputs on the same crops: heat maps by `compare`, vectors by `compare_vectors`."""
+    wanted, others = ([each] if isinstance(each, np.ndarray) else list(each) for each in (reference, found))
+    if not isinstance(spec.head, SimCC):
+        return compare(wanted[0], others[0], spec.num_keypoints)
+    pairs = [compare_vectors(*pair) for pair in zip(wanted, others, strict=True)]
+    return Difference(
+        max(pair.relative for pair in pairs),
+        max(pair.px for pair in pairs) / spec.head.split_ratio,
+        min(pair.peaks for pair in pairs),
+    )
+
+
+def compare_vectors(reference: np.ndarray, vectors: np.ndarray) -> Difference:
+    """Compare two (n, K, L) SimCC vectors of the same crops, as `compare` does heat maps; px are bins."""
+    if reference.shape != vectors.shape or not np.isfinite(vectors).all():
+        return Difference(float("inf"), float("inf"), 0)
+    relative = float(np.abs(reference - vectors).max() / max(float(np.abs(reference).max()), 1e-12))
+    distances = []
+    reach = max(1, reference.shape[2] // PEAK_WIDTH)
+    for line, other in zip(
+        *(each.reshape(-1, each.shape[2]).astype(float) for each in (reference, vectors)), strict=True
+    ):
+        at, there = int(line.argmax()), int(other.argmax())
+        if not reach <= at < len(line) - reach or line[at] <= CONFIDENT:
+            continue
+        far = np.delete(line, slice(at - reach + 1, at + reach))
+        if line[at] - far.max() > CLEAR * np.ptp(line):
+            distances.append(abs(at + _vertex(line, at, reach) - there - _vertex(other, there, reach)))
+    return Difference(relative, max(distances, default=0.0), len(distances))
+
+
 def _clear_peaks(maps: np.ndarray) -> np.ndarray:
     """(m,) bool for (m, h, w) maps."""
     reach = _reach(maps)
@@ -100,17 +137,17 @@ def _reach(maps: np.ndarray) -> int:
     return max(1, max(maps.shape[1:]) // PEAK_WIDTH)
 
 
-def check_fp32(reference: np.ndarray, heatmaps: np.ndarray, spec: ModelSpec, what: str) -> Difference:
+def check_fp32(reference: Outputs, found: Outputs, spec: ModelSpec, what: str) -> Difference:
     """Compare a graph with the network it was made from.
 
     Raises:
         ExportError: it is off by more than rounding: 1e-3 heat-map px, or 1e-4 of the largest value.
     """
-    return _check(reference, heatmaps, spec, what, FP32_LIMIT_PX, FP32_LIMIT_RELATIVE)
+    return _check(reference, found, spec, what, FP32_LIMIT_PX, FP32_LIMIT_RELATIVE)
 
 
 def check_fp16(
-    reference: np.ndarray, heatmaps: np.ndarray, spec: ModelSpec, what: str, *, random_weights: bool = False
+    reference: Outputs, found: Outputs, spec: ModelSpec, what: str, *, random_weights: bool = False
 ) -> Difference:
     """Compare the FP16 graph with the FP32 one.
 
@@ -122,13 +159,13 @@ def check_fp16(
             tenth of the largest.
     """
     limit_px = math.inf if random_weights else FP16_LIMIT_PX
-    return _check(reference, heatmaps, spec, what, limit_px, FP16_LIMIT_RELATIVE)
+    return _check(reference, found, spec, what, limit_px, FP16_LIMIT_RELATIVE)
 
 
 def _check(
-    reference: np.ndarray, heatmaps: np.ndarray, spec: ModelSpec, what: str, limit_px: float, limit_relative: float
+    reference: Outputs, found: Outputs, spec: ModelSpec, what: str, limit_px: float, limit_relative: float
 ) -> Difference:
-    difference = compare(reference, heatmaps, spec.num_keypoints)
+    difference = compare_outputs(reference, found, spec)
     if not (difference.px <= limit_px and difference.relative <= limit_relative):  # NaN must fail as well
         raise ExportError(
             f"{what}: key points are off by up to {difference.px:.2g} heat-map px (at most {limit_px:g}), "

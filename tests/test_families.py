@@ -27,7 +27,15 @@ from edgepose.export.zoo.find import find_model, models
 from edgepose.export.zoo.model import Model
 from tests.makers import smooth_image
 
-ONE_OF_EACH = ("hrnet_w32", "cpm", "hourglass52", "stacked_hourglass_2", "simplebaseline_keras", "vitpose_s")
+ONE_OF_EACH = (
+    "hrnet_w32",
+    "cpm",
+    "hourglass52",
+    "stacked_hourglass_2",
+    "simplebaseline_keras",
+    "vitpose_s",
+    "rtmpose_t",
+)
 OTHER_GRAPHS = {"caffe": "simplebaseline_resnet", "princeton": "stacked_hourglass"}  # style -> whose graph it changes
 
 
@@ -49,7 +57,7 @@ def chosen() -> list[tuple[Model, str]]:
 
 def label(graph: tuple[Model, str]) -> str:
     model, style = graph
-    return f"{model.label} {model.spec.heatmaps.decoder} {style}".replace(" ", "-")
+    return f"{model.label} {model.spec.decoder} {style}".replace(" ", "-")
 
 
 @pytest.fixture
@@ -75,7 +83,7 @@ def test_a_network_goes_from_random_weights_to_int8(graph: tuple[Model, str], fo
     maps = []
     for path in (exported.fp32, exported.fp16, calibrated.int8):
         with closing(load_backend(path)) as backend:
-            maps.append(backend.heatmaps(crops))
+            maps.append(next(iter(backend.run(crops).values())))
         report = build_engine(path, options=BuildOptions(targets=("sm_86",), kernels=False), runtime=trt.__name__)
         assert report.plan.stat().st_size > 0
     largest = np.abs(maps[0]).max()

@@ -139,13 +139,13 @@ def command(
             chosen = find_model(model, dataset=dataset, input_hw=input_hw, decoder=decoder)
         elif model:
             chosen, note = find_named(Path(weights), model, dataset=dataset, input_hw=input_hw, decoder=decoder)
-            decoder = chosen.spec.heatmaps.decoder
+            decoder = chosen.spec.decoder
         elif weights in ("auto", "random"):
             raise click.UsageError(f"--weights {weights} needs a --model: edgepose models lists them")
         else:
             identified = identify(Path(weights), dataset=dataset, input_hw=input_hw, decoder=decoder)
             click.echo(f"took {weights} for {identified}")
-            chosen, decoder = identified.model, identified.model.spec.heatmaps.decoder
+            chosen, decoder = identified.model, identified.model.spec.decoder
         exported = export_model(
             chosen,
             output_dir,

@@ -85,7 +85,7 @@ def shift_between(found: Sequence[Found], other: Sequence[Found], spec: ModelSpe
     shifts = [np.empty(0)]
     for one, two in zip(found, other, strict=True):
         regions = Regions.around(one.poses.boxes_xyxy, spec)
-        first, second = (regions.to_grid(poses.xy, spec.heatmaps.size_hw) for poses in (one.poses, two.poses))
+        first, second = (regions.to_grid(poses.xy, spec.grid_hw) for poses in (one.poses, two.poses))
         shifts.append(np.linalg.norm(first - second, axis=2)[one.poses.scores > CONFIDENT])
     return shift_summary(np.concatenate(shifts))
 

@@ -158,6 +158,27 @@ class ModelSpec:
         return self.num_keypoints * self.heatmaps.maps_per_keypoint
 
     @property
+    def decoder(self) -> str:
+        """How its outputs are read: the heat maps' decoder, or else the head's kind."""
+        return str(getattr(self.head, "decoder", self.head.kind))
+
+    @property
+    def channels(self) -> int:
+        """Of its first output: K, or 3 K where each key point brings two offsets."""
+        return self.num_keypoints * getattr(self.head, "maps_per_keypoint", 1)
+
+    @property
+    def refine(self) -> Any:
+        """The second pass, if the network was trained for one; else None."""
+        return getattr(self.head, "refine", None)
+
+    @property
+    def grid_hw(self) -> tuple[int, int]:
+        """The px in which key points are read: of its heat maps, or of its input where it has none."""
+        size: tuple[int, int] = getattr(self.head, "size_hw", self.image.size_hw)
+        return size
+
+    @property
     def inputs(self) -> dict[str, Shape]:
         """Names of the network's inputs, and their shapes without the batch."""
         if self.input is None:

@@ -29,11 +29,13 @@ class Family:
         name: as the zoo would call it, though the zoo need not have it.
         channels: of the output.
         style: as the zoo would call it, where the keys tell it; else empty.
+        input_hw: the input's height and width, where the shapes tell them.
     """
 
     name: str
     channels: int
     style: str = ""
+    input_hw: tuple[int, int] | None = None
 
     def __str__(self) -> str:
         style = f" in {self.style} style" if self.style else ""
@@ -47,8 +49,21 @@ def recognize(state: State) -> Family | None:
     """
     for key, head, name, style in _FINGERPRINTS:
         if key in state and head in state:
-            return Family(name(state), int(state[head].shape[0]), style)
+            return Family(name(state), int(state[head].shape[0]), style, _input_hw(state))
     return None
+
+
+def _input_hw(state: State) -> tuple[int, int] | None:
+    """Of SimCC's networks, whose last layers have two rows for each px."""
+    for along_y, along_x in (("cls_y.weight", "cls_x.weight"), ("mlp_head_y.weight", "mlp_head_x.weight")):
+        if along_y in state and along_x in state:
+            return int(state[along_y].shape[0]) // 2, int(state[along_x].shape[0]) // 2
+    return None
+
+
+def _cspnext(name: str) -> Callable[[State], str]:
+    sizes = {12: "t", 16: "s", 24: "m", 32: "l", 40: "x"}  # channels of the stem
+    return lambda state: f"{name}_{sizes.get(state['stem.0.conv.weight'].shape[0], '?')}"
 
 
 def _hrnet(state: State) -> str:
@@ -101,6 +116,9 @@ _FINGERPRINTS: tuple[tuple[str, str, Callable[[State], str], str], ...] = (
     ("stage4.2.fuse_layers.0.3.0.weight", "final_layer.weight", _hrnet, ""),
     ("deconv_layers.0.0.0.weight", "final_layers.1.weight", _higher_hrnet, ""),
     ("cpm.align.0.weight", "initial_stage.heatmaps.1.0.weight", _lightweight_openpose, ""),
+    ("neck.reduce_layers.0.conv.weight", "final_layer2.conv.weight", _cspnext("rtmw"), ""),
+    ("gau.uv.weight", "final_layer.weight", _cspnext("rtmpose"), ""),
+    ("mlp_head_x.weight", "deconv_head.final_layer.weight", lambda state: "simcc_resnet50", ""),
     ("patch_embed.proj.weight", "final_layer.weight", _vitpose, ""),
     ("deconv_layers.0.weight", "final_layer.weight", _simple_baseline, ""),
     ("cpm_stages.0.model.0.conv.weight", "out_convs.0.1.conv.weight", lambda state: "cpm", ""),

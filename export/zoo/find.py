@@ -55,9 +55,9 @@ def find_model(
     if decoder is None:
         return fitting[0]
     for model in fitting:
-        if model.spec.heatmaps.decoder == decoder:
+        if model.spec.decoder == decoder:
             return model
-        if model.spec.heatmaps.decoder == TRAINED_FOR.get(decoder):
+        if model.spec.decoder == TRAINED_FOR.get(decoder):
             others = {
                 key: {name: value for name, value in recipe.items() if name != "decoder"}
                 for key, recipe in model.recipes.items()

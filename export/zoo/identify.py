@@ -63,7 +63,7 @@ class Identified:
 
     def __str__(self) -> str:
         spec = self.model.spec
-        return f"{self.model.label}, {spec.num_keypoints} key points, {spec.heatmaps.decoder} decoder ({self.evidence})"
+        return f"{self.model.label}, {spec.num_keypoints} key points, {spec.decoder} decoder ({self.evidence})"
 
 
 def identify(
@@ -89,14 +89,15 @@ def identify(
     entries = [
         model
         for model in named
-        if model.spec.num_maps == family.channels
+        if model.spec.channels == family.channels
         and dataset in (None, model.dataset)
         and input_hw in (None, model.spec.image.size_hw)
+        and family.input_hw in (None, model.spec.image.size_hw)
     ]
     if not entries:
         raise CheckpointError(f"{path} is {family}, {_what_there_is(family, named, dataset, input_hw)}")
     if published := _published(path, entries):
-        decoder = decoder or published.spec.heatmaps.decoder
+        decoder = decoder or published.spec.decoder
         entries, evidence = [published], ["a published file, known by its sha256"]
     else:
         given = input_hw or decoder or dataset
@@ -104,8 +105,8 @@ def identify(
         evidence += ["the rest as given"] if given else []
     only = entries[0]
     model = find_model(only.name, dataset=only.dataset or None, input_hw=only.spec.image.size_hw, decoder=decoder)
-    if model.spec.num_maps != family.channels:
-        fitting = dict.fromkeys(each.spec.heatmaps.decoder for each in named if each.spec.num_maps == family.channels)
+    if model.spec.channels != family.channels:
+        fitting = dict.fromkeys(each.spec.decoder for each in named if each.spec.channels == family.channels)
         raise CheckpointError(
             f"{path} is {family}, which are not for the {decoder} decoder but for {' or '.join(fitting)}"
         )
@@ -142,18 +143,18 @@ def find_named(
             name,
             dataset=published.dataset,
             input_hw=input_hw or spec.image.size_hw,
-            decoder=decoder or spec.heatmaps.decoder,
+            decoder=decoder or spec.decoder,
         )
         return model, f"took {path} for {Identified(model, 'a published file, known by its sha256')}"
     if decoder is None and (hint := decoder_in_name(path.name)):
         return find_model(name, dataset=dataset, input_hw=input_hw, decoder=hint), ""
-    size, channels = model.spec.image.size_hw, model.spec.num_maps
+    size, channels = model.spec.image.size_hw, model.spec.channels
     alike = [
-        entry.spec.heatmaps.decoder
+        entry.spec.decoder
         for entry in named
-        if (entry.dataset, entry.spec.image.size_hw, entry.spec.num_maps) == (model.dataset, size, channels)
+        if (entry.dataset, entry.spec.image.size_hw, entry.spec.channels) == (model.dataset, size, channels)
     ]
-    others = [other for other in dict.fromkeys(alike) if other != model.spec.heatmaps.decoder]
+    others = [other for other in dict.fromkeys(alike) if other != model.spec.decoder]
     if decoder is None and others and _recipe_matters(model.name):
         return model, (
             f"{path} does not tell how it was trained: it is read by the plain recipe; if it had another, give "
@@ -185,7 +186,7 @@ def _narrow(
         questions.append(f"its input size: give --input {' or '.join(sizes)}")
     elif len(sizes) > 1:
         evidence.append("the input by its name")
-    decoders = list(dict.fromkeys(model.spec.heatmaps.decoder for model in entries))
+    decoders = list(dict.fromkeys(model.spec.decoder for model in entries))
     in_name = [name for name in [decoder_in_name(path.name)] if name in decoders]
     if decoder is None and len(decoders) > 1 and in_name:
         evidence.append("the recipe by its name")
@@ -215,7 +216,7 @@ def _published(path: Path, entries: Sequence[Model]) -> Model | None:
     for model in entries:
         if model.published and digest.startswith(model.published.sha256_prefix):
             return model
-        place = (model.name, model.spec.image.size_hw[0], model.spec.heatmaps.decoder)
+        place = (model.name, model.spec.image.size_hw[0], model.spec.decoder)
         if model.dataset == "coco" and _EARLIER.get(digest[:8]) == place:
             return model
     return None

@@ -11,8 +11,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgepose.model.skeletons import AIC14, COCO17, MPII16, WHOLEBODY133, Skeleton
-from edgepose.model.spec import ModelSpec, heatmap_spec
+from edgepose.model.heads.simcc import SimCC
+from edgepose.model.skeletons import (
+    AIC14,
+    COCO17,
+    CROWDPOSE14,
+    FACE106,
+    HALPE26,
+    HAND21,
+    MPII16,
+    WHOLEBODY133,
+    Skeleton,
+)
+from edgepose.model.spec import Input, ModelSpec, Region, heatmap_spec
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -22,7 +33,16 @@ WEIGHTS = Path(__file__).parents[1] / "weights"
 
 V1 = "v1/body_2d_keypoint/topdown_heatmap/coco/td-hm"
 
-DATASETS: dict[str, Skeleton] = {"coco": COCO17, "mpii": MPII16, "aic": AIC14, "wholebody": WHOLEBODY133}
+DATASETS: dict[str, Skeleton] = {
+    "coco": COCO17,
+    "mpii": MPII16,
+    "aic": AIC14,
+    "crowdpose": CROWDPOSE14,
+    "halpe26": HALPE26,
+    "wholebody": WHOLEBODY133,
+    "hand": HAND21,
+    "face106": FACE106,
+}
 Shape = tuple[str, int, int]  # data set, input height and width
 
 # mmpose v1 checks the border of x and y by themselves.
@@ -46,11 +66,13 @@ class Published:
         sha256_prefix: first hex digits of its sha256.
         accuracy: published result with flip test: COCO val2017 AP with the 56.4 AP person detector, or MPII
             validation PCKh@0.5; both from 0 to 1.
+        metric: what `accuracy` is, where it is neither of these.
     """
 
     url: str
     sha256_prefix: str
     accuracy: float
+    metric: str = ""
 
 
 @dataclass(frozen=True)
@@ -59,11 +81,12 @@ class ByHand:
 
     Attributes:
         file: its name, and whose it is.
-        accuracy: published result, as in `Published`.
+        accuracy, metric: published result, as in `Published`.
     """
 
     file: str
     accuracy: float
+    metric: str = ""
 
 
 @dataclass(frozen=True)
@@ -109,7 +132,8 @@ class Model:
     def accuracy(self) -> str:
         """The published result as `AP 0.718` or `PCKh 0.876`; "-" if there is none."""
         file = self.published or self.by_hand
-        return f"{'PCKh' if self.dataset == 'mpii' else 'AP'} {file.accuracy:.3f}" if file else "-"
+        metric = (file and file.metric) or ("PCKh" if self.dataset == "mpii" else "AP")
+        return f"{metric} {file.accuracy:.3f}" if file else "-"
 
 
 _V0_BLUR_384 = 17  # `modulate_kernel` of mmpose v0's larger DARK and UDP configurations; v1's have none, so 11
@@ -124,9 +148,15 @@ def with_v0_blur(
     return {**recipes, "mmpose_v0": {**recipes["mmpose_v0"], "blur_kernel": _V0_BLUR_384}}
 
 
-def mmpose_file(path: str, accuracy: float) -> Published:
+def mmpose_file(path: str, accuracy: float, metric: str = "") -> Published:
     """A file of mmpose's download server, whose name carries the first 8 digits of its sha256."""
-    return Published(f"{MMPOSE}/{path}", path.rsplit("_", 1)[0].rsplit("-", 1)[1], accuracy)
+    return Published(f"{MMPOSE}/{path}", path.rsplit("_", 1)[0].rsplit("-", 1)[1], accuracy, metric)
+
+
+def simcc_spec(name: str, shape: Shape) -> ModelSpec:
+    """The spec of an entry of mmpose's that gives SimCC vectors, two bins a px."""
+    dataset, height, width = shape
+    return ModelSpec(name, Input((height, width)), SimCC(split_ratio=2.0), DATASETS[dataset], Region())
 
 
 def embedded(name: str, build: Callable[[Mapping[str, Any]], nn.Module]) -> Model:

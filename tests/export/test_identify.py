@@ -18,7 +18,7 @@ from edgepose.export.zoo.identify import find_named, identify
 from edgepose.files import sha256_of
 
 NETWORKS = {  # name, channels, style -> what it is recognised as
-    f"{model.name} {model.spec.outputs['heatmaps'][0]} {style}": (model, style)
+    f"{model.name} {model.spec.channels} {style}": (model, style)
     for model in models()
     for style in model.styles
     if model.name != "simplebaseline_tiny"
@@ -29,7 +29,7 @@ def write_checkpoint(
     path: Path, name: str, *, channels: int = 17, wrap: str = "", head: str = "", meta: str = ""
 ) -> Path:
     """A checkpoint with the right keys and one value in place of each tensor's own, which `identify` does not read."""
-    model = next(m for m in models() if m.name == name and m.spec.num_maps == channels)
+    model = next(m for m in models() if m.name == name and m.spec.channels == channels)
     with torch.device("meta"):
         state = model.build(model.styles[0]).state_dict()
     heads = ("final_layer", "deconv_layers", "multi_final_layers")
@@ -50,7 +50,7 @@ def test_every_network_of_the_zoo_is_recognised_by_its_keys(network):
 
     family = recognize(state)
 
-    assert (family.name, family.channels) == (model.name, model.spec.num_maps)
+    assert (family.name, family.channels) == (model.name, model.spec.channels)
     assert family.style in ("", style)
 
 
@@ -79,7 +79,7 @@ def test_the_keys_the_name_and_the_options_together_identify_a_checkpoint(
 
     model = identified.model
     assert model.name == name
-    assert (model.dataset, model.spec.image.size_hw, model.spec.heatmaps.decoder) == found
+    assert (model.dataset, model.spec.image.size_hw, model.spec.decoder) == found
     size = "{}x{}".format(*found[1])
     assert identified.evidence.startswith("by its keys")
     assert ("the input by its name" in identified.evidence) == (size in file)
@@ -120,7 +120,7 @@ def test_a_published_file_tells_everything_by_its_hash(tmp_path, monkeypatch):
     listed = models()
     known = tuple(
         replace(model, published=replace(model.published, sha256_prefix=sha256_of(path)[:8]))
-        if (model.name, model.spec.image.size_hw, model.spec.heatmaps.decoder) == ("hrnet_w32", (384, 288), "udp")
+        if (model.name, model.spec.image.size_hw, model.spec.decoder) == ("hrnet_w32", (384, 288), "udp")
         else model
         for model in listed
     )
@@ -128,7 +128,7 @@ def test_a_published_file_tells_everything_by_its_hash(tmp_path, monkeypatch):
 
     identified = identify(path)
 
-    assert (identified.model.spec.image.size_hw, identified.model.spec.heatmaps.decoder) == ((384, 288), "udp")
+    assert (identified.model.spec.image.size_hw, identified.model.spec.decoder) == ((384, 288), "udp")
     assert "published" in identified.evidence
 
 
@@ -139,8 +139,8 @@ def test_another_publication_is_known_by_its_hash(tmp_path, monkeypatch):
 
         model = identify(path).model
 
-        assert (model.spec.image.size_hw, model.spec.heatmaps.decoder) == place
-        assert identify(path, decoder="dark").model.spec.heatmaps.decoder == "dark"
+        assert (model.spec.image.size_hw, model.spec.decoder) == place
+        assert identify(path, decoder="dark").model.spec.decoder == "dark"
 
 
 @pytest.mark.parametrize(
@@ -210,11 +210,11 @@ def test_a_published_file_is_known_by_its_hash_whatever_name_the_user_gives_the_
     dark, _ = find_named(tmp_path / "renamed.pth", "hrnet_w32", decoder="dark")
     other, _ = find_named(tmp_path / "renamed.pth", "hrnet_w48")
 
-    assert (model.spec.image.size_hw, model.spec.heatmaps.decoder) == ((384, 288), "udp")
+    assert (model.spec.image.size_hw, model.spec.decoder) == ((384, 288), "udp")
     assert note.endswith("hrnet_w32 coco 384x288, 17 key points, udp decoder (a published file, known by its sha256)")
-    assert (smaller.spec.image.size_hw, smaller.spec.heatmaps.decoder) == ((256, 192), "udp")
-    assert (dark.spec.image.size_hw, dark.spec.heatmaps.decoder) == ((384, 288), "dark")
-    assert other.spec.heatmaps.decoder == "quarter"
+    assert (smaller.spec.image.size_hw, smaller.spec.decoder) == ((256, 192), "udp")
+    assert (dark.spec.image.size_hw, dark.spec.decoder) == ((384, 288), "dark")
+    assert other.spec.decoder == "quarter"
 
 
 @pytest.mark.parametrize(
@@ -245,7 +245,7 @@ def test_a_recipe_that_is_guessed_is_said_on_stderr(arguments, file, decoder, no
     result = CliRunner().invoke(main, ["export", "--weights", str(tmp_path / file), "--model", *arguments.split()])
 
     assert result.exit_code == 0, result.output
-    assert (taken["decoder"], taken["model"].spec.heatmaps.decoder) == (decoder, decoder)
+    assert (taken["decoder"], taken["model"].spec.decoder) == (decoder, decoder)
     assert result.stdout == "written\n"
     assert note in result.stderr
     assert result.stderr.count("\n") == bool(note)

@@ -32,15 +32,18 @@ def test_the_zoo_tells_the_size_and_cost_of_each_network(name):
 
 
 @pytest.mark.parametrize(
-    "model", [model for model in models() if model.name.startswith("vitpose")], ids=lambda m: f"{m.name} {m.dataset}"
+    "model",
+    [model for model in models() if model.name.startswith(("vitpose", "rtm", "simcc_resnet"))],
+    ids=lambda m: f"{m.name} {m.dataset}",
 )
-def test_the_zoo_tells_the_size_and_cost_of_each_transformer(model):
+def test_the_zoo_tells_the_size_and_cost_of_networks_with_matrix_products(model):
     with torch.device("meta"):
         network = model.build(model.styles[0]).eval()
         with FlopCounterMode(display=False) as counter:
-            heatmaps = network(torch.empty(1, 3, *model.spec.image.size_hw))
+            outputs = network(torch.empty(1, 3, *model.spec.image.size_hw))
 
-    assert heatmaps.shape == (1, model.spec.num_maps, *model.spec.heatmaps.size_hw)
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    assert [tuple(output.shape[1:]) for output in outputs] == list(model.spec.outputs.values())
     assert model.gflops == pytest.approx(counter.get_total_flops() / 1e9, abs=0.0051)
     assert model.params == sum(parameter.numel() for parameter in network.parameters())
 
@@ -68,7 +71,7 @@ def test_embedded_weights_are_read_as_they_were_trained(model):
 
 def test_udp_entries_align_as_udp_and_do_not_shift_the_mirrored_map():
     for model in models():
-        udp = model.spec.heatmaps.decoder in ("udp", "udp-combined")
+        udp = model.spec.decoder in ("udp", "udp-combined")
 
         assert (model.spec.crop.alignment == "udp") == udp
         assert not (udp and model.spec.heatmaps.flip_shift)

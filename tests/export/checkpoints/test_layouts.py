@@ -55,7 +55,7 @@ PUBLISHED_IN = {
     "stacked": ("plain", "training", "princeton"),
 }
 NETWORKS = {
-    f"{model.name} {model.spec.outputs['heatmaps'][0]} {style}": (model, style)
+    f"{model.name} {model.spec.channels} {style}": (model, style)
     for model in models()
     for style in model.styles
     if style != "caffe" and not model.embedded and model.name != "simplebaseline_keras"
@@ -91,7 +91,7 @@ def test_loads_key_for_key_and_not_with_one_missing(name, layout, tmp_path: Path
     less = {key: value for key, value in whole.items() if key != gone}
 
     assert found == origin
-    assert (recognize(whole).name, recognize(whole).channels) == (model.name, model.spec.num_maps)
+    assert (recognize(whole).name, recognize(whole).channels) == (model.name, model.spec.channels)
     assert fits(network, whole)
     with pytest.raises(CheckpointError, match=rf"1 keys missing \(first: {gone}\)"):
         load_into(network, less, path=tmp_path / "less.pth", label=model.label)
