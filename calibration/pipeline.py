@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 
-from edgepose.backends import load_backend
+from edgepose.backends import load_backend, load_runtime
 from edgepose.calibration.biases import correct_biases
 from edgepose.calibration.dataset import (
     BLANK,
@@ -318,13 +318,13 @@ def _distances(reference: Path, quantised: Path, images: Sequence[CalibrationIma
     """(n,) how far INT8's key points lie from FP32's, heat-map px, where FP32's score is over 0.3."""
     distances = [np.empty(0)]
     with (
-        closing(load_backend(reference, backend="onnxruntime")) as exact,
-        closing(load_backend(quantised, backend="openvino", exact=True)) as int8,
+        closing(load_runtime(reference, backend="onnxruntime")) as exact,
+        closing(load_runtime(quantised, backend="openvino", exact=True)) as int8,
     ):
-        spec = exact.spec
+        spec = exact.passport.spec
         for image in watch("comparing with FP32", images, len(images)):
             crops = image.crops(spec)
-            wanted, found = (decode_outputs(backend.run(crops), spec)[0] for backend in (exact, int8))
+            wanted, found = (decode_outputs(runtime.run({"crops": crops}), spec)[0] for runtime in (exact, int8))
             confident = wanted[..., 2] > CONFIDENT
             distances.append(np.linalg.norm(wanted[..., :2] - found[..., :2], axis=-1)[confident])
     return np.concatenate(distances)

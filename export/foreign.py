@@ -139,7 +139,8 @@ def _keep_interface(model: onnx.ModelProto, spec: ModelSpec, path: Path, output_
         )
         if chosen[name] not in outputs:
             raise ModelFileError(
-                f"{path} has no output {chosen[name]}, which a {spec.head.kind} head wants; it has: {', '.join(outputs)}"
+                f"{path} has no output {chosen[name]}, which its {spec.head.kind} head wants; it has: "
+                f"{', '.join(outputs)}"
             )
     _check_value(inputs[0], (3, *spec.image.size_hw), "input", path)
     for name, theirs in chosen.items():

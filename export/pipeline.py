@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -13,7 +14,7 @@ import onnx
 import torch
 from torch import nn
 
-from edgepose.backends import load_backend
+from edgepose.backends import load_runtime
 from edgepose.errors import CheckpointError
 from edgepose.export.checkpoints.download import cache_folder, fetch
 from edgepose.export.checkpoints.state_dict import StateDict, fits, load_into, read_checkpoint
@@ -233,7 +234,8 @@ def write_models(
 
 
 def _outputs_of(path: Path, crops: np.ndarray, **options: Any) -> list[np.ndarray]:
-    return list(load_backend(path, **options).run(crops).values())
+    with closing(load_runtime(path, **options)) as runtime:
+        return list(runtime.run({"crops": crops}).values())
 
 
 def file_names(spec: ModelSpec) -> list[str]:

@@ -19,7 +19,7 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("openvino")
 
-from edgepose.backends import load_backend
+from edgepose.backends import load_runtime
 from edgepose.calibration.pipeline import calibrate
 from edgepose.export.drawn.crops import sample_crops
 from edgepose.export.pipeline import export_model
@@ -82,8 +82,8 @@ def test_a_network_goes_from_random_weights_to_int8(graph: tuple[Model, str], fo
     crops = sample_crops(exported.spec, 1)
     maps = []
     for path in (exported.fp32, exported.fp16, calibrated.int8):
-        with closing(load_backend(path)) as backend:
-            maps.append(next(iter(backend.run(crops).values())))
+        with closing(load_runtime(path)) as runtime:
+            maps.append(next(iter(runtime.run({"crops": crops}).values())))
         report = build_engine(path, options=BuildOptions(targets=("sm_86",), kernels=False), runtime=trt.__name__)
         assert report.plan.stat().st_size > 0
     largest = np.abs(maps[0]).max()

@@ -54,14 +54,21 @@ class Comparison:
     largest_difference: float
 
 
-def fetch_mmpose(folder: Path) -> Path:
-    """Download mmpose's wheel, without what it depends on."""
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), MMPOSE]
+def fetch_wheel(requirement: str, folder: Path) -> Path:
+    """Download a package's wheel, without what it depends on."""
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), requirement]
     result = subprocess.run(command, capture_output=True, text=True)
     if result.returncode:
         reason = result.stderr.strip().splitlines()[-1:] or ["no reason given"]
-        raise InputError(f"cannot download {MMPOSE} ({reason[0]}); download its wheel elsewhere and name it by --wheel")
-    return next(folder.glob("mmpose-*.whl"))
+        raise InputError(
+            f"cannot download {requirement} ({reason[0]}); download its wheel elsewhere and name it by --wheel"
+        )
+    return next(folder.glob(f"{requirement.split('==')[0]}-*.whl"))
+
+
+def fetch_mmpose(folder: Path) -> Path:
+    """Download mmpose's wheel."""
+    return fetch_wheel(MMPOSE, folder)
 
 
 def load_mmpose(wheel: Path) -> types.ModuleType:
@@ -123,8 +130,8 @@ def compare(mmpose: types.ModuleType, decoder: str, people: int, rounds: int) ->
     difference = np.abs(found - expected)[expected[..., 2] > CONFIDENT]
     ours_s, theirs_s = [], []
     for _ in range(rounds):
-        theirs_s.append(_seconds(lambda: theirs(heatmaps)))
-        ours_s.append(_seconds(lambda: decode_heatmaps(heatmaps, spec)))
+        theirs_s.append(seconds(lambda: theirs(heatmaps)))
+        ours_s.append(seconds(lambda: decode_heatmaps(heatmaps, spec)))
     return Comparison(
         decoder,
         people,
@@ -135,7 +142,8 @@ def compare(mmpose: types.ModuleType, decoder: str, people: int, rounds: int) ->
     )
 
 
-def _seconds(call: Callable[[], object]) -> float:
+def seconds(call: Callable[[], object]) -> float:
+    """How long a call takes."""
     start = perf_counter()
     call()
     return perf_counter() - start

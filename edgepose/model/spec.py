@@ -168,11 +168,6 @@ class ModelSpec:
         return self.num_keypoints * getattr(self.head, "maps_per_keypoint", 1)
 
     @property
-    def refine(self) -> Any:
-        """The second pass, if the network was trained for one; else None."""
-        return getattr(self.head, "refine", None)
-
-    @property
     def grid_hw(self) -> tuple[int, int]:
         """The px in which key points are read: of its heat maps, or of its input where it has none."""
         size: tuple[int, int] = getattr(self.head, "size_hw", self.image.size_hw)

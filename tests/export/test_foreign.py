@@ -133,7 +133,7 @@ def test_the_output_is_the_named_one_else_heatmaps_else_the_first(tmp_path):
     crops = sample_crops(SPEC)
     assert load_backend(found.fp32).heatmaps(crops).max() <= 0
     assert load_backend(named.fp32).heatmaps(crops).max() > 0
-    with pytest.raises(ModelFileError, match="has no output paf; it has: out, heatmaps"):
+    with pytest.raises(ModelFileError, match="has no output paf, which its heatmaps head wants; it has: out, heatmaps"):
         import_model(path, SPEC, tmp_path, output_name="paf")
 
 
