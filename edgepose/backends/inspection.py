@@ -13,7 +13,7 @@ from edgepose.model.heads import Shape
 from edgepose.model.heads.heatmaps import Heatmaps, HeatmapsWithOffsets
 from edgepose.model.passport import Passport
 from edgepose.model.spec import ModelSpec
-from edgepose.trt.layers import read_layers
+from edgepose.trt.layers import read_layers, shares_of
 
 
 def describe(path: Path, passport: Passport) -> list[str]:
@@ -59,6 +59,7 @@ def _engine(path: Path, passport: Passport) -> list[tuple[str, str]]:
         return [*rows, ("layers", f"not listed: {error}")]
     counts = Counter(layer.precision for layer in layers)
     rows.append(("layers", ", ".join(f"{count} {precision}" for precision, count in counts.most_common())))
+    rows.append(("computes", shares_of(layers).text()))
     return rows + [("", f"{layer.precision:<5} {layer.kind} {layer.name}") for layer in layers]
 
 

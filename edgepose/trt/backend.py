@@ -100,6 +100,36 @@ class TensorRtBackend:
         with self._guarded():
             return pipeline.stages.heatmaps(crops)
 
+    def crops(self, image: np.ndarray | Frame, regions: Regions) -> np.ndarray:
+        """What the GPU cuts out of a picture for 1 to max_batch regions: (N, 3, H, W) float32.
+
+        Raises:
+            ValueError: frames are under way, or the backend is closed.
+            BackendError: the GPU failed.
+        """
+        pipeline = self._idle(len(regions))
+        with self._guarded():
+            return pipeline.crops(image if isinstance(image, Frame) else Frame(image), regions)
+
+    def decode(self, heatmaps: np.ndarray, regions: Regions) -> np.ndarray:
+        """What the GPU reads from (N, C, h, w) float32 heat maps of 1 to max_batch regions: (N, K, 3), image px.
+
+        Raises:
+            ValueError: frames are under way, or the backend is closed.
+            BackendError: the GPU failed.
+        """
+        pipeline = self._idle(len(regions))
+        with self._guarded():
+            return pipeline.decode(heatmaps, regions)
+
+    def _idle(self, count: int) -> Pipeline:
+        pipeline = self._opened()
+        if pipeline.in_flight:
+            raise ValueError("frames are under way: take their result() first")
+        if not 1 <= count <= pipeline.stages.network.max_batch:
+            raise ValueError(f"1 to {pipeline.stages.network.max_batch} regions wanted, got {count}")
+        return pipeline
+
     def keypoints(
         self, image: np.ndarray | Frame, regions: Regions, *, flip_test: bool = False, decoder: str | None = None
     ) -> np.ndarray:

@@ -153,6 +153,25 @@ class Stages:
             self.stream.wait()
         return heatmaps.astype(np.float32, copy=False)
 
+    def read_crops(self, count: int) -> np.ndarray:
+        """The crops on the GPU, (count, 3, H, W) float32; waits for them."""
+        tensor = self.network.inputs["crops"]
+        crops = np.empty((count, *tensor.shape), tensor.dtype)
+        self.stream.download(crops, self._crops.address)
+        self.stream.wait()
+        return crops.astype(np.float32, copy=False)
+
+    def decode_given(self, heatmaps: np.ndarray) -> np.ndarray:
+        """(N, C, h, w) float32 heat maps -> (N, K, 3) float32 as `decode` reads them; N is 1 to max_batch."""
+        tensor, keypoints = self.network.outputs["heatmaps"], self._spec.num_keypoints
+        found = np.empty((len(heatmaps), keypoints, 3), np.float32)
+        given = np.ascontiguousarray(heatmaps, tensor.dtype)
+        self.stream.upload(self._heatmaps.address, given)
+        self.decode(len(heatmaps), False, self._spec)
+        self.stream.download(found, self.keypoints.address)
+        self.stream.wait()
+        return found
+
     def close(self) -> None:
         """Free everything; none of it may be running. A second call does nothing."""
         self._resources.close()

@@ -146,6 +146,19 @@ class Pipeline:
         times = self._collect(job)
         return job.keypoints, times
 
+    def crops(self, frame: Frame, regions: Regions) -> np.ndarray:
+        """What the crop kernel makes of 1 to max_batch people, (N, 3, H, W) float32; no frame may be under way."""
+        slot, stages = self._slots[0], self.stages
+        self._copy_frame(slot, frame)
+        self._put_frame(slot, frame, regions, upload_frame=True)
+        stages.crop((slot.frame_copy or slot.frame).address, frame, len(regions), False)  # type: ignore[union-attr]
+        return stages.read_crops(len(regions))
+
+    def decode(self, heatmaps: np.ndarray, regions: Regions) -> np.ndarray:
+        """What the decoding kernel makes of (N, C, h, w) heat maps: (N, K, 3); no frame may be under way."""
+        self._put_factors(self._slots[0], regions)
+        return self.stages.decode_given(heatmaps)
+
     def close(self) -> None:
         """Wait for what is under way, and free everything; on a lost device the waiting fails, and nothing is freed."""
         with recording:
@@ -170,14 +183,9 @@ class Pipeline:
         """Put up to max_batch people on the stream; the names of the stages between the slot's events."""
         stages, stream, count = self.stages, self.stages.stream, len(regions)
         assert slot.frame is not None
-        factors = slot.factors.array.view(np.float32).reshape(-1, 4)
-        factors[:count] = to_image_factors(regions, spec.image.size_hw)
-        factors[count : 2 * count] = to_image_factors(regions, spec.heatmaps.size_hw)
         events = iter(slot.events)
         stream.mark(next(events))
-        if upload_frame and slot.frame_copy is not None:
-            stream.upload(slot.frame_copy.address, slot.frame.array[: frame.pixels.nbytes])
-        stream.upload(stages.factors.address, factors[: 2 * count])
+        self._put_frame(slot, frame, regions, upload_frame=upload_frame)
         stream.mark(next(events))
         stages.crop((slot.frame_copy or slot.frame).address, frame, count, flip_test)
         stream.mark(next(events))
@@ -197,6 +205,17 @@ class Pipeline:
         if graph is None and stages.use_graphs:
             stages.record(count, flip_test, spec)  # for the next time
         return names
+
+    def _put_frame(self, slot: _Slot, frame: Frame, regions: Regions, *, upload_frame: bool) -> None:
+        if upload_frame and slot.frame is not None and slot.frame_copy is not None:
+            self.stages.stream.upload(slot.frame_copy.address, slot.frame.array[: frame.pixels.nbytes])
+        self._put_factors(slot, regions)
+
+    def _put_factors(self, slot: _Slot, regions: Regions) -> None:
+        count, factors = len(regions), slot.factors.array.view(np.float32).reshape(-1, 4)
+        factors[:count] = to_image_factors(regions, self._spec.image.size_hw)
+        factors[count : 2 * count] = to_image_factors(regions, self._spec.heatmaps.size_hw)
+        self.stages.stream.upload(self.stages.factors.address, factors[: 2 * count])
 
     def _collect(self, job: _Job) -> StageSeconds:
         """Wait for the people on the way, and take their key points out of the slot."""

@@ -10,7 +10,7 @@ import pytest
 from edgepose.errors import ModelFileError
 from edgepose.model.passport import Passport
 from edgepose.trt import layers as engine_layers
-from edgepose.trt.layers import Layer, parse_layers, read_layers
+from edgepose.trt.layers import Layer, parse_layers, read_layers, shares_of
 from tests.makers import make_engine, make_spec
 
 
@@ -92,10 +92,45 @@ def test_a_plan_that_tensorrt_cannot_read_is_one_error(tmp_path, monkeypatch, pl
         ({}, ""),
     ],
 )
-def test_a_layers_precision_is_that_of_its_output(said, precision):
+def test_a_precision_is_read_in_every_spelling(said, precision):
     layer = {"Name": "conv1", "LayerType": "CaskConvolution", "Outputs": [{"Name": "y", "Dimensions": [1], **said}]}
 
-    assert parse_layers(json.dumps({"Layers": [layer]})) == [Layer("conv1", "CaskConvolution", precision)]
+    (found,) = parse_layers(json.dumps({"Layers": [layer]}))
+    assert (found.name, found.kind, found.precision) == ("conv1", "CaskConvolution", precision)
+
+
+def conv(name: str, given: str, weights: str, made: str, count: int = 100, key: str = "Format/Datatype") -> dict:
+    return {
+        "Name": name,
+        "LayerType": "CaskConvolution",
+        "Inputs": [{"Name": "x", "Dimensions": [8, 3, 8, 8], key: given}],
+        "Outputs": [{"Name": "y", "Dimensions": [8, 4, 8, 8], key: made}],
+        "Weights": {"Type": weights, "Count": count},
+        "TacticName": "a_kernel",
+    }
+
+
+@pytest.mark.parametrize("key", ["Format/Datatype", "DataType", "Datatype"])
+def test_an_int8_convolution_that_writes_fp32_is_int8(key):
+    (layer,) = parse_layers(json.dumps({"Layers": [conv("a", "Int8", "Int8", "Float", key=key)]}))
+
+    assert layer == Layer("a", "CaskConvolution", "INT8", ("INT8",), "INT8", ("FP32",), "a_kernel", 6400)
+
+
+def test_shares_are_of_multiply_adds_and_name_what_fell_back():
+    layers = [
+        conv("a + relu", "Int8", "Int8", "Int8", 300),
+        conv("b", "Float", "Float", "Float"),
+        {"Name": "Reformatting CopyNode for Input Tensor 0", "LayerType": "Reformat", "Outputs": []},
+        {"Name": "c.quantize", "LayerType": "Quantize", "Outputs": [{"Format/Datatype": "Int8"}]},
+    ]
+
+    shares = shares_of(parse_layers(json.dumps({"Layers": layers})))
+
+    assert shares.shares == {"INT8": 0.75, "FP32": 0.25}
+    assert (shares.in_float32, shares.reformats, shares.unfused, shares.layers) == (("b",), 1, 1, 4)
+    assert shares.text().startswith("multiply-adds 75% INT8, 25% FP32; 4 layers; 1 reformat")
+    assert shares_of([]).text().startswith("no layer tells")
 
 
 def test_a_plan_built_with_names_only_has_layers_without_precision():
