@@ -24,8 +24,9 @@ MOST = 100  # people an image; what a bad detector finds beyond is the least sur
 
 EMBEDDED = Path(__file__).parents[1] / "weights" / "person_tiny.onnx"
 EMBEDDED_NOTE = (
-    "people were found by the small detector that comes along (AP50 0.27 on photographs it has not seen); RTMDet-nano "
-    "(0.69), PicoDet, YOLOX or NanoDet find more: edgepose import THEIRS.onnx --preset rtmdet-nano, then --detector"
+    "people were found by the small detector that comes along (AP50 0.27 on photographs it did not learn from); "
+    "RTMDet-nano (0.69), PicoDet, YOLOX or NanoDet find more: edgepose import THEIRS.onnx --preset rtmdet-nano, then "
+    "--detector"
 )
 
 
