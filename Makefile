@@ -20,10 +20,9 @@ test-all: .venv/installed
 # Each extra as a user of old packages would have it: the chain, then its INT8 file on a machine with `cpu` alone.
 test-oldest: .venv-oldest/installed
 	.venv-oldest/bin/edgepose demo --out demo_output/oldest
-	for backend in openvino onnxruntime; do .venv-oldest/cpu/bin/edgepose infer --backend $$backend --no-save-overlay \
-		--engine demo_output/oldest/simplebaseline_tiny_128x96.onnx --input demo_output/oldest/people/evaluation || exit 1; done
-	.venv-oldest/cpu/bin/edgepose infer --engine demo_output/oldest/simplebaseline_tiny_128x96.int8.onnx --no-save-overlay \
-		--input demo_output/oldest/people/evaluation
+	for file in .onnx .fp16.onnx .int8.onnx; do .venv-oldest/cpu/bin/edgepose infer --boxes whole --no-save-overlay \
+		--engine demo_output/oldest/simplebaseline_tiny$$file --input demo_output/oldest/scene.jpg --out demo_output/oldest/poses \
+		|| exit 1; done
 
 .venv-oldest/installed: setup.py pyproject.toml constraints-oldest.txt $(SOURCES)
 	$(PYTHON) -m venv .venv-oldest

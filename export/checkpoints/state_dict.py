@@ -182,8 +182,8 @@ def _numpy_globals() -> list[Any]:
         for module in ("numpy.core.multiarray", "numpy._core.multiarray")
         for name in ("scalar", "_reconstruct")
     ]
-    kinds = ("Float64DType", "Float32DType", "Int64DType", "Int32DType", "UInt32DType", "UInt8DType", "BoolDType")
-    return [*named, np.ndarray, np.dtype, *(getattr(np.dtypes, kind) for kind in kinds), *_RANDOM_STATES]
+    kinds = (type(np.dtype(name)) for name in ("f8", "f4", "i8", "i4", "u4", "u1", "?"))  # np.dtypes came with 1.25
+    return [*named, np.ndarray, np.dtype, *kinds, *_RANDOM_STATES]
 
 
 class _Ignored:
