@@ -94,7 +94,10 @@ class Reader(HostRuntime):
     def _run(self, arrays: Arrays) -> dict[str, np.ndarray]:
         crops = arrays["crops"]
         each = [self._draw(crop, self.points[i % len(self.points)]) for i, crop in enumerate(crops)]
-        return {name: np.stack(parts) for name, parts in zip(self.spec.outputs, zip(*each, strict=True), strict=True)}
+        return {
+            name: np.stack(parts)
+            for name, parts in zip(self.passport.spec.outputs, zip(*each, strict=True), strict=True)
+        }
 
     def _free(self) -> None:
         pass
