@@ -11,6 +11,7 @@ from edgepose.export.zoo import families
 from edgepose.export.zoo.bottom_up import bottom_up_names
 from edgepose.export.zoo.model import ChoiceError, Model
 from edgepose.export.zoo.space import space_names
+from edgepose.model.heads.heatmaps import Heatmaps, HeatmapsWithOffsets
 
 TRAINED_FOR = {"udp-v0": "udp", "udp-original": "udp", "udp-combined-v0": "udp-combined"}  # other ways to read them
 
@@ -54,6 +55,11 @@ def find_model(
         raise ChoiceError(f"{name} has no {asked} form; it has: {known}")
     if decoder is None:
         return fitting[0]
+    if not isinstance(fitting[0].spec.head, (Heatmaps, HeatmapsWithOffsets)):
+        raise ChoiceError(
+            f"{fitting[0].label} gives no heat maps (its head is {fitting[0].spec.head.kind}), and is read in one way "
+            f"only: leave the decoder out"
+        )
     for model in fitting:
         if model.spec.decoder == decoder:
             return model

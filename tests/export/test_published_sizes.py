@@ -76,7 +76,7 @@ def test_the_second_writing_computes_what_the_published_implementation_does(gold
 )
 def test_other_sizes_compute_what_the_second_writing_does(name, dataset, input_hw, decoder, style, golden):
     wanted = (name, dataset, input_hw, decoder)
-    (model,) = (m for m in models() if (m.name, m.dataset, m.spec.image.size_hw, m.spec.heatmaps.decoder) == wanted)
+    (model,) = (m for m in models() if (m.name, m.dataset, m.spec.image.size_hw, m.spec.decoder) == wanted)
     network, state = with_golden_weights(model, style)
     crops = random_crops(tuple(side // 2 for side in input_hw) if name == "cpm" else input_hw)
 

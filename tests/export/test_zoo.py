@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from edgepose.export.zoo.find import models
-from edgepose.export.zoo.model import WEIGHTS, Model
+from edgepose.export.zoo.find import find_model, models
+from edgepose.export.zoo.model import WEIGHTS, ChoiceError, Model
 from tests.export.test_simple_baseline import run_on_meta
 
 FAMILIES = ("hrnet_w32", "hrnet_w48", "cpm", "hourglass52", "stacked_hourglass_1", "stacked_hourglass_2")
@@ -75,3 +75,9 @@ def test_udp_entries_align_as_udp_and_do_not_shift_the_mirrored_map():
 
         assert (model.spec.crop.alignment == "udp") == udp
         assert not (udp and model.spec.heatmaps.flip_shift)
+
+
+@pytest.mark.parametrize("decoder", ["dark", "udp-v0", "argmax"])
+def test_a_network_without_heat_maps_takes_no_decoder(decoder):
+    with pytest.raises(ChoiceError, match=r"rtmpose_t coco 256x192 gives no heat maps .* leave the decoder out"):
+        find_model("rtmpose_t", decoder=decoder)
