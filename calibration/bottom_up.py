@@ -5,8 +5,8 @@ Its input is a whole picture, so there are no boxes; what INT8 does is told pers
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,29 +18,25 @@ from edgepose.backends import load_runtime
 from edgepose.backends.runtime import Runtime
 from edgepose.calibration.biases import correct_biases
 from edgepose.calibration.dataset import CalibrationImage, read_calibration_set
-from edgepose.calibration.equalise import find_factors, scale_channels
-from edgepose.calibration.pipeline import load_onnx
+from edgepose.calibration.equalise import equalised, find_factors
+from edgepose.calibration.files import PACKAGES, CalibrationFiles, load_onnx, read_fp32_passport, write_int8
 from edgepose.calibration.qdq import insert_qdq, pairs_beyond_fp16, quantisable_layers, quantised_inputs
 from edgepose.calibration.ranges import find_ranges
 from edgepose.calibration.statistics import CROPS, channel_statistics
-from edgepose.calibration.table import CalibrationTable, table_path, usable_table, write_table
-from edgepose.errors import CalibrationError, ModelFileError
+from edgepose.calibration.table import CalibrationTable, usable_table, write_table
+from edgepose.errors import CalibrationError
 from edgepose.estimate.bottom_up import estimate_people, head_of
 from edgepose.evaluation.people_shift import PeopleShift, compare_people
 from edgepose.export.graph.deconvolutions import without_deconvolutions
 from edgepose.export.graph.fold import fold
 from edgepose.export.graph.fp16 import to_fp16
 from edgepose.export.graph.run import beyond_fp16
-from edgepose.files import check_targets, locked, put_in_place, sha256_of, temporary_folder
 from edgepose.io.images import read_image
 from edgepose.model.heads.fields import Fields
-from edgepose.model.passport import Passport, keep_accuracy, passport_path, read_passport, write_passport
 from edgepose.model.spec import ModelSpec
 from edgepose.stages.letterbox import Letterbox, as_input
 from edgepose.stages.poses import Poses
 from edgepose.watching import Watch, unwatched
-
-PACKAGES = ("edgepose", "onnx", "onnxruntime", "numpy")
 
 
 @dataclass(frozen=True)
@@ -105,21 +101,14 @@ def calibrate_maps(
         ModelFileError: the model or its passport is missing, damaged, not FP32, or of no bottom-up network.
         InputError, CalibrationError: the images or the model cannot be used.
     """
-    passport = read_passport(model_path)
-    if passport.precision != "fp32":
-        raise ModelFileError(f"{model_path} is {passport.precision.upper()}; wanted: the FP32 file it was made from")
+    passport = read_fp32_passport(model_path)
     spec = passport.spec
     maps = maps_between_stages(spec)
     folded = fold(load_onnx(model_path))
     if not quantisable_layers(without_deconvolutions(folded), maps):
         raise CalibrationError(f"{model_path} has no layer with constant weights before its maps: nothing to do")
     pictures = read_calibration_set(images, None, limit=limit, seed=seed, watch=watch)
-    folder = output_dir or model_path.parent
-    path = table_path(model_path, folder)
-    int8 = folder / f"{model_path.stem}.int8.onnx"
-    names = (int8.name, passport_path(int8).name)
-    check_targets(folder, (path.name, *names))
-    folder.mkdir(parents=True, exist_ok=True)
+    files = CalibrationFiles.of(model_path, output_dir)
     made_from = {
         "model_sha256": passport.sha256,
         "recipe": spec.to_json(),
@@ -129,50 +118,32 @@ def calibrate_maps(
         "seed": seed,
         "versions": {name: version(name) for name in PACKAGES},
     }
-    table = usable_table(path, made_from)
+    table = usable_table(files.table, made_from)
     reused = table is not None
     if table is None:
         table = _measure(folded, pictures.fitting, spec, method, made_from, watch)
-        write_table(path, table)
-    prepared = _prepared(folded, table.factors)
+        write_table(files.table, table)
+    prepared = equalised(folded, table.factors)
     layers = quantisable_layers(prepared, maps)
     means = {name: np.array(values) for name, values in table.means.items()}
     quantised = insert_qdq(correct_biases(prepared, layers, means), table.ranges, layers)
     kept = [*beyond_fp16(prepared, next(_inputs_of(pictures.held_out, spec))), *pairs_beyond_fp16(quantised)]
-    with temporary_folder(folder) as temporary:
-        written = temporary / int8.name
-        written.write_bytes(to_fp16(quantised, keep_fp32=kept).SerializeToString(deterministic=True))
-        known = Passport(
-            spec,
-            "int8",
-            sha256_of(written),
-            passport.weights,
-            passport.weights_sha256,
-            made_from={model_path.name: passport.sha256, path.name: sha256_of(path)},
-            versions={name: version(name) for name in PACKAGES},
-        )
-        write_passport(written, known)
+
+    def judge(written: Path) -> tuple[dict[str, float], PeopleShift]:
         runtimes = load_runtime(model_path, exact=True), load_runtime(written, exact=True, backend="openvino")
         held_out = watch("comparing with FP32", pictures.held_out, len(pictures.held_out))
-        shift = compare_people(_found(runtimes, image) for image in held_out)
-        verified = {f"int8_{name}": float(value) for name, value in shift.figures().items()}
-        write_passport(written, replace(known, verified=verified))
-        with locked(folder):  # or what another process measures meanwhile would be lost
-            keep_accuracy(written, int8)
-            put_in_place(temporary, folder, names)
+        moved = compare_people(_found(runtimes, image) for image in held_out)
+        return {f"int8_{name}": float(value) for name, value in moved.figures().items()}, moved
+
+    shift = write_int8(files, passport, to_fp16(quantised, keep_fp32=kept), judge)
     counts = len(pictures.fitting), len(pictures.held_out)
-    return CalibratedMaps(int8, path, reused, *counts, shift, pictures.unreadable, passport.random_weights)
+    return CalibratedMaps(files.int8, files.table, reused, *counts, shift, pictures.unreadable, passport.random_weights)
 
 
 def maps_between_stages(spec: ModelSpec) -> tuple[int, ...]:
     """How many maps a stage of the network makes, which the next one reads; none where there are no such stages."""
     head = head_of(spec)
     return (len(spec.skeleton) + 1, 2 * len(head.limbs)) if isinstance(head, Fields) else ()
-
-
-def _prepared(folded: onnx.ModelProto, factors: Mapping[str, Sequence[float]]) -> onnx.ModelProto:
-    """The graph that ranges belong to: equalised, without deconvolutions."""
-    return without_deconvolutions(scale_channels(folded, {name: np.array(values) for name, values in factors.items()}))
 
 
 def _measure(
@@ -188,7 +159,7 @@ def _measure(
     scales = find_factors(folded, statistics)
     factors = {name: _short(values) for name, values in scales.items()}
     means = {name: _short(np.median(seen.mean, axis=0) * scales.get(name, 1.0)) for name, seen in statistics.items()}
-    prepared = _prepared(folded, factors)
+    prepared = equalised(folded, factors)
     layers = quantisable_layers(prepared, maps_between_stages(spec))
     inputs = watch("finding ranges", _inputs_of(images, spec), len(images))
     ranges = find_ranges(prepared, inputs, list(quantised_inputs(prepared, layers)), method)

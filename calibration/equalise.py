@@ -10,12 +10,13 @@ small that no channel reaches the limit where it did not before, on the crops se
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
 
 from edgepose.calibration.statistics import ChannelStatistics
+from edgepose.export.graph.deconvolutions import without_deconvolutions
 from edgepose.export.graph.edit import arrays_of, attributes_of, copy_of, drop_unused, set_weights
 
 COMMUTING = ("Relu", "LeakyRelu", "MaxPool", "AveragePool", "GlobalAveragePool", "Add", "Clip")
@@ -120,3 +121,8 @@ def scale_channels(model: onnx.ModelProto, factors: Mapping[str, np.ndarray]) ->
         set_weights(scaled, node, grouped.reshape(weight.shape), bias)
     drop_unused(scaled)
     return scaled
+
+
+def equalised(folded: onnx.ModelProto, factors: Mapping[str, Sequence[float]]) -> onnx.ModelProto:
+    """The graph that ranges belong to: a folded one with scaled channels, without deconvolutions."""
+    return without_deconvolutions(scale_channels(folded, {name: np.array(values) for name, values in factors.items()}))

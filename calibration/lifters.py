@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import onnx
 
-from edgepose.calibration.pipeline import load_onnx
+from edgepose.calibration.files import PACKAGES, CalibrationFiles, load_onnx, read_fp32_passport, write_int8
 from edgepose.calibration.qdq import insert_qdq, quantisable_layers, quantised_inputs
 from edgepose.calibration.ranges import find_ranges
-from edgepose.calibration.table import CalibrationTable, table_path, usable_table, write_table
-from edgepose.errors import CalibrationError, ModelFileError
+from edgepose.calibration.table import CalibrationTable, usable_table, write_table
+from edgepose.errors import CalibrationError
 from edgepose.estimate.lift import Lifter, open_lifter
 from edgepose.export.graph.fold import fold
 from edgepose.export.graph.fp16 import to_fp16
-from edgepose.files import check_targets, locked, put_in_place, sha256_of
 from edgepose.io.tracks import Track, Tracks, read_tracks
-from edgepose.model.passport import Passport, keep_accuracy, passport_path, read_passport, write_passport
 from edgepose.watching import Watch, unwatched
 
 HELD_OUT_SHARE = 10  # one track in so many is kept for checking
@@ -87,61 +84,40 @@ def calibrate_lifter(
         ModelFileError: the model or its passport is missing, damaged, not FP32, or no lifter for these key points.
         InputError, CalibrationError: the tracks cannot be used.
     """
-    passport = read_passport(model_path)
-    if passport.precision != "fp32":
-        raise ModelFileError(f"{model_path} is {passport.precision.upper()}; wanted: the FP32 file it was made from")
+    passport = read_fp32_passport(model_path)
     lifter = open_lifter(model_path, backend="onnxruntime")
     tracks = read_tracks(tracks_file)
     fitting, held_out = _split(tracks)
     windows = _some_windows(lifter, tracks, fitting, limit, seed)
-    folder = output_dir or model_path.parent
-    path = table_path(model_path, folder)
-    int8 = folder / f"{model_path.stem}.int8.onnx"
-    names = (int8.name, passport_path(int8).name)
-    check_targets(folder, (path.name, *names))
-    folder.mkdir(parents=True, exist_ok=True)
+    files = CalibrationFiles.of(model_path, output_dir)
     made_from = {
         "model_sha256": passport.sha256,
         "tracks_sha256": tracks.sha256,
         "method": method,
         "limit": limit,
         "seed": seed,
-        "versions": {name: version(name) for name in ("edgepose", "onnx", "onnxruntime", "numpy")},
+        "versions": {name: version(name) for name in PACKAGES},
     }
     graph = fold(load_onnx(model_path))
     layers = inner_layers(graph)
-    table = usable_table(path, made_from)
+    table = usable_table(files.table, made_from)
     reused = table is not None
     if table is None:
         seen = watch("finding ranges", (window[None] for window in windows), len(windows))
         ranges = find_ranges(graph, seen, list(quantised_inputs(graph, layers)), method)
         table = CalibrationTable(made_from, ranges, {}, {})
-        write_table(path, table)
-    half = to_fp16(insert_qdq(graph, table.ranges, layers))
-    with tempfile.TemporaryDirectory(prefix=".edgepose-", dir=folder) as temporary:
-        written = Path(temporary) / int8.name
-        written.write_bytes(half.SerializeToString(deterministic=True))
-        known = Passport(
-            passport.spec,
-            "int8",
-            sha256_of(written),
-            passport.weights,
-            passport.weights_sha256,
-            made_from={model_path.name: passport.sha256, path.name: sha256_of(path)},
-            versions={name: version(name) for name in ("edgepose", "onnx", "onnxruntime", "numpy")},
-        )
-        write_passport(written, known)
+        write_table(files.table, table)
+
+    def judge(written: Path) -> tuple[dict[str, float], tuple[float, float, float, int]]:
         distances = _distances(lifter, open_lifter(written, backend="openvino"), tracks, held_out)
         figures = (distances.mean(), np.percentile(distances, 95), distances.max())
         mean, p95, largest = (MM * float(value) for value in figures)
         verified = {"int8_mean_mm": mean, "int8_p95_mm": p95, "int8_largest_mm": largest}
-        write_passport(written, replace(known, verified=verified))
-        with locked(folder):
-            keep_accuracy(written, int8)
-            put_in_place(Path(temporary), folder, names)
+        return verified, (mean, p95, largest, len(distances))
+
+    moved = write_int8(files, passport, to_fp16(insert_qdq(graph, table.ranges, layers)), judge)
     apart = held_out is not fitting
-    count = len(distances)
-    return CalibratedLifter(int8, path, reused, len(windows), mean, p95, largest, count, apart, passport.random_weights)
+    return CalibratedLifter(files.int8, files.table, reused, len(windows), *moved, apart, passport.random_weights)
 
 
 def inner_layers(graph: onnx.ModelProto) -> list[str]:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
 
 from edgepose.backends import load_backend, load_runtime
 from edgepose.calibration.biases import correct_biases
@@ -26,21 +25,21 @@ from edgepose.calibration.dataset import (
     read_calibration_set,
     with_close_crops,
 )
-from edgepose.calibration.equalise import find_factors, scale_channels
+from edgepose.calibration.equalise import equalised, find_factors
+from edgepose.calibration.files import PACKAGES, CalibrationFiles, load_onnx, read_fp32_passport, write_int8
 from edgepose.calibration.qdq import insert_qdq, pairs_beyond_fp16, quantisable_layers, quantised_inputs
 from edgepose.calibration.ranges import find_ranges
 from edgepose.calibration.statistics import CROPS, channel_statistics
-from edgepose.calibration.table import CalibrationTable, table_path, usable_table, write_table
+from edgepose.calibration.table import CalibrationTable, usable_table, write_table
 from edgepose.errors import CalibrationError, ModelFileError
 from edgepose.evaluation.metrics import shift_summary
 from edgepose.export.graph.deconvolutions import without_deconvolutions
 from edgepose.export.graph.fold import fold
 from edgepose.export.graph.fp16 import to_fp16
 from edgepose.export.graph.run import beyond_fp16
-from edgepose.files import check_targets, locked, put_in_place, sha256_of, temporary_folder
 from edgepose.io.images import turned_warning
 from edgepose.io.people import left_out
-from edgepose.model.passport import Passport, keep_accuracy, passport_path, read_passport, write_passport
+from edgepose.model.passport import Passport, read_passport
 from edgepose.stages.one_person import decode_outputs
 from edgepose.watching import Watch, unwatched
 
@@ -156,9 +155,7 @@ def calibrate(
         ModelFileError: the model or its passport is missing, damaged, or not FP32.
         InputError, CalibrationError: the images, boxes or model cannot be used.
     """
-    passport = read_passport(model_path)
-    if passport.precision != "fp32":
-        raise ModelFileError(f"{model_path} is {passport.precision.upper()}; wanted: the FP32 file it was made from")
+    passport = read_fp32_passport(model_path)
     folded = fold(load_onnx(model_path))
     if not quantisable_layers(without_deconvolutions(folded)):
         raise CalibrationError(f"{model_path} has no layer with constant weights before its head: nothing to do")
@@ -166,78 +163,41 @@ def calibrate(
     if passport.spec.refine is not None:
         with closing(load_backend(model_path, backend="onnxruntime")) as backend:
             people = with_close_crops(people, backend, seed=seed, watch=watch)
-    folder = output_dir or model_path.parent
-    path = table_path(model_path, folder)
-    int8 = folder / f"{model_path.stem}.int8.onnx"
-    names = (int8.name, passport_path(int8).name)
-    check_targets(folder, (path.name, *names))
-    folder.mkdir(parents=True, exist_ok=True)
+    files = CalibrationFiles.of(model_path, output_dir)
     made_from = _made_from(passport, people, method, limit, seed)
-    table = usable_table(path, made_from)
+    table = usable_table(files.table, made_from)
     reused = table is not None
     if table is None:
         table = _measure(folded, people, passport, method, made_from, watch)
-        write_table(path, table)
-    prepared = _prepared(folded, table.factors)
+        write_table(files.table, table)
+    prepared = equalised(folded, table.factors)
     layers = quantisable_layers(prepared)
     means = {name: np.array(values) for name, values in table.means.items()}
     quantised = insert_qdq(correct_biases(prepared, layers, means), table.ranges, layers)
     kept_fp32 = beyond_fp16(prepared, next(crops_of(people.held_out, passport.spec)))
-    with temporary_folder(folder) as temporary:
-        written = temporary / int8.name
-        written.write_bytes(
-            to_fp16(quantised, keep_fp32=[*kept_fp32, *pairs_beyond_fp16(quantised)]).SerializeToString(
-                deterministic=True
-            )
-        )
-        made = {model_path.name: passport.sha256, path.name: sha256_of(path)}
-        packages = ("edgepose", "onnx", "onnxruntime", "numpy")
-        int8_passport = Passport(
-            passport.spec,
-            "int8",
-            sha256_of(written),
-            passport.weights,
-            passport.weights_sha256,
-            made_from=made,
-            versions={name: version(name) for name in packages},
-        )
-        write_passport(written, int8_passport)
-        distances = _distances(model_path, written, people.held_out, watch)
-        shift = shift_summary(distances)
-        verified = {f"int8_shift_{name}": float(value) for name, value in (shift or {}).items()}
-        write_passport(written, replace(int8_passport, verified=verified))
-        with locked(folder):  # or what another process measures meanwhile would be lost
-            keep_accuracy(written, int8)
-            put_in_place(temporary, folder, names)
+    graph = to_fp16(quantised, keep_fp32=[*kept_fp32, *pairs_beyond_fp16(quantised)])
+
+    def judge(written: Path) -> tuple[dict[str, float], np.ndarray]:
+        moved = _distances(model_path, written, people.held_out, watch)
+        return {f"int8_shift_{name}": float(value) for name, value in (shift_summary(moved) or {}).items()}, moved
+
+    distances = write_int8(files, passport, graph, judge)
     return Calibrated(
-        int8,
-        path,
+        files.int8,
+        files.table,
         reused,
         sum(map(len, people.fitting)),
         sum(map(len, people.held_out)),
         people.held_out != people.fitting,
         people.unreadable,
         people.unusable_boxes,
-        shift,
+        shift_summary(distances),
         float((distances > FAR * max(passport.spec.grid_hw)).mean()) if len(distances) else 0.0,
         passport.random_weights,
         people.turned,
         people.blank,
         tuple(kept_fp32),
     )
-
-
-def load_onnx(path: Path) -> onnx.ModelProto:
-    """Read an ONNX file; ModelFileError if it is none."""
-    if path.stat().st_size == 0:
-        raise ModelFileError(f"{path}: the file is empty: export it again")
-    try:
-        model = onnx.load(path)
-        onnx.checker.check_model(model)
-    except (DecodeError, onnx.checker.ValidationError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ModelFileError(f"{path} cannot be read as ONNX ({reason}): export it again") from error
-    return model
 
 
 def find_model(folder: Path) -> Path:
@@ -275,17 +235,12 @@ def _made_from(passport: Passport, people: CalibrationSet, method: str, limit: i
         "method": method,
         "limit": limit,
         "seed": seed,
-        "versions": {name: version(name) for name in ("edgepose", "onnx", "onnxruntime", "numpy")},
+        "versions": {name: version(name) for name in PACKAGES},
     }
 
 
 def _sha256_of_json(data: Any) -> str:
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
-
-
-def _prepared(folded: onnx.ModelProto, factors: Mapping[str, Sequence[float]]) -> onnx.ModelProto:
-    """The graph that ranges belong to: equalised, without deconvolutions."""
-    return without_deconvolutions(scale_channels(folded, {name: np.array(values) for name, values in factors.items()}))
 
 
 def _measure(
@@ -302,7 +257,7 @@ def _measure(
     scales = find_factors(folded, statistics)
     factors = {name: _short(values) for name, values in scales.items()}
     means = {name: _short(np.median(seen.mean, axis=0) * scales.get(name, 1.0)) for name, seen in statistics.items()}
-    prepared = _prepared(folded, factors)
+    prepared = equalised(folded, factors)
     layers = quantisable_layers(prepared)
     crops = watch("finding ranges", crops_of(people.fitting, passport.spec), count)
     ranges = find_ranges(prepared, crops, list(quantised_inputs(prepared, layers)), method)

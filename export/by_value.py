@@ -6,7 +6,6 @@ Whatever the network's inputs and outputs are called, its spec says; `Judge` say
 from __future__ import annotations
 
 import io
-import tempfile
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from edgepose.export.graph.interface import BATCH, OPSET, normalize
 from edgepose.export.graph.run import beyond_fp16, run_onnx
 from edgepose.export.graph.simplify import simplify
 from edgepose.export.pipeline import Report, Weights, file_names, write_graph
-from edgepose.files import check_targets, locked, put_in_place, sha256_of
+from edgepose.files import check_targets, locked, put_in_place, sha256_of, temporary_folder
 from edgepose.model.passport import keep_accuracy
 from edgepose.model.spec import ModelSpec
 
@@ -143,8 +142,7 @@ def write_by_value(
     if not (in_half.relative <= FP16_LIMIT_RELATIVE and (random or in_half.largest <= judge.fp16_limit)):
         raise ExportError(f"the FP16 graph differs from FP32 {text_of(in_half, judge)}; no file was written")
     output_dir.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".edgepose-", dir=output_dir) as name:
-        folder = Path(name)
+    with temporary_folder(output_dir) as folder:
         path = folder / f"{spec.name}.onnx"
         fp32 = write_graph(graph, path, spec, "fp32", weights, difference.entries("fp32", judge.unit))
         entries = {**in_half.entries("fp16", judge.unit), "fp16_nodes_kept_in_fp32": float(len(large))}
