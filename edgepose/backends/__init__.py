@@ -177,6 +177,7 @@ def load_backend(
     exact: bool = False,
     store_fp16: bool = False,
     cuda_graphs: bool = True,
+    frame_memory: str = "copied",
 ) -> Backend:
     """Open a model that finds one person's key points in a crop, with the backend that computes it rightly.
 
@@ -190,6 +191,8 @@ def load_backend(
             `Backend.arithmetic` says what was taken.
         store_fp16: of an FP16 or INT8 ONNX: round every result that the file has in FP16, as a GPU stores it; slow.
         cuda_graphs: of a plan: replay the network as a CUDA graph.
+        frame_memory: of a plan: where the GPU reads frames. "copied" is its own memory; "mapped" the CPU's, which saves
+            the copy on a Jetson but is not cached there; "managed" is cached by both. To be measured, not guessed.
 
     Raises:
         ModelFileError: the file or passport is missing, damaged or another file's; or it takes no crops of people.
@@ -203,7 +206,7 @@ def load_backend(
             raise BackendError(
                 f"{path} is a TensorRT engine, which {backend} cannot run: give the ONNX it was built from"
             )
-        return _load_engine(path, cuda_graphs)
+        return _load_engine(path, cuda_graphs, frame_memory)
     runtime = load_runtime(path, backend=backend, threads=threads, exact=exact, store_fp16=store_fp16)
     try:
         return HostBackend(runtime)
@@ -212,13 +215,13 @@ def load_backend(
         raise ModelFileError(f"{path}: {error}") from error
 
 
-def _load_engine(path: Path, cuda_graphs: bool) -> Backend:
+def _load_engine(path: Path, cuda_graphs: bool, frame_memory: str) -> Backend:
     passport = _engine_passport(path)
     if not isinstance(passport.spec.head, (Heatmaps, HeatmapsWithOffsets)):
         raise ModelFileError(f"{path}: {passport.spec.name} makes no heat maps of crops: open it with load_runtime")
     from edgepose.trt.backend import TensorRtBackend
 
-    return TensorRtBackend(path, passport, cuda_graphs=cuda_graphs)
+    return TensorRtBackend(path, passport, cuda_graphs=cuda_graphs, frame_memory=frame_memory)
 
 
 def _engine_passport(path: Path) -> Passport:

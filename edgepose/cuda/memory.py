@@ -123,6 +123,22 @@ class HostMemory:
         self.array = np.empty(0, np.uint8)
 
 
+class ManagedMemory:
+    """Bytes that CPU and GPU both reach, at one address, each through its own cache: `array`.
+
+    Where the two may not be at it at once, on a Jetson before Thor, it is the CPU's until `Stream.lend` and after
+    `Stream.take_back` (CUDA C Programming Guide, "Unified Memory", association with a stream).
+    """
+
+    def __init__(self, nbytes: int) -> None:
+        self.array: np.ndarray = cuda.managed_empty(nbytes, np.uint8, mem_flags=int(cuda.mem_attach_flags.HOST))
+        self.address = int(self.array.base.get_device_pointer())
+
+    def free(self) -> None:
+        """Give it back; a second call does nothing."""
+        self.array = np.empty(0, np.uint8)
+
+
 class Stream:
     """A queue of work for the GPU."""
 
@@ -137,6 +153,14 @@ class Stream:
     def download(self, array: np.ndarray, address: int) -> None:
         """Fill a contiguous array from the GPU."""
         cuda.memcpy_dtoh_async(array, address, self._stream)
+
+    def lend(self, memory: ManagedMemory) -> None:
+        """Let the work that comes behind on this stream reach it, and the CPU no more."""
+        memory.array.base.attach(int(cuda.mem_attach_flags.SINGLE), self._stream)  # type: ignore[union-attr]
+
+    def take_back(self, memory: ManagedMemory) -> None:
+        """Give it back to the CPU when what is on this stream before is done."""
+        memory.array.base.attach(int(cuda.mem_attach_flags.HOST), self._stream)  # type: ignore[union-attr]
 
     def launch(self, kernel: Kernel, block: tuple[int, ...], grid: tuple[int, ...], shared: int, *values: Any) -> None:
         """Launch a kernel: block and grid as x, y, z; shared: bytes of dynamic shared memory."""

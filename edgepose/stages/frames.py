@@ -9,6 +9,7 @@ import numpy as np
 from edgepose.errors import FrameError
 
 FORMATS = ("rgb", "bgr", "nv12")  # as crop.cu numbers them
+MEMORIES = ("copied", "mapped", "managed")  # where a GPU reads a frame of the CPU's; see cuda/frame_memory.py
 
 
 @dataclass(frozen=True)

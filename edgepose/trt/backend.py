@@ -20,7 +20,7 @@ from edgepose.cuda.nvcc import read_kernels
 from edgepose.errors import BackendError
 from edgepose.model.passport import Passport
 from edgepose.model.spec import ModelSpec
-from edgepose.stages.frames import Frame
+from edgepose.stages.frames import MEMORIES, Frame
 from edgepose.stages.geometry import Regions
 from edgepose.timing import add_seconds
 from edgepose.trt.pipeline import FRAMES_IN_FLIGHT, Pipeline
@@ -32,7 +32,7 @@ class TensorRtBackend:
     """Runs a plan that `edgepose build` made. A context manager.
 
     One instance serves one thread at a time; several, in one thread or in several, go side by side. Besides the
-    protocol's calls there is `submit` and `result`, with which two frames are under way at once. The pinned memory
+    protocol's calls there is `submit` and `result`, with which two frames are under way at once. The memory
     for frames grows to the largest frame; all other memory is taken when the plan is opened.
 
     Args:
@@ -40,8 +40,10 @@ class TensorRtBackend:
         passport: its passport.
         cuda_graphs: replay the network as a CUDA graph, one for each number of people; they are recorded as they come.
             Where a network cannot be recorded it is launched layer by layer, which is said once, as a warning.
+        frame_memory: where frames lie for the GPU: one of frames.MEMORIES.
 
     Raises:
+        ValueError: frame_memory is none of these.
         EngineMismatchError: built for another GPU or TensorRT, or its kernels are missing or others.
         ModelFileError: TensorRT cannot read the plan, or its tensors are not those of the passport.
         BackendError: no GPU, no driver or one too old, TensorRT is not installed, or too little memory.
@@ -51,9 +53,13 @@ class TensorRtBackend:
     arithmetic = "TensorRT"
     frames_in_flight = FRAMES_IN_FLIGHT
 
-    def __init__(self, path: Path, passport: Passport, *, cuda_graphs: bool = True) -> None:
+    def __init__(
+        self, path: Path, passport: Passport, *, cuda_graphs: bool = True, frame_memory: str = "copied"
+    ) -> None:
         self.path, self.passport = path, passport
         self._pipeline: Pipeline | None = None
+        if frame_memory not in MEMORIES:
+            raise ValueError(f"frame_memory must be one of {', '.join(MEMORIES)}, got {frame_memory!r}")
         self._failure = ""
         self._device = open_device()
         trt = load_runner(path, passport.plan)
@@ -61,7 +67,9 @@ class TensorRtBackend:
         kernels = read_kernels(path, passport)
         with self._guarded():
             try:
-                self._pipeline = Pipeline(path, passport, trt, self._device, kernels, use_graphs=cuda_graphs)
+                self._pipeline = Pipeline(
+                    path, passport, trt, kernels, use_graphs=cuda_graphs, frame_memory=frame_memory
+                )
             except ValueError as error:  # heat maps that the decoding kernel cannot take
                 raise BackendError(f"{path}: {error}") from error
 

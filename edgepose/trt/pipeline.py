@@ -1,7 +1,7 @@
 """Frames through the GPU, on one stream: upload, crop, network, decode; only N*K*3 floats come back.
 
-Two frames may be under way. What a frame alone has (its pixels, the regions' factors, the results) lies in its slot,
-pinned. What changes from frame to frame (pixels, their size, the factors) is put on the stream before the CUDA graph.
+Two frames may be under way. What a frame alone has (its pixels, the regions' factors, the results) lies in its slot.
+What changes from frame to frame (pixels, their size, the factors) is put on the stream before the CUDA graph.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from edgepose.cuda.frame_memory import FrameMemory
 from edgepose.cuda.graphs import recording
 from edgepose.cuda.launch import to_image_factors
-from edgepose.cuda.memory import Device, DeviceMemory, HostMemory, make_events
+from edgepose.cuda.memory import HostMemory, make_events
 from edgepose.model.heads.heatmaps import HeatmapsWithOffsets
 from edgepose.model.passport import Passport
 from edgepose.model.spec import ModelSpec
@@ -33,24 +34,17 @@ StageSeconds = list[tuple[str, float]]  # by CUDA events
 
 @dataclass(eq=False)
 class _Slot:
-    """What one frame under way has of its own: pinned memory, and an event after each stage."""
+    """What one frame under way has of its own: memory, and an event after each stage."""
 
-    frame: HostMemory | None
-    frame_copy: DeviceMemory | None  # none where the GPU reads the pinned one
+    frame: FrameMemory | None
     factors: HostMemory
     keypoints: HostMemory
     events: list[Any]
 
-    def take(self, nbytes: int, mapped: bool) -> None:
-        """Memory for a frame of so many bytes: all that it needs, or none."""
-        frame_copy = None if mapped else DeviceMemory(nbytes)
-        self.frame, self.frame_copy = HostMemory(nbytes, mapped), frame_copy
-
     def free_frame(self) -> None:
-        for memory in (self.frame, self.frame_copy):
-            if memory is not None:
-                memory.free()
-        self.frame = self.frame_copy = None
+        if self.frame is not None:
+            self.frame.free()
+        self.frame = None
 
 
 @dataclass
@@ -69,18 +63,18 @@ class Pipeline:
     Args:
         path, passport: the plan's, already checked.
         trt: the TensorRT module.
-        device: the GPU.
-        kernels: compiled for it.
+        kernels: compiled for the GPU.
         use_graphs: replay CUDA graphs.
+        frame_memory: one of frames.MEMORIES.
 
     Attributes:
         stages: what is launched.
     """
 
     def __init__(
-        self, path: Path, passport: Passport, trt: Any, device: Device, kernels: bytes, *, use_graphs: bool
+        self, path: Path, passport: Passport, trt: Any, kernels: bytes, *, use_graphs: bool, frame_memory: str
     ) -> None:
-        self._spec, self._mapped = passport.spec, device.gpu.integrated
+        self._spec, self._frame_memory = passport.spec, frame_memory
         self._jobs: deque[_Job] = deque()
         with recording, ExitStack() as resources:
             self.stages = Stages(path, passport, trt, kernels, use_graphs=use_graphs)
@@ -97,7 +91,7 @@ class Pipeline:
             return memory
 
         factors, keypoints = pinned(2 * most * FLOAT4), pinned(most * self._spec.num_keypoints * 12)
-        slot = _Slot(None, None, factors, keypoints, make_events(len(STAGES) + 1))
+        slot = _Slot(None, factors, keypoints, make_events(len(STAGES) + 1))
         resources.callback(slot.free_frame)
         return slot
 
@@ -134,7 +128,9 @@ class Pipeline:
             part = slice(start, min(start + most, len(regions)))
             some = replace(regions, center_xy=regions.center_xy[part], size_wh=regions.size_wh[part])
             job.waiting = part
-            job.stages = self._enqueue(slot, frame, some, spec, flip_test, upload_frame=start == 0)
+            job.stages = self._enqueue(
+                slot, frame, some, spec, flip_test, first=start == 0, last=part.stop == len(regions)
+            )
         self._jobs.append(job)
         return times
 
@@ -150,8 +146,11 @@ class Pipeline:
         """What the crop kernel makes of 1 to max_batch people, (N, 3, H, W) float32; no frame may be under way."""
         slot, stages = self._slots[0], self.stages
         self._copy_frame(slot, frame)
-        self._put_frame(slot, frame, regions, upload_frame=True)
-        stages.crop((slot.frame_copy or slot.frame).address, frame, len(regions), False)  # type: ignore[union-attr]
+        assert slot.frame is not None
+        slot.frame.lend(stages.stream, frame.pixels.nbytes)
+        self._put_factors(slot, regions)
+        stages.crop(slot.frame.address, frame, len(regions), False)
+        slot.frame.take_back(stages.stream)
         return stages.read_crops(len(regions))
 
     def decode(self, heatmaps: np.ndarray, regions: Regions) -> np.ndarray:
@@ -166,28 +165,46 @@ class Pipeline:
             self._resources.close()
 
     def _copy_frame(self, slot: _Slot, frame: Frame) -> None:
-        """Into the slot's pinned memory, which grows when a larger frame than any before comes."""
+        """Into the slot's memory, which grows when a larger frame than any before comes."""
         nbytes = frame.pixels.nbytes
+        if slot.frame is not None and slot.frame.lent:
+            self.stages.stream.wait()  # a call was interrupted
         if slot.frame is None or slot.frame.array.nbytes < nbytes:
             with recording:  # freeing may wait for the whole context
                 if slot.frame is not None:
                     self.stages.stream.wait()  # what an interrupted call left on the stream may read it
                     slot.free_frame()
-                slot.take(nbytes, self._mapped)
+                slot.frame = FrameMemory(self._frame_memory, nbytes)
         assert slot.frame is not None
         np.copyto(slot.frame.array[:nbytes].reshape(frame.pixels.shape), frame.pixels)
 
     def _enqueue(
-        self, slot: _Slot, frame: Frame, regions: Regions, spec: ModelSpec, flip_test: bool, *, upload_frame: bool
+        self,
+        slot: _Slot,
+        frame: Frame,
+        regions: Regions,
+        spec: ModelSpec,
+        flip_test: bool,
+        *,
+        first: bool,
+        last: bool,
     ) -> tuple[str, ...]:
-        """Put up to max_batch people on the stream; the names of the stages between the slot's events."""
+        """Put up to max_batch people on the stream; the names of the stages between the slot's events.
+
+        Args:
+            first, last: of the frame's people.
+        """
         stages, stream, count = self.stages, self.stages.stream, len(regions)
         assert slot.frame is not None
         events = iter(slot.events)
         stream.mark(next(events))
-        self._put_frame(slot, frame, regions, upload_frame=upload_frame)
+        if first:
+            slot.frame.lend(stream, frame.pixels.nbytes)
+        self._put_factors(slot, regions)
         stream.mark(next(events))
-        stages.crop((slot.frame_copy or slot.frame).address, frame, count, flip_test)
+        stages.crop(slot.frame.address, frame, count, flip_test)
+        if last:
+            slot.frame.take_back(stream)
         stream.mark(next(events))
         names: tuple[str, ...] = ("upload", "crop", NETWORK_AND_DECODE, "download")
         graph = stages.graph(count, flip_test, spec)
@@ -205,11 +222,6 @@ class Pipeline:
         if graph is None and stages.use_graphs:
             stages.record(count, flip_test, spec)  # for the next time
         return names
-
-    def _put_frame(self, slot: _Slot, frame: Frame, regions: Regions, *, upload_frame: bool) -> None:
-        if upload_frame and slot.frame is not None and slot.frame_copy is not None:
-            self.stages.stream.upload(slot.frame_copy.address, slot.frame.array[: frame.pixels.nbytes])
-        self._put_factors(slot, regions)
 
     def _put_factors(self, slot: _Slot, regions: Regions) -> None:
         count, factors = len(regions), slot.factors.array.view(np.float32).reshape(-1, 4)

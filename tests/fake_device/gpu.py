@@ -42,7 +42,8 @@ class FakeGpu:
     Attributes:
         gpu: what `find_gpu` answers.
         live: allocations that have not been freed, by address.
-        pinned: of these, pinned ones.
+        pinned: of these, pinned ones, and whether they are mapped.
+        managed: of these, managed ones, and whether they are a stream's at the moment, and not the CPU's.
         problems: what a real GPU might have let pass, or crashed on.
         launched: names of kernels, copies and "network", in the order they were done.
         lost: why every call fails, but for those that change the current context; empty while the device works.
@@ -53,6 +54,7 @@ class FakeGpu:
         self.gpu = Gpu("Fake Orin", (8, 7), 16, integrated, (12, 6))
         self.live: dict[int, np.ndarray] = {}
         self.pinned: dict[int, bool] = {}
+        self.managed: dict[int, bool] = {}
         self.graveyard: list[np.ndarray] = []
         self.problems: list[str] = []
         self.launched: list[str] = []
@@ -119,6 +121,7 @@ class FakeGpu:
         with self.lock:
             whole = self.live.pop(address)
             pinned = self.pinned.pop(address, None) is not None
+            self.managed.pop(address, None)
             self.memory_left += (len(whole) - 512) * self.counts(pinned)
             self.graveyard.append(whole)  # so that late work spoils nothing else
         whole[:] = 0xEE
@@ -145,6 +148,8 @@ class FakeGpu:
 
     def check_address(self, address: int, what: str) -> None:
         owner = self.owner(address)
+        if self.managed.get(owner) is False:
+            self.problems.append(f"{what}: managed memory that is the CPU's")
         if owner is None or (owner in self.pinned and not self.pinned[owner]):
             self.problems.append(f"{what}: {address:#x} is no memory of the GPU")
             raise LogicError(f"{what} failed: an illegal memory access was encountered")
@@ -212,6 +217,39 @@ class FakeGpu:
                 if hasattr(self, "address"):
                     gpu.free(self.address)
 
+        class ManagedAllocation:
+            def __init__(self, nbytes: int, flags: int) -> None:
+                assert flags == 2, "memory is the CPU's at first"
+                self.address = gpu.allocate(nbytes, pinned=False)
+                gpu.managed[self.address] = False
+                self.__array_interface__ = {
+                    "data": (self.address, False),
+                    "shape": (nbytes,),
+                    "typestr": "|u1",
+                    "version": 3,
+                }
+
+            def get_device_pointer(self) -> int:
+                return self.address
+
+            def attach(self, mem_flags: int, stream: Stream) -> None:
+                gpu.check("cuStreamAttachMemAsync")
+                must_be_int(mem_flags)
+                assert mem_flags in (2, 4)
+
+                def work() -> None:
+                    gpu.managed[self.address] = mem_flags == 4
+
+                stream.put("lend" if mem_flags == 4 else "take back", work)
+
+            def __del__(self) -> None:
+                if hasattr(self, "address"):
+                    gpu.free(self.address)
+
+        def managed_empty(shape: int, dtype: Any, order: str = "C", mem_flags: int = 0) -> np.ndarray:
+            assert np.dtype(dtype) == np.uint8
+            return np.asarray(ManagedAllocation(shape, mem_flags))
+
         def pagelocked_empty(shape: int, dtype: Any, order: str = "C", mem_flags: int = 0) -> np.ndarray:
             assert np.dtype(dtype) == np.uint8
             return np.asarray(PagelockedHostAllocation(shape, mem_flags))
@@ -264,6 +302,8 @@ class FakeGpu:
             "get_version": lambda: gpu.pycuda_cuda,
             "host_alloc_flags": SimpleNamespace(DEVICEMAP=2),
             "init": lambda: None,
+            "managed_empty": managed_empty,
+            "mem_attach_flags": SimpleNamespace(HOST=2, SINGLE=4),
             "mem_alloc": DeviceAllocation,
             "memcpy_dtoh_async": memcpy_dtoh_async,
             "memcpy_htod_async": memcpy_htod_async,

@@ -106,17 +106,39 @@ def test_other_outputs_of_an_engine_do_no_harm(gpu, tmp_path):
 
 
 @pytest.mark.parametrize("integrated", [False, True])
-def test_a_frame_goes_up_once_and_not_at_all_where_the_gpu_shares_the_memory(plan, integrated):
+@pytest.mark.parametrize(
+    ("frame_memory", "before", "behind"),
+    [("copied", ["upload"], []), ("mapped", [], []), ("managed", ["lend"], ["take back"])],
+)
+def test_a_frame_is_copied_once_or_lies_where_the_gpu_reads_it(plan, integrated, frame_memory, before, behind):
     with fake_device(integrated=integrated) as gpu:
-        backend = load_backend(plan, cuda_graphs=False)
+        backend = load_backend(plan, cuda_graphs=False, frame_memory=frame_memory)
         backend.keypoints(PICTURE, ONE)
         gpu.launched.clear()
 
         found = backend.keypoints(PICTURE, ONE)
 
-    frame, factors = ["upload"] * (not integrated), ["upload"]
-    assert gpu.launched == [*frame, *factors, "crop_f32", "network 1", "decode_f32", "download"]
+        assert gpu.problems == []
+    assert gpu.launched == [*before, "upload", "crop_f32", *behind, "network 1", "decode_f32", "download"]
     np.testing.assert_allclose(found, [FOUND], atol=1e-3)
+
+
+@pytest.mark.parametrize("frame_memory", ["copied", "mapped", "managed"])
+def test_a_crowd_in_parts_and_a_larger_frame_come_through_each_kind_of_memory(gpu, tmp_path, frame_memory):
+    plan = write_toy_plan(tmp_path / "m.plan", SPEC, max_batch=2)
+    backend = load_backend(plan, frame_memory=frame_memory)
+
+    backend.submit(PICTURE, regions_of(5))
+    backend.submit(np.pad(PICTURE, ((0, 300), (0, 300), (0, 0))), regions_of(3))
+
+    np.testing.assert_array_equal(backend.result()[:3], backend.result())
+    backend.close()
+    assert gpu.live == {}
+
+
+def test_a_frame_memory_that_is_none_is_the_callers_mistake(gpu, plan):
+    with pytest.raises(ValueError, match="copied, mapped, managed, got 'pinned'"):
+        load_backend(plan, frame_memory="pinned")
 
 
 def test_bgr_nv12_and_strided_frames_need_no_conversion(gpu, plan):

@@ -1,0 +1,58 @@
+"""Ways of a frame to the GPU: the same key points by each, and how long each takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+import numpy as np
+
+from edgepose.backends import Backend, load_backend
+from edgepose.benchmarks.gpu.engine_checks import MAX_BATCH
+from edgepose.benchmarks.gpu.load_checks import built_plan
+from edgepose.benchmarks.gpu.rows import Check, Finding
+from edgepose.benchmarks.latency import make_frame
+from edgepose.stages.frames import MEMORIES
+from edgepose.stages.geometry import Regions
+from edgepose.timing import measured
+
+ROUNDS = 50
+
+
+def frame_checks(work: Path) -> Iterator[Check]:
+    """All checks of a frame's way."""
+    for count in (1, MAX_BATCH):
+        name = f"1080p frame {', '.join(MEMORIES)}, {count} people"
+        yield name, partial(check_frame_memory, work, count)
+
+
+def check_frame_memory(work: Path, count: int, rounds: int = ROUNDS) -> Finding:
+    """A frame in each kind of memory, in turns: equal key points, and the stages that the memory decides."""
+    plan = built_plan(work)
+    image, boxes = make_frame(count)
+    with ExitStack() as stack:
+        backends = {kind: stack.enter_context(load_backend(plan, frame_memory=kind)) for kind in MEMORIES}
+        regions = Regions.around(boxes, backends[MEMORIES[0]].spec)
+        alike = {kind: backend.keypoints(image, regions) for kind, backend in backends.items()}
+        times: dict[str, list[tuple[float, float, float]]] = {kind: [] for kind in MEMORIES}
+        for _ in range(rounds):
+            for kind, backend in backends.items():
+                times[kind].append(_time(backend, image, regions))
+    equal = all(np.array_equal(found, alike[MEMORIES[0]]) for found in alike.values())
+    found = [f"{plan.name}: key points {'equal' if equal else 'DIFFER'}"]
+    for kind, rows in times.items():
+        upload, crop, whole = (median(column) * 1000 for column in zip(*rows, strict=True))
+        found.append(f"{kind} upload {upload:.3f} ms, crop {crop:.3f}, whole {whole:.3f}")
+    return Finding(equal, "; ".join(found), "equal to the bit")
+
+
+def _time(backend: Backend, image: np.ndarray, regions: Regions) -> tuple[float, float, float]:
+    """Seconds of the upload, of the crop, and of all with the copy on the CPU."""
+    start = perf_counter()
+    with measured() as times:
+        backend.keypoints(image, regions)
+    return times.seconds["upload"], times.seconds["crop"], perf_counter() - start

@@ -1,0 +1,48 @@
+"""The acceptance run's checks of a frame's way to the GPU, on a stand-in device. Nothing here runs on a GPU."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edgepose.benchmarks.gpu import frame_checks
+from tests.fake_device.install import fake_device, write_toy_plan
+from tests.makers import dots_image
+from tests.nvcc import needs_nvcc
+
+pytestmark = needs_nvcc
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    with fake_device() as gpu:
+        picture = dots_image((8, 20), (28, 40)), np.array([[0, 0, 48, 64]], np.float32)
+        monkeypatch.setattr(frame_checks, "make_frame", lambda count: picture)
+        yield gpu
+
+
+def test_each_kind_of_memory_is_timed_and_gives_equal_key_points(gpu, tmp_path):
+    write_toy_plan(tmp_path / "m.plan")
+
+    finding = frame_checks.check_frame_memory(tmp_path, 1, rounds=2)
+
+    assert finding.ok
+    for kind in ("copied", "mapped", "managed"):
+        assert f"{kind} upload " in finding.found
+    assert gpu.problems == []
+
+
+def test_a_kind_of_memory_that_gives_others_is_found(gpu, tmp_path, monkeypatch):
+    write_toy_plan(tmp_path / "m.plan")
+    load = frame_checks.load_backend
+
+    def load_wrong(plan, *, frame_memory):
+        backend = load(plan, frame_memory=frame_memory)
+        if frame_memory == "mapped":
+            right = backend.keypoints
+            backend.keypoints = lambda *args: right(*args) + 1  # type: ignore[method-assign]
+        return backend
+
+    monkeypatch.setattr(frame_checks, "load_backend", load_wrong)
+
+    assert not frame_checks.check_frame_memory(tmp_path, 1, rounds=1).ok
