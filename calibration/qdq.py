@@ -42,11 +42,11 @@ def quantisable_layers(model: onnx.ModelProto, maps: Collection[int] = ()) -> li
     return [
         node.output[0]
         for node in model.graph.node
-        if node.output[0] not in head and _is_layer(node, arrays.get(node.input[1]) if len(node.input) > 1 else None)
+        if node.output[0] not in head and is_layer(node, arrays.get(node.input[1]) if len(node.input) > 1 else None)
     ]
 
 
-def _is_layer(node: onnx.NodeProto, weight: np.ndarray | None) -> bool:
+def is_layer(node: onnx.NodeProto, weight: np.ndarray | None) -> bool:
     """Whether a node is a convolution or a product with constant weights that INT8 is for."""
     if weight is None:
         return False
@@ -212,7 +212,7 @@ def pairs_beyond_fp16(quantised: onnx.ModelProto) -> list[str]:
 
 def _quantise_weight(graph: onnx.GraphProto, layer: onnx.NodeProto, weight: np.ndarray) -> onnx.NodeProto:
     name = f"{layer.output[0]}.weight"
-    axis = _output_axis(layer)
+    axis = output_axis(layer)
     steps = weight_steps(weight, axis)
     values = _levels(weight, steps, axis)
     for suffix, array in (("int8", values), ("step", steps), ("zero", np.zeros(len(steps), np.int8))):
@@ -222,7 +222,7 @@ def _quantise_weight(graph: onnx.GraphProto, layer: onnx.NodeProto, weight: np.n
     return helper.make_node("DequantizeLinear", inputs, [f"{name}.dq"], f"{name}.dequantize", axis=axis)
 
 
-def _output_axis(layer: onnx.NodeProto) -> int:
+def output_axis(layer: onnx.NodeProto) -> int:
     """The axis of a layer's weight along which its outputs lie."""
     if layer.op_type not in PRODUCTS:
         return 0
@@ -235,16 +235,20 @@ def weight_steps(weight: np.ndarray, axis: int = 0) -> np.ndarray:
     return as_step(np.abs(weight).max(axis=others) / LEVELS)
 
 
-def rounded(weight: np.ndarray) -> np.ndarray:
-    """A (out, in, h, w) weight as INT8 will hold it, in float32."""
-    steps = weight_steps(weight)
-    return _levels(weight, steps, 0) * steps.reshape(-1, 1, 1, 1)
+def rounded(weight: np.ndarray, axis: int = 0) -> np.ndarray:
+    """A weight as INT8 will hold it, in float32, with a step for each of its outputs along an axis."""
+    steps = weight_steps(weight, axis)
+    return _levels(weight, steps, axis) * _along(axis, steps, weight.ndim)
 
 
 def _levels(weight: np.ndarray, steps: np.ndarray, axis: int) -> np.ndarray:
-    shape = [1] * weight.ndim
+    return np.clip(np.rint(weight / _along(axis, steps, weight.ndim)), -LEVELS, LEVELS).astype(np.int8)
+
+
+def _along(axis: int, steps: np.ndarray, ndim: int) -> np.ndarray:
+    shape = [1] * ndim
     shape[axis] = -1
-    return np.clip(np.rint(weight / steps.reshape(shape)), -LEVELS, LEVELS).astype(np.int8)
+    return steps.reshape(shape)
 
 
 def as_step(step: np.ndarray) -> np.ndarray:
