@@ -57,8 +57,8 @@ class Backend(Protocol):
         """How the file is fed and read."""
         ...
 
-    def warm_up(self) -> None:
-        """Run the network once: the first run is slow."""
+    def warm_up(self, *, flip_test: bool = False) -> None:
+        """Do what the first runs do and later ones need not, for frames that are run with or without the flip test."""
         ...
 
     def run(self, crops: np.ndarray) -> dict[str, np.ndarray]:

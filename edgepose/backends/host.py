@@ -59,8 +59,8 @@ class HostBackend:
         """How the file is fed and read."""
         return self.runtime.passport.spec
 
-    def warm_up(self) -> None:
-        """Run the network once: the first run is slow."""
+    def warm_up(self, *, flip_test: bool = False) -> None:
+        """Run the network once: the first run is slow. It is the same with and without the flip test."""
         self.run(np.zeros((1, *self._crop_shape), np.float32))
 
     def run(self, crops: np.ndarray) -> dict[str, np.ndarray]:

@@ -249,7 +249,7 @@ def _find_people(
 ) -> _Run:
     """Run every backend on every image; image by image, so that a machine that slows down is fair to all."""
     for backend in backends:
-        backend.warm_up()
+        backend.warm_up(flip_test=flip_test)
     run = _Run([], [[] for _ in backends], [], [])
     for image in images:
         try:

@@ -88,7 +88,7 @@ def infer(
     entries = boxes_for_images(images, boxes_file, min_score=min_box_score)
     ids = image_ids(entries, boxes_file)
     targets = overlay_targets(inputs, folder / "overlays") if folder and save_overlays else {}
-    backend.warm_up()
+    backend.warm_up(flip_test=flip_test)
     report = InferReport(network=f"{backend.arithmetic} ({backend.name})")
     with ExitStack() as stack:
         times = stack.enter_context(measured())

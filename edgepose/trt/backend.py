@@ -27,6 +27,8 @@ from edgepose.trt.pipeline import FRAMES_IN_FLIGHT, Pipeline
 from edgepose.trt.plan import check_engine, smaller_batch
 from edgepose.trt.versions import load_runner
 
+WARMED = 16  # people: up to so many each count has its context and graph made ready by warm_up
+
 
 class TensorRtBackend:
     """Runs a plan that `edgepose build` made. A context manager.
@@ -87,9 +89,25 @@ class TensorRtBackend:
     def cuda_graphs(self, use: bool) -> None:
         self._opened().stages.use_graphs = use
 
-    def warm_up(self) -> None:
-        """Run the network once: the first run is slow."""
-        self.heatmaps(np.zeros((1, 3, *self.spec.image.size_hw), np.float32))
+    def warm_up(self, *, flip_test: bool = False) -> None:
+        """Make what frames of any count of people will need, so that none of them waits for it.
+
+        That is an execution context and a CUDA graph for 1 to WARMED people and for the engine's largest batch. Those
+        of other counts are made when they come. TensorRT for RTX compiles its kernels here; they are kept in a file
+        beside the plan for the next time.
+
+        Raises:
+            ValueError: frames are under way, or the backend is closed.
+            BackendError: the GPU or TensorRT failed.
+        """
+        network, spec = self._opened().stages.network, self.spec
+        black, refine = np.zeros((2, 2, 3), np.uint8), spec.refine
+        for count in sorted({*range(1, min(network.max_batch, WARMED) + 1), network.max_batch}):
+            regions = Regions.around(np.tile(np.array([[0, 0, 2, 2]], np.float32), (count, 1)), spec)
+            for decoder in (None, *([refine.decoder] if refine else [])):
+                self.keypoints(black, regions, flip_test=flip_test, decoder=decoder)
+        with self._guarded():
+            network.keep_cache()
 
     def run(self, crops: np.ndarray) -> dict[str, np.ndarray]:
         """(N, 3, H, W) float32 crops -> `heatmaps`, as the method of that name gives them."""

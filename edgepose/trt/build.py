@@ -26,6 +26,7 @@ from edgepose.model.engine_info import LARGEST_COUNT, EngineInfo, KernelsFile
 from edgepose.model.heads.heatmaps import Heatmaps, HeatmapsWithOffsets
 from edgepose.model.passport import Passport, passport_path, read_passport
 from edgepose.trt.log import Messages, logger_of, messages_of
+from edgepose.trt.plan import runtime_cache_path
 from edgepose.trt.versions import load_builder
 
 LARGEST_WORKSPACE_MIB = 1 << 20  # more than any GPU has; TensorRT counts bytes in 64 bits
@@ -163,6 +164,7 @@ def build_engine(
         write_json(passport_file, passport.to_json())
     if kernels is None:
         kernels_path(plan_path).unlink(missing_ok=True)  # of an earlier build
+    runtime_cache_path(plan_path).unlink(missing_ok=True)
     peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     warnings = dict.fromkeys([*log.warnings, *(kernels.warnings if kernels else ())])
     return BuildReport(plan_path, passport, tuple(warnings), peak_kib // 1024)

@@ -129,12 +129,13 @@ class Stages:
         return self._graphs.get((count, flip_test, spec.heatmaps.decoder)) if self.use_graphs else None
 
     def record(self, count: int, flip_test: bool, spec: ModelSpec) -> None:
-        """Record that graph. Both have run so before: TensorRT allocates in a first run."""
+        """Record that graph. Both have been put on the stream before: TensorRT allocates in a first run."""
 
         def work() -> None:
             self.run_network(count, flip_test)
             self.decode(count, flip_test, spec)
 
+        self.stream.wait()  # the first run must have ended, not only begun
         try:
             self._graphs[count, flip_test, spec.heatmaps.decoder] = Graph(self.stream.handle, work)
         except GraphError as error:

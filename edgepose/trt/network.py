@@ -7,8 +7,9 @@ therefore share their scratch memory.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -19,11 +20,13 @@ import numpy as np
 from edgepose.cuda.graphs import recording
 from edgepose.cuda.memory import DeviceMemory
 from edgepose.errors import BackendError, ModelFileError
+from edgepose.files import write_bytes
 from edgepose.model.passport import Passport
 from edgepose.model.shapes import match_tensors
 from edgepose.trt.log import messages_of
-from edgepose.trt.plan import open_plan
+from edgepose.trt.plan import open_plan, runtime_cache_path
 
+logger = logging.getLogger(__name__)
 _WIDEST = 8  # bytes of an element of an output whose type does not matter
 
 
@@ -58,6 +61,8 @@ class Network:
         self._runtime: Any = None
         self._engine: Any = None
         self._settings: Any = None
+        self._cache: Any = None  # of kernels that TensorRT for RTX has compiled
+        self._cached = b""  # as its file holds it
         self._contexts: dict[int, Any] = {}
         self._memory: list[DeviceMemory] = []
         try:
@@ -82,7 +87,28 @@ class Network:
         runtime_config.set_execution_context_allocation_strategy(user_managed)
         eager = self._trt.DynamicShapesKernelSpecializationStrategy.EAGER
         runtime_config.dynamic_shapes_kernel_specialization_strategy = eager
+        self._cache = runtime_cache = runtime_config.create_runtime_cache()
+        with suppress(OSError):  # there is none so far
+            self._cached = runtime_cache_path(self._path).read_bytes()
+        if self._cached:
+            runtime_cache.deserialize(self._cached)  # that of another GPU or version changes nothing
+        runtime_config.set_runtime_cache(runtime_cache)
         return runtime_config
+
+    def keep_cache(self) -> None:
+        """Write the kernels that TensorRT for RTX has compiled into a file beside the plan, if any are new."""
+        if self._cache is None:
+            return
+        runtime_cache = self._cache
+        compiled = bytes(runtime_cache.serialize())
+        if compiled == self._cached:
+            return
+        self._cached = compiled
+        path = runtime_cache_path(self._path)
+        try:
+            write_bytes(path, compiled)
+        except OSError as error:  # a folder that is not ours: they are compiled again the next time
+            logger.debug("%s: %s", path, error)
 
     def _read_tensors(self, passport: Passport) -> dict[str, int]:
         """Which tensor is which. The outputs that nobody asks for want memory all the same: their bytes, by name."""
@@ -173,8 +199,9 @@ class Network:
 
     def close(self) -> None:
         """Free the engine; nothing of it may be running."""
+        self.keep_cache()
         self._contexts.clear()
-        self._settings = self._engine = self._runtime = None  # in this order
+        self._settings = self._cache = self._engine = self._runtime = None  # in this order
         for memory in self._memory:
             memory.free()
 

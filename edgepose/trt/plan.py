@@ -92,6 +92,11 @@ def open_plan(trt: Any, plan: Path, passport: Passport) -> tuple[Any, Any]:
     raise ModelFileError(f"TensorRT cannot read {plan} ({reason}): {build_line(plan, passport)}")
 
 
+def runtime_cache_path(plan: Path) -> Path:
+    """Where TensorRT for RTX keeps the kernels that it compiled for a plan: the plan's name with .cache behind it."""
+    return Path(f"{plan}.cache")
+
+
 def build_line(plan: Path, passport: Passport, max_batch: int | None = None) -> str:
     """The command that builds a plan as it was built before, or for another number of people at a time."""
     info = passport.plan

@@ -51,7 +51,7 @@ class TimedBackend:
         self.clock.now += 1e-3
         return np.zeros((len(regions), 2, 3), np.float32)
 
-    def warm_up(self):
+    def warm_up(self, *, flip_test=False):
         pass
 
     def run(self, crops):

@@ -68,7 +68,7 @@ class Finder:
         self.offset_px = offset_px
         self.flip_tests: list[bool] = []
 
-    def warm_up(self) -> None:
+    def warm_up(self, *, flip_test: bool = False) -> None:
         pass
 
     def keypoints(

@@ -118,6 +118,7 @@ class Engine:
     def create_execution_context(self, settings: Any) -> ExecutionContext:
         if self.trt.__name__ == "tensorrt_rtx":
             assert settings.dynamic_shapes_kernel_specialization_strategy == "eager"
+            self.cache = settings.cache
             settings = settings.strategy
         assert settings == "user managed"
         self.gpu.wait_for_all("an execution context was made")
@@ -136,6 +137,31 @@ class RuntimeConfig:
 
     def set_execution_context_allocation_strategy(self, strategy: str) -> None:
         self.strategy = strategy
+
+    def create_runtime_cache(self) -> RuntimeCache:
+        return RuntimeCache()
+
+    def set_runtime_cache(self, cache: RuntimeCache) -> bool:
+        self.cache = cache
+        return True
+
+
+class RuntimeCache:
+    """IRuntimeCache of TensorRT for RTX: what was compiled for each shape."""
+
+    MAGIC = b"compiled for "
+
+    def __init__(self) -> None:
+        self.shapes: set[str] = set()
+
+    def deserialize(self, blob: bytes) -> bool:
+        if not blob.startswith(self.MAGIC):
+            return False
+        self.shapes = set(json.loads(blob.removeprefix(self.MAGIC)))
+        return True
+
+    def serialize(self) -> bytes:
+        return self.MAGIC + json.dumps(sorted(self.shapes)).encode()
 
 
 class ExecutionContext:
@@ -194,7 +220,9 @@ class ExecutionContext:
             return self._refuse("operation would make the legacy stream depend on a capturing blocking stream")
         if self.run_with != shape:
             engine.gpu.wait_for_all("a first run of a shape")
-        self.run_with = shape
+            if engine.trt.__name__ == "tensorrt_rtx" and str(shape) not in engine.cache.shapes:
+                engine.gpu.launched.append("compile")
+                engine.cache.shapes.add(str(shape))
         scratch, weakly = self.scratch, weakref.ref(self)
 
         def work() -> None:
@@ -203,7 +231,9 @@ class ExecutionContext:
                 gpu.check_address(address, "network")
             if context is None:
                 gpu.problems.append("ran a context that is gone")
-            elif context.shape != shape:
+                return
+            context.run_with = shape
+            if context.shape != shape:
                 gpu.problems.append("replayed a graph of a context whose shape has changed")
             feeds = {
                 name: _array(addresses[name], sizes, TYPES[engine.get_tensor_dtype(name)]).astype(np.float32)

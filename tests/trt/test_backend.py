@@ -257,6 +257,40 @@ def test_each_number_of_people_and_way_of_reading_has_a_graph_of_its_own(gpu, pl
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.parametrize("flip_test", [False, True])
+def test_after_a_warm_up_no_count_of_people_waits_for_its_graph(gpu, tmp_path, flip_test):
+    backend = load_backend(write_toy_plan(tmp_path / "m.plan", SPEC, max_batch=3))
+    backend.warm_up(flip_test=flip_test)
+    made = set(gpu.graphs)
+    gpu.launched.clear()
+
+    for count in (1, 2, 3, 5):
+        backend.keypoints(PICTURE, regions_of(count), flip_test=flip_test)
+
+    assert set(gpu.graphs) == made
+    assert len(made) == 3
+    assert gpu.launched.count("graph") == 5  # five people are two parts
+
+
+def test_a_warm_up_of_a_large_engine_makes_the_first_counts_and_the_largest(gpu, tmp_path, monkeypatch):
+    backend = load_backend(write_toy_plan(tmp_path / "m.plan", SPEC, max_batch=9))
+    monkeypatch.setattr(sys.modules["edgepose.trt.backend"], "WARMED", 2)
+
+    backend.warm_up()
+
+    assert len(gpu.graphs) == 3
+    assert {"network 1", "network 2", "network 9"} <= set(gpu.launched)
+
+
+def test_a_warm_up_makes_the_second_pass_as_well(gpu, tmp_path):
+    spec = SPEC.changed(decoder="argmax", refine=Refine(share=0.5, decoder="dark"))
+    backend = load_backend(write_toy_plan(tmp_path / "m.plan", spec, max_batch=2))
+
+    backend.warm_up()
+
+    assert len(gpu.graphs) == 4
+
+
 def test_graphs_can_be_switched_off_and_on(gpu, plan):
     backend = load_backend(plan, cuda_graphs=False)
     backend.keypoints(PICTURE, ONE)
@@ -322,6 +356,7 @@ def test_stages_are_measured_and_a_graph_is_not_taken_apart(gpu, plan):
 
 def test_two_frames_are_under_way_and_come_back_in_order(gpu, plan):
     backend = load_backend(plan)
+    backend.warm_up()  # a graph is not recorded before its first run has ended
     gpu.launched.clear()
     image = PICTURE.copy()
     backend.submit(image, ONE)
@@ -693,6 +728,40 @@ def test_an_engine_of_tensorrt_for_rtx_runs_there_on_every_gpu_of_its_architectu
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", make_tensorrt(gpu, "tensorrt_rtx", "1.7.1.116"))
 
     np.testing.assert_allclose(load_backend(plan).keypoints(PICTURE, ONE), [FOUND], atol=1e-3)
+
+
+def rtx_plan(gpu, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", make_tensorrt(gpu, "tensorrt_rtx", "1.7.1.116"))
+    engine = {"runtime": "tensorrt_rtx", "tensorrt": "1.7.1.116"}
+    return write_toy_plan(tmp_path / "m.plan", SPEC, max_batch=2, engine=engine)
+
+
+@pytest.mark.parametrize("before", [None, b"", b"of another GPU"])
+def test_what_tensorrt_for_rtx_compiled_is_kept_for_the_next_time(gpu, tmp_path, monkeypatch, before):
+    plan = rtx_plan(gpu, tmp_path, monkeypatch)
+    cache = tmp_path / "m.plan.cache"
+    if before is not None:
+        cache.write_bytes(before)
+    with load_backend(plan) as backend:
+        backend.warm_up()
+        assert gpu.launched.count("compile") == 2
+        written = cache.read_bytes()
+    gpu.launched.clear()
+
+    with load_backend(plan) as backend:
+        backend.keypoints(PICTURE, ONE)
+
+    assert "compile" not in gpu.launched
+    assert cache.read_bytes() == written
+
+
+def test_a_cache_that_cannot_be_written_costs_nothing(gpu, tmp_path, monkeypatch):
+    plan = rtx_plan(gpu, tmp_path, monkeypatch)
+    (tmp_path / "m.plan.cache").mkdir()
+
+    with load_backend(plan) as backend:
+        backend.warm_up()
+        np.testing.assert_allclose(backend.keypoints(PICTURE, ONE), [FOUND], atol=1e-3)
 
 
 def test_without_tensorrt_the_cure_is_told(gpu, plan, monkeypatch):

@@ -48,6 +48,7 @@ VARIABLES = {
     "inspector": "EngineInspector",
     "context": "IExecutionContext",
     "runtime_config": "IRuntimeConfig",
+    "runtime_cache": "IRuntimeCache",
 }
 RTX_ONLY = {
     "ComputeCapability",
@@ -56,6 +57,10 @@ RTX_ONLY = {
     "IBuilderConfig.num_compute_capabilities",
     "IBuilderConfig.set_compute_capability",
     "ICudaEngine.create_runtime_config",
+    "IRuntimeCache.deserialize",
+    "IRuntimeCache.serialize",
+    "IRuntimeConfig.create_runtime_cache",
+    "IRuntimeConfig.set_runtime_cache",
     "IRuntimeConfig.dynamic_shapes_kernel_specialization_strategy",
     "IRuntimeConfig.set_execution_context_allocation_strategy",
 }
@@ -126,7 +131,12 @@ def test_every_name_the_runtime_uses_exists_in_tensorrt_for_rtx() -> None:
     rtx = pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed (x86-64 only)")
     used = names_used((Path(edgepose.__file__).parent / RUNTIME).read_text())
 
-    assert {"IExecutionContext.execute_async_v3", "ICudaEngine.device_memory_size_v2", "DataType.HALF"} <= used
+    assert {
+        "IExecutionContext.execute_async_v3",
+        "IExecutionContext.nvtx_verbosity",
+        "ICudaEngine.device_memory_size_v2",
+        "DataType.HALF",
+    } <= used
     assert missing_in({name: dir(getattr(rtx, name)) for name in dir(rtx)}, used) == []
 
 
