@@ -135,7 +135,8 @@ def calibrate_maps(
         moved = compare_people(_found(runtimes, image) for image in held_out)
         return {f"int8_{name}": float(value) for name, value in moved.figures().items()}, moved
 
-    shift = write_int8(files, passport, to_fp16(quantised, keep_fp32=kept), judge)
+    graph = to_fp16(quantised, keep_fp32=kept)
+    shift = write_int8(files, passport, graph, judge, prepared=prepared, layers=layers)
     counts = len(pictures.fitting), len(pictures.held_out)
     return CalibratedMaps(files.int8, files.table, reused, *counts, shift, pictures.unreadable, passport.random_weights)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import TypeVar
 import onnx
 from google.protobuf.message import DecodeError
 
+from edgepose.calibration.costs import int8_share, node_costs
 from edgepose.calibration.table import table_path
 from edgepose.errors import ModelFileError
 from edgepose.files import check_targets, locked, put_in_place, sha256_of, temporary_folder
@@ -73,17 +74,22 @@ def write_int8(
     passport: Passport,
     graph: onnx.ModelProto,
     judge: Callable[[Path], tuple[Mapping[str, float], T]],
+    *,
+    prepared: onnx.ModelProto,
+    layers: Collection[str],
 ) -> T:
     """Write the INT8 graph with its passport beside the table; both files appear together, or neither does.
 
     Args:
         passport: of the FP32 model.
         judge: measures the file that was written: what the passport keeps as `verified`, and what is returned.
+        prepared: the FP32 graph that it was made from; `layers`: names of those of its layers that are in INT8.
 
     Raises:
         OSError: a file cannot be written; what was there before stays.
     """
     folder = files.int8.parent
+    costs = node_costs(prepared)
     with temporary_folder(folder) as temporary:
         written = temporary / files.int8.name
         written.write_bytes(graph.SerializeToString(deterministic=True))
@@ -95,6 +101,11 @@ def write_int8(
             passport.weights_sha256,
             made_from={files.model.name: passport.sha256, files.table.name: sha256_of(files.table)},
             versions={name: version(name) for name in PACKAGES},
+            layers={
+                "int8": [cost.name for cost in costs if cost.name in layers],
+                "float": [cost.name for cost in costs if cost.matrix and cost.name not in layers],
+            },
+            int8_share=int8_share(costs, layers),
         )
         write_passport(written, known)
         verified, result = judge(written)

@@ -115,7 +115,8 @@ def calibrate_lifter(
         verified = {"int8_mean_mm": mean, "int8_p95_mm": p95, "int8_largest_mm": largest}
         return verified, (mean, p95, largest, len(distances))
 
-    moved = write_int8(files, passport, to_fp16(insert_qdq(graph, table.ranges, layers)), judge)
+    mixed = to_fp16(insert_qdq(graph, table.ranges, layers))
+    moved = write_int8(files, passport, mixed, judge, prepared=graph, layers=layers)
     apart = held_out is not fitting
     return CalibratedLifter(files.int8, files.table, reused, len(windows), *moved, apart, passport.random_weights)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ import numpy as np
 import onnx
 
 from edgepose.backends import load_backend, load_runtime
-from edgepose.calibration.biases import correct_biases
+from edgepose.calibration.choose import Chosen, Scene
+from edgepose.calibration.costs import int8_share, node_costs
 from edgepose.calibration.dataset import (
     BLANK,
     CalibrationImage,
@@ -27,7 +28,8 @@ from edgepose.calibration.dataset import (
 )
 from edgepose.calibration.equalise import equalised, find_factors
 from edgepose.calibration.files import PACKAGES, CalibrationFiles, load_onnx, read_fp32_passport, write_int8
-from edgepose.calibration.qdq import insert_qdq, pairs_beyond_fp16, quantisable_layers, quantised_inputs
+from edgepose.calibration.mixes import Ground, mixed, tensors_of_mixes
+from edgepose.calibration.qdq import quantisable_layers
 from edgepose.calibration.ranges import find_ranges
 from edgepose.calibration.statistics import CROPS, channel_statistics
 from edgepose.calibration.table import CalibrationTable, usable_table, write_table
@@ -35,7 +37,6 @@ from edgepose.errors import CalibrationError, ModelFileError
 from edgepose.evaluation.metrics import shift_summary
 from edgepose.export.graph.deconvolutions import without_deconvolutions
 from edgepose.export.graph.fold import fold
-from edgepose.export.graph.fp16 import to_fp16
 from edgepose.export.graph.run import beyond_fp16
 from edgepose.io.images import turned_warning
 from edgepose.io.people import left_out
@@ -48,6 +49,8 @@ FEW_CROPS = 100
 SHOWN = 10  # unreadable images that are named one by one
 FAR = 1 / 64  # of the longer side of a heat map: 1 px of the usual ones
 UNUSABLE_SHARE = 0.2  # of confident key points moved far: INT8 has failed
+
+Choose = Callable[[Scene], Chosen]  # which layers become INT8
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,8 @@ class Calibrated:
         turned: images whose EXIF notes a rotation, which was ignored.
         blank: people left out because their box is of one colour: a range of nothing is no range.
         kept_fp32: names of the layers whose weights or values do not fit FP16, and which stay in FP32.
+        layers: names of the layers in INT8; `int8_share`: what they have of the multiply-adds, None if not known.
+        chosen: how the layers were chosen; None: all that can be are in INT8.
     """
 
     int8: Path
@@ -84,11 +89,15 @@ class Calibrated:
     turned: int = 0
     blank: int = 0
     kept_fp32: tuple[str, ...] = ()
+    layers: tuple[str, ...] = ()
+    int8_share: float | None = None
+    chosen: Chosen | None = None
 
     def summary(self) -> str:
         """What was written and what INT8 costs, for people."""
         source = "ranges of an earlier run on the same people" if self.reused else f"ranges of {self.crops} people"
-        lines = [f"{self.int8}: {source} ({self.table})"]
+        share = "" if self.int8_share is None else f", {self.int8_share:.1%} of the multiply-adds"
+        lines = [f"{self.int8}: {source} ({self.table})", f"{len(self.layers)} layers in INT8{share}"]
         checked = f"{self.held_out} {'held-out people' if self.apart else 'people, the same that were calibrated on'}"
         if self.shift is None:
             lines.append(f"no key point of {checked} has a score over {CONFIDENT}")
@@ -139,6 +148,7 @@ def calibrate(
     limit: int = 512,
     seed: int = 0,
     output_dir: Path | None = None,
+    choose: Choose | None = None,
     watch: Watch = unwatched,
 ) -> Calibrated:
     """Quantise an FP32 ONNX to INT8, its remainder to FP16, with ranges from images like those of its later use.
@@ -149,6 +159,7 @@ def calibrate(
         method: one of ranges.METHODS.
         limit: most people to use; seed: which of more.
         output_dir: where the files go; None: beside the model.
+        choose: which of the layers that can be INT8 become so, and with which ranges; None: all, by `method`.
         watch: sees each step's items pass, for a progress bar.
 
     Raises:
@@ -171,17 +182,24 @@ def calibrate(
         table = _measure(folded, people, passport, method, made_from, watch)
         write_table(files.table, table)
     prepared = equalised(folded, table.factors)
-    layers = quantisable_layers(prepared)
+    layers = tuple(quantisable_layers(prepared))
     means = {name: np.array(values) for name, values in table.means.items()}
-    quantised = insert_qdq(correct_biases(prepared, layers, means), table.ranges, layers)
     kept_fp32 = beyond_fp16(prepared, next(crops_of(people.held_out, passport.spec)))
-    graph = to_fp16(quantised, keep_fp32=[*kept_fp32, *pairs_beyond_fp16(quantised)])
+    ground = Ground(prepared, layers, table.ranges, means, tuple(kept_fp32))
+    chosen = None
+    if choose is not None:
+        chosen = choose(Scene(files, passport, people, made_from, ground, method, watch))
+        ground, layers = chosen.ground, chosen.layers
+        if chosen.method != method:
+            table = replace(table, made_from={**made_from, "method": chosen.method}, ranges=dict(ground.ranges))
+            write_table(files.table, table)
 
     def judge(written: Path) -> tuple[dict[str, float], np.ndarray]:
         moved = _distances(model_path, written, people.held_out, watch)
         return {f"int8_shift_{name}": float(value) for name, value in (shift_summary(moved) or {}).items()}, moved
 
-    distances = write_int8(files, passport, graph, judge)
+    graph = mixed(ground, layers)
+    distances = write_int8(files, passport, graph, judge, prepared=prepared, layers=layers)
     return Calibrated(
         files.int8,
         files.table,
@@ -197,6 +215,9 @@ def calibrate(
         people.turned,
         people.blank,
         tuple(kept_fp32),
+        layers,
+        int8_share(node_costs(prepared), layers),
+        chosen,
     )
 
 
@@ -258,9 +279,8 @@ def _measure(
     factors = {name: _short(values) for name, values in scales.items()}
     means = {name: _short(np.median(seen.mean, axis=0) * scales.get(name, 1.0)) for name, seen in statistics.items()}
     prepared = equalised(folded, factors)
-    layers = quantisable_layers(prepared)
     crops = watch("finding ranges", crops_of(people.fitting, passport.spec), count)
-    ranges = find_ranges(prepared, crops, list(quantised_inputs(prepared, layers)), method)
+    ranges = find_ranges(prepared, crops, tensors_of_mixes(prepared), method)
     return CalibrationTable(made_from, ranges, factors, means)
 
 

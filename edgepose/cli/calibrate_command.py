@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
+
+from edgepose.interrupts import STATUS
 
 
 @click.command("calibrate")
@@ -28,9 +31,27 @@ import click
 @click.option(
     "--method",
     type=click.Choice(("minmax", "percentile", "entropy", "mse")),
-    default="mse",
-    show_default=True,
-    help="How a range is taken from what was seen.",
+    help="How a range is taken from what was seen.  [default: mse; with --budget mse, percentile and minmax compete]",
+)
+@click.option(
+    "--budget",
+    metavar="LOSS",
+    help="Most that INT8 may cost on people held out: 0.5px, 0.005oks, 0.3ap or 0.2pck. Layers that cost more stay in "
+    "FP16.",
+)
+@click.option(
+    "--device",
+    metavar="NAME|FILE",
+    help="With --budget: keep the time predicted for orin-nano, orin-nx, agx-orin, thor, cpu or a JSON file's device "
+    "low.  [default: most multiply-adds in INT8]",
+)
+@click.option(
+    "--annotations", type=click.Path(path_type=Path), help="With a --budget of ap or pck: COCO key-point annotations."
+)
+@click.option(
+    "--annotated-images",
+    type=click.Path(path_type=Path),
+    help="The folder of their images; those calibrated on are left out.  [default: --images, where it is one folder]",
 )
 @click.option(
     "--limit", type=click.IntRange(1), default=512, show_default=True, help="Most people (windows of a lifter) to use."
@@ -42,7 +63,11 @@ def command(
     tracks: Path | None,
     model: Path | None,
     boxes: Path | None,
-    method: str,
+    method: str | None,
+    budget: str | None,
+    device: str | None,
+    annotations: Path | None,
+    annotated_images: Path | None,
     limit: int,
     seed: int,
     output_dir: Path | None,
@@ -52,6 +77,10 @@ def command(
     Writes NAME.calibration.json (what was measured; used again while weights, images, boxes, recipe and method stay
     the same) and NAME.int8.onnx (INT8 where it pays, FP16 elsewhere; one file for TensorRT and for the CPU), and
     says what INT8 does to the key points of people it did not calibrate on. A few hundred people are enough.
+
+    With --budget it measures mixes of INT8 and FP16 layers and takes the cheapest that loses no more than that. What
+    it measured stands in NAME.search.json, and a search that was interrupted goes on from there. Exit status 1: no
+    mix is within the budget; the best one was written nevertheless.
 
     Exit status 3: done, but some images could not be read.
     """
@@ -63,13 +92,19 @@ def command(
     from edgepose.cli.progress import progress
     from edgepose.model.passport import read_passport
 
+    choose = None
+    if budget is not None:
+        choose = _chooser(images, method, budget, device, annotations, annotated_images)
+    elif device or annotations or annotated_images:
+        raise click.UsageError("--device, --annotations and --annotated-images go with --budget")
+    method = method or "mse"
     if bool(images) == (tracks is not None):
         raise click.UsageError("give --images, or for a lifter --tracks")
     if tracks is not None:
         from edgepose.calibration.lifters import calibrate_lifter
 
-        if boxes is not None:
-            raise click.UsageError("--boxes goes with --images")
+        if boxes is not None or choose is not None:
+            raise click.UsageError("--boxes and --budget go with --images")
         lifter = model or find_model(Path())
         done = calibrate_lifter(
             lifter, tracks, method=method, limit=limit, seed=seed, output_dir=output_dir, watch=progress
@@ -80,6 +115,8 @@ def command(
     if read_passport(model).spec.head.kind in ("fields", "tags"):
         from edgepose.calibration.bottom_up import calibrate_maps
 
+        if choose is not None:
+            raise click.UsageError("--budget goes with crops of people: this network takes whole images")
         if boxes is not None:
             raise click.UsageError("--boxes goes with crops of people: this network takes whole images")
         people = calibrate_maps(
@@ -99,10 +136,49 @@ def command(
         limit=limit,
         seed=seed,
         output_dir=output_dir,
+        choose=choose,
         watch=progress,
     )
     for line in result.warnings():
         click.echo(line, err=True)
     click.echo(result.summary())
+    if result.chosen is not None and result.chosen.found.interrupted:
+        click.echo("the search was interrupted: this is the best mix so far; the same command goes on", err=True)
+        sys.exit(STATUS)
+    if result.chosen is not None and not result.chosen.found.met:
+        loss = result.chosen.found.best.loss.value
+        click.echo(f"edgepose: no mix is within {budget}: the best found loses {loss:.3g}", err=True)
+        sys.exit(1)
     if result.unreadable:
         sys.exit(SOME_UNREADABLE)
+
+
+def _chooser(
+    images: tuple[str, ...],
+    method: str | None,
+    budget: str,
+    device: str | None,
+    annotations: Path | None,
+    folder: Path | None,
+) -> Any:
+    """What chooses the layers, a `pipeline.Choose`; UsageError for options that do not go together."""
+    from edgepose.calibration.budget import LABELLED, parse_budget
+    from edgepose.calibration.choose import Wanted, choose_layers
+    from edgepose.calibration.costs import read_device
+    from edgepose.calibration.ranges import COMPETING
+
+    try:
+        allowed = parse_budget(budget)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    if (allowed.unit in LABELLED) != (annotations is not None):
+        raise click.UsageError("a --budget of ap or pck needs --annotations, and one of px or oks takes none")
+    if folder is None and len(images) == 1 and Path(images[0]).is_dir():
+        folder = Path(images[0])
+    if annotations is not None and folder is None:
+        raise click.UsageError("--annotations needs --annotated-images, the folder of their images")
+    methods = COMPETING if method is None else (method,)
+    wanted = Wanted(
+        allowed, read_device(device) if device else None, annotations, folder, methods, lambda line: click.echo(line)
+    )
+    return lambda scene: choose_layers(scene, wanted)

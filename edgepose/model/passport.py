@@ -34,6 +34,9 @@ class Passport:
         verified: largest differences found when it was made, by name (heat-map value, key-point px).
         accuracy: results of `edgepose evaluate` on this file, newest last.
         engine: of a TensorRT plan.
+        layers: of an INT8 ONNX: names of the convolutions and matrix products by precision, "int8" and "float" (FP16,
+            or FP32 where FP16 cannot hold them).
+        int8_share: what those in INT8 have of the multiply-adds; None where it was not counted.
     """
 
     spec: ModelSpec
@@ -46,6 +49,8 @@ class Passport:
     verified: dict[str, float] = field(default_factory=dict)
     accuracy: list[dict[str, Any]] = field(default_factory=list)
     engine: EngineInfo | None = None
+    layers: dict[str, list[str]] = field(default_factory=dict)
+    int8_share: float | None = None
 
     @property
     def random_weights(self) -> bool:
@@ -92,7 +97,7 @@ class Passport:
             raise ModelFileError(f"passport with precision {passport.precision!r}; known: {', '.join(PRECISIONS)}")
         for kind, keys in (
             (str, ("sha256", "weights", "weights_sha256")),
-            (dict, ("made_from", "versions", "verified")),
+            (dict, ("made_from", "versions", "verified", "layers")),
             (list, ("accuracy",)),
         ):
             for key in keys:
@@ -102,6 +107,8 @@ class Passport:
             (str, "made_from", passport.made_from.values()),
             (str, "versions", passport.versions.values()),
             ((int, float), "verified", passport.verified.values()),
+            (list, "layers", passport.layers.values()),
+            ((int, float, type(None)), "int8_share", [passport.int8_share]),
             (dict, "accuracy", passport.accuracy),
         ):
             for value in found:

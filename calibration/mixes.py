@@ -1,0 +1,52 @@
+"""A mix of precisions: some layers in INT8, the rest in FP16, made from one prepared graph and its ranges."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+
+from edgepose.calibration.biases import correct_biases
+from edgepose.calibration.qdq import insert_qdq, pairs_beyond_fp16, quantisable_layers, quantised_inputs
+from edgepose.export.graph.fp16 import to_fp16
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What every mix of one network is made from.
+
+    Attributes:
+        model: FP32, prepared: folded, equalised, without deconvolutions.
+        layers: names of all layers that can be INT8.
+        ranges: tensor -> the magnitude that 127 stands for; of all `tensors_of_mixes`.
+        means: tensor -> (C,) the usual mean of each channel.
+        keep_fp32: names of nodes that FP16 cannot hold.
+    """
+
+    model: onnx.ModelProto
+    layers: tuple[str, ...]
+    ranges: Mapping[str, float]
+    means: Mapping[str, np.ndarray]
+    keep_fp32: tuple[str, ...] = ()
+
+
+def tensors_of_mixes(prepared: onnx.ModelProto) -> list[str]:
+    """The tensors that some choice of layers puts a pair on."""
+    layers = quantisable_layers(prepared)
+    found = dict.fromkeys(quantised_inputs(prepared, layers))
+    for layer in layers:  # a skip may need a pair beside one layer, and none beside two
+        found |= dict.fromkeys(quantised_inputs(prepared, [layer]))
+    return list(found)
+
+
+def quantise(ground: Ground, layers: Collection[str]) -> onnx.ModelProto:
+    """`layers` in INT8, all else in FP32."""
+    return insert_qdq(correct_biases(ground.model, layers, ground.means), ground.ranges, layers)
+
+
+def mixed(ground: Ground, layers: Collection[str]) -> onnx.ModelProto:
+    """`layers` in INT8, all else in FP16: the graph that is shipped."""
+    quantised = quantise(ground, layers)
+    return to_fp16(quantised, keep_fp32=[*ground.keep_fp32, *pairs_beyond_fp16(quantised)])

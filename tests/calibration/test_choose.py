@@ -1,0 +1,236 @@
+"""calibrate --budget from the command line, on toy networks."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner, Result
+
+from edgepose.calibration.costs import node_costs
+from edgepose.calibration.mixes import Ground, mixed, quantise, tensors_of_mixes
+from edgepose.calibration.partial import changed_part, exact_session, run_tapped
+from edgepose.calibration.qdq import quantisable_layers
+from edgepose.calibration.sensitivity import layer_sensitivities
+from edgepose.cli import main
+from edgepose.model.passport import read_passport, write_passport
+from tests.calibration.graphs import mobile_network, pose_network, prepare, run, toy_crops, toy_spec, write_model
+from tests.makers import smooth_image
+
+pytest.importorskip("openvino")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("budget")
+    for seed in range(24):
+        cv2.imwrite(str(folder / f"{seed}.png"), smooth_image(seed=seed))
+    path = write_model(folder, mobile_network())
+    spec = toy_spec().changed(decoder="dark")  # of the others a small error often moves nothing
+    write_passport(path, replace(read_passport(path), spec=spec))
+    return folder
+
+
+def run_command(folder: Path, output: Path, *arguments: object) -> Result:
+    fixed = ("calibrate", "--images", folder / "*.png", "--model", folder / "toy.onnx", "-o", output)
+    return CliRunner().invoke(main, [*map(str, (*fixed, *arguments))])
+
+
+def ground_of(network: onnx.ModelProto) -> Ground:
+    prepared = prepare(network)
+    ranges = {name: 4.0 for name in tensors_of_mixes(prepared)}
+    return Ground(prepared, tuple(quantisable_layers(prepared)), ranges, {})
+
+
+@pytest.mark.parametrize("budget", ["1000px", "1oks"])
+def test_a_wide_budget_leaves_all_layers_in_int8(folder, tmp_path, budget):
+    result = run_command(folder, tmp_path, "--budget", budget)
+
+    assert result.exit_code == 0, result.output
+    passport = read_passport(tmp_path / "toy.int8.onnx")
+    assert set(passport.layers["int8"]) == set(quantisable_layers(prepare(mobile_network())))
+    assert "depthwise" in passport.layers["float"]
+    assert 0 < passport.int8_share < 1
+
+
+def test_a_budget_that_nothing_meets_ends_with_status_1_and_the_best_file(folder, tmp_path):
+    result = run_command(folder, tmp_path, "--budget", "0.0000001px", "--method", "mse")
+
+    assert result.exit_code == 1
+    assert "no mix is within 0.0000001px" in result.output
+    assert read_passport(tmp_path / "toy.int8.onnx").precision == "int8"
+
+
+def test_a_second_search_measures_nothing_again(folder, tmp_path, monkeypatch):
+    run_command(folder, tmp_path, "--budget", "0.0000001px", "--method", "mse")
+    before = (tmp_path / "toy.search.json").read_bytes()
+    monkeypatch.setattr("edgepose.calibration.choose._measured", None)  # to call it is an error
+    monkeypatch.setattr("edgepose.calibration.choose.layer_sensitivities", None)
+
+    result = run_command(folder, tmp_path, "--budget", "0.0000001px", "--method", "mse")
+
+    assert result.exit_code == 1, result.output
+    assert (tmp_path / "toy.search.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"made_from": 3}'])
+def test_a_damaged_memory_is_measured_anew(folder, tmp_path, text):
+    (tmp_path / "toy.search.json").write_text(text)
+
+    result = run_command(folder, tmp_path, "--budget", "1000px", "--method", "mse")
+
+    assert result.exit_code == 0, result.output
+    assert json.loads((tmp_path / "toy.search.json").read_text())["losses"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["--budget", "0px"], 2, "more than 0"),
+        (["--budget", "3mm"], 2, "one of px, oks, ap, pck"),
+        (["--budget", "1ap"], 2, "needs --annotations"),
+        (["--budget", "1px", "--annotations", "a.json"], 2, "takes none"),
+        (["--device", "cpu"], 2, "go with --budget"),
+        (["--budget", "1px", "--device", "nano"], 1, "none of orin-nano"),
+    ],
+)
+def test_what_cannot_be_searched_for_is_said_in_a_line(folder, tmp_path, arguments, status, said):
+    result = run_command(folder, tmp_path, *arguments)
+
+    assert result.exit_code == status
+    assert said in result.output
+    assert not (tmp_path / "toy.int8.onnx").exists()
+
+
+def annotate(path: Path, names: list[str]) -> Path:
+    """COCO key points of one person an image, who fills it."""
+    people = [
+        {
+            "id": index + 1,
+            "image_id": index + 1,
+            "category_id": 1,
+            "iscrowd": 0,
+            "area": 9000,
+            "bbox": [0, 0, 160, 120],
+            "num_keypoints": 2,
+            "keypoints": [40, 40, 2, 80, 80, 2],
+        }
+        for index in range(len(names))
+    ]
+    path.write_text(
+        json.dumps(
+            {
+                "images": [{"id": index + 1, "file_name": name} for index, name in enumerate(names)],
+                "annotations": people,
+                "categories": [{"id": 1, "name": "person", "keypoints": list(toy_spec().skeleton.keypoints)}],
+            }
+        )
+    )
+    return path
+
+
+def test_a_budget_of_ap_is_measured_on_annotated_images_that_were_not_calibrated_on(folder, tmp_path):
+    labels = annotate(tmp_path / "labels.json", [f"{seed}.png" for seed in range(24)])
+
+    result = run_command(
+        folder, tmp_path, "--budget", "100ap", "--annotations", labels, "--annotated-images", folder, "--method", "mse"
+    )
+
+    assert result.exit_code == 0, result.output
+    (loss,) = json.loads((tmp_path / "toy.search.json").read_text())["losses"]
+    assert len(loss["parts"]) == 2  # 24 images, a tenth of which are held out: a group each
+
+
+def test_annotations_of_other_images_are_refused(folder, tmp_path):
+    labels = annotate(tmp_path / "labels.json", ["elsewhere.png"])
+
+    result = run_command(folder, tmp_path, "--budget", "1ap", "--annotations", labels, "--annotated-images", folder)
+
+    assert result.exit_code == 1
+    assert "elsewhere.png" in result.output
+    assert "no image of labels.json" in result.output
+
+
+def test_an_int8_file_is_not_quantised_again(folder, tmp_path):
+    run_command(folder, tmp_path, "--method", "mse")
+
+    result = CliRunner().invoke(
+        main,
+        [*("calibrate", "--budget", "1px"), "--images", str(folder), "--model", str(tmp_path / "toy.int8.onnx")],
+    )
+
+    assert result.exit_code == 1
+    assert "is INT8; wanted: the FP32 file" in result.output
+
+
+def test_one_image_leaves_nobody_to_measure_on(folder):
+    result = CliRunner().invoke(
+        main,
+        ["calibrate", "--images", str(folder / "0.png"), "--model", str(folder / "toy.onnx"), "--budget", "1px"],
+    )
+
+    assert result.exit_code == 1
+    assert "there is one image only" in result.output
+
+
+@pytest.mark.parametrize("network", [pose_network, mobile_network])
+def test_a_changed_part_gives_what_the_whole_variant_gives(network):
+    ground = ground_of(network())
+    crops = [crop[None] for crop in toy_crops(2)]
+    taken = ground.model.graph.input[0].name
+    for layer in ground.layers:
+        variant = quantise(ground, [layer])
+
+        part = changed_part(ground.model, variant)
+
+        known = run_tapped(ground.model, [{taken: crop} for crop in crops], part.reads)
+        session = exact_session(part.model)
+        for crop, values in zip(crops, known, strict=True):
+            (found,) = session.run(None, {name: values[name] for name in part.reads})
+            np.testing.assert_allclose(found, run(variant, crop)[0], atol=1e-5)
+
+
+def test_of_the_last_layer_little_is_computed_anew():
+    ground = ground_of(pose_network())
+
+    none = quantise(ground, ())
+
+    sizes = [len(changed_part(none, quantise(ground, [layer])).model.graph.node) for layer in ground.layers]
+
+    assert sizes[-1] == min(sizes) < sizes[0] / 2
+
+
+def test_a_graph_that_did_not_change_has_no_part():
+    ground = ground_of(pose_network())
+
+    assert not changed_part(ground.model, ground.model).model.graph.node
+
+
+def test_sensitivity_finds_the_layer_with_a_wrong_range():
+    ground = ground_of(mobile_network())
+    ground.ranges["depthwise_clip"] = 0.01  # nearly all is clipped
+    reader = "project"
+    crops = [crop[None] for crop in toy_crops(3)]
+
+    seen = layer_sensitivities(ground, crops, toy_spec(), node_costs(ground.model), all_but=True)
+
+    by_name = {each.name: each for each in seen}
+    assert max(seen, key=lambda each: each.only_noise).name == reader
+    assert min(seen, key=lambda each: each.all_but_noise).name == reader
+    assert by_name[reader].clipped > 0.4
+    assert sum(by_name[reader].histogram) == 3 * 16 * 16 * 12
+
+
+def test_a_mix_holds_int8_weights_for_its_layers_alone():
+    ground = ground_of(pose_network())
+    chosen = ground.layers[1]
+
+    graph = mixed(ground, [chosen]).graph
+
+    weights = {item.name for item in graph.initializer if item.data_type == onnx.TensorProto.INT8 and len(item.dims)}
+    assert {name for name in weights if not name.endswith(".zero")} == {f"{chosen}.weight.int8"}
