@@ -10,6 +10,7 @@ import cv2
 
 from edgepose.backends import Backend
 from edgepose.benchmarks.latency import FRAME_HW, Latency
+from edgepose.io.columns import aligned
 from edgepose.machine.conditions import Conditions, read_conditions
 from edgepose.machine.gpu import find_gpu
 
@@ -41,14 +42,7 @@ def conditions(backends: Sequence[Backend], threads: int | None, root: Path = Pa
 def table(rows: Sequence[Latency]) -> str:
     """The rows as text columns."""
     lines = cells(rows)
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if column < 3 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in lines
-    )
+    return "\n".join(aligned(lines, right=range(3, len(lines[0]))))
 
 
 def cells(rows: Sequence[Latency]) -> list[list[str]]:

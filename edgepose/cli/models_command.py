@@ -19,6 +19,7 @@ def command(markdown: bool) -> None:
     from edgepose.export.zoo.bottom_up import bottom_up_models
     from edgepose.export.zoo.find import ALIASES, models
     from edgepose.export.zoo.space import space_models
+    from edgepose.io.columns import aligned
 
     if markdown:
         for line in _markdown(models()):
@@ -41,7 +42,7 @@ def command(markdown: bool) -> None:
                 published.url.rsplit("/", 1)[1] if published else "in the package" if model.embedded else "-",
             )
         )
-    _echo_table(rows)
+    click.echo("\n".join(aligned(rows)))
     for alias, name in ALIASES.items():
         click.echo(f"\n{alias} is {name}.")
     click.echo("\nPositions in space; published: MPJPE on Human3.6M. GFLOPs of one window of frames, or of one crop.\n")
@@ -51,7 +52,7 @@ def command(markdown: bool) -> None:
         size = "x".join(str(side) for shape in each.spec.inputs.values() for side in shape)
         cost = (f"{each.gflops:.3f}", f"{each.params / 1e6:.1f} M")
         space.append((each.name, size, each.spec.skeleton.name, *cost, each.accuracy, file))
-    _echo_table(space)
+    click.echo("\n".join(aligned(space)))
     click.echo("\nWhole images, everybody in them; published: COCO val2017 AP.\n")
     whole = [("name", "input", "head", "GFLOPs", "params", "published", "--weights auto")]
     for one in bottom_up_models():
@@ -59,13 +60,7 @@ def command(markdown: bool) -> None:
         size = "{}x{}".format(*one.spec.image.size_hw)
         cost = (f"{one.gflops:.2f}", f"{one.params / 1e6:.1f} M")
         whole.append((one.name, size, one.spec.head.kind, *cost, one.accuracy, file))
-    _echo_table(whole)
-
-
-def _echo_table(rows: Sequence[Sequence[str]]) -> None:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    click.echo("\n".join(aligned(whole)))
 
 
 def _markdown(models: Sequence[Any]) -> list[str]:
