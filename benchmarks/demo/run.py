@@ -19,8 +19,9 @@ from edgepose.errors import InputError, MissingPackageError
 from edgepose.estimate.detect import find_people, load_detector
 from edgepose.estimate.lift import lift_frames, open_lifter
 from edgepose.estimate.top_down import estimate_poses
-from edgepose.evaluation.evaluate import Evaluation, annotated_boxes, evaluate, image_path, record_accuracy
-from edgepose.evaluation.text import conditions_of, notes_on, rows_of
+from edgepose.evaluation.accuracy import Evaluation
+from edgepose.evaluation.evaluate import annotated_boxes, evaluate, image_path
+from edgepose.evaluation.report import record_accuracy
 from edgepose.export.drawn.people import write_people
 from edgepose.export.drawn.scene import draw_scene
 from edgepose.export.pipeline import export_model
@@ -255,11 +256,11 @@ def _page(
         [
             "AP and AR compare whole poses with the truth. PCK@0.2 is the share of limb points within a fifth of the "
             "torso's length, PCKh@0.5 that of all points within half a head. In brackets the difference to FP32.",
-            f"{'; '.join(conditions_of(evaluation))}. {speed}.",
+            f"{'; '.join(evaluation.held_for())}. {speed}.",
             f"INT8 on people kept from calibration: {calibration}.",
-            *notes_on(evaluation),
+            *evaluation.notes(),
         ],
-        rows_of(evaluation)[1:],  # the page names the model already
+        evaluation.rows()[1:],  # the page names the model already
     )
     gallery = Section(
         "What they found",

@@ -23,7 +23,8 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, Q
 from edgepose.calibration.dataset import crops_of, read_calibration_set
 from edgepose.calibration.pipeline import calibrate
 from edgepose.calibration.ranges import METHODS
-from edgepose.evaluation.evaluate import EngineAccuracy, evaluate
+from edgepose.evaluation.accuracy import EngineAccuracy
+from edgepose.evaluation.evaluate import evaluate
 from edgepose.export.graph.edit import attributes_of
 from edgepose.export.graph.fold import fold
 from edgepose.files import sha256_of

@@ -22,12 +22,12 @@ def command(output: Path, images: Path | None, annotations: Path | None) -> None
         raise click.UsageError("--images and --annotations go together")
     require_workstation()
     from edgepose.benchmarks.demo.run import run_demo
-    from edgepose.evaluation.text import notes_on, table_of
+    from edgepose.evaluation.report import table_of
 
     demo = run_demo(output, images=images, annotations=annotations, report=lambda step: click.echo(step, err=True))
     click.echo(table_of(demo.evaluation))
     click.echo(demo.speed)
-    for note in notes_on(demo.evaluation):
+    for note in demo.evaluation.notes():
         click.echo(note, err=True)
     click.echo(f"overlays: {demo.overlays}")
     click.echo(f"page: {demo.page.resolve().as_uri()}")

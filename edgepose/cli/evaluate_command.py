@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import sys
-from contextlib import ExitStack, nullcontext
+from collections.abc import Callable
+from contextlib import closing, nullcontext
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgepose.cli.options import THREADS
+
+if TYPE_CHECKING:
+    from edgepose.evaluation.report import Report
 
 
 @click.command("evaluate")
@@ -67,183 +73,75 @@ def command(
 
     Exit status 3: done, but some images could not be read.
     """
-    import json
-
-    from edgepose.cli import SOME_UNREADABLE
-    from edgepose.cli.progress import progress
-    from edgepose.errors import ModelFileError
-    from edgepose.estimate.detect import load_detector
-    from edgepose.evaluation.evaluate import evaluate, record_accuracy
-    from edgepose.evaluation.text import notes_on, table_of
-    from edgepose.files import whole_file
-    from edgepose.model.passport import read_passport
-
+    run_by: dict[str, Any] = {"backend": backend, "threads": threads}
     if annotations_3d is not None:
         if images or annotations or boxes != "gt" or limit:
             raise click.UsageError(
                 "--annotations-3d holds the key points: leave out --images, --annotations, --boxes and --limit"
             )
-        _evaluate_lifters(engines, annotations_3d, flip_test, backend, threads, json_file)
+        from edgepose.evaluation.lifting import evaluate_lifter_files
+
+        _report(json_file, partial(evaluate_lifter_files, engines, annotations_3d, flip_test=flip_test, **run_by))
         return
     if images is None or annotations is None:
         raise click.UsageError("give --images and --annotations, or for lifters --annotations-3d")
     if detector is not None and boxes != "gt":
         raise click.UsageError("--detector finds the boxes: leave out --boxes")
+    from edgepose.cli.progress import progress
+    from edgepose.model.passport import read_passport
+
+    options = {"limit": limit, "watch": progress, **run_by}
     if all(read_passport(engine).spec.head.kind == "detections" for engine in engines):
-        _evaluate_detectors(engines, images, annotations, limit, backend, threads, json_file)
+        from edgepose.evaluation.detectors import evaluate_detectors
+
+        _report(json_file, partial(evaluate_detectors, engines, images, annotations, **options))
         return
+    options["flip_test"] = flip_test
     if read_passport(engines[0]).spec.head.kind in ("fields", "tags"):
         if boxes != "gt":
             raise click.UsageError("--boxes goes with crops of people: these networks take whole images")
-        _evaluate_maps(engines, images, annotations, flip_test, limit, backend, threads, json_file)
+        from edgepose.evaluation.bottom_up import evaluate_maps
+
+        _report(json_file, partial(evaluate_maps, engines, images, annotations, **options))
         return
-    to_file = json_file not in (None, "-")
-    with ExitStack() as stack:
-        # opened before the work, so that a FILE which cannot be written is known by then
-        written = stack.enter_context(whole_file(Path(str(json_file)))) if to_file else None
-        finder = None
-        if detector is not None:
-            finder = load_detector(detector, backend=backend, threads=threads, exact=True)
-            stack.callback(finder.close)
-        evaluation = evaluate(
-            engines,
-            images,
-            annotations,
-            boxes=None if boxes == "gt" else Path(boxes),
-            detector=finder,
-            flip_test=flip_test,
-            limit=limit,
-            backend=backend,
-            threads=threads,
-            store_fp16=exact_fp16,
-            watch=progress,
-        )
+    options |= {"boxes": None if boxes == "gt" else Path(boxes), "store_fp16": exact_fp16}
+    _report(json_file, partial(_of_crops, engines, images, annotations, detector, **options))
+
+
+def _of_crops(
+    engines: tuple[Path, ...], images: Path, annotations: Path, detector: Path | None, **options: Any
+) -> Report:
+    from edgepose.estimate.detect import load_detector
+    from edgepose.evaluation.evaluate import evaluate
+
+    if detector is None:
+        return evaluate(engines, images, annotations, **options)
+    finder = load_detector(detector, backend=options["backend"], threads=options["threads"], exact=True)
+    with closing(finder):
+        return evaluate(engines, images, annotations, detector=finder, **options)
+
+
+def _report(json_file: str | None, measure: Callable[[], Report]) -> None:
+    """Measure, note the figures in the passports, and show them."""
+    import json
+
+    from edgepose.cli import SOME_UNREADABLE
+    from edgepose.errors import ModelFileError
+    from edgepose.evaluation.report import record_accuracy, table_of
+    from edgepose.files import whole_file
+
+    # opened before the work, so that a FILE which cannot be written is known by then
+    with nullcontext() if json_file in (None, "-") else whole_file(Path(json_file)) as written:
+        report = measure()
         try:
-            record_accuracy(evaluation)
+            record_accuracy(report)
         except (OSError, ModelFileError) as error:  # the figures are worth more than their note
             click.echo(f"the passports were not updated ({error})", err=True)
-        figures = json.dumps(evaluation.to_json(), indent=2)
-        click.echo(figures if json_file == "-" else table_of(evaluation))
-        for note in notes_on(evaluation):
+        figures = json.dumps(report.to_json(), indent=2)
+        click.echo(figures if json_file == "-" else table_of(report))
+        for note in report.notes():
             click.echo(note, err=True)
         if written:
             written.write_text(figures + "\n")
-    if evaluation.unreadable:
+    if report.unreadable:
         sys.exit(SOME_UNREADABLE)
-
-
-def _evaluate_detectors(
-    engines: tuple[Path, ...],
-    images: Path,
-    annotations: Path,
-    limit: int | None,
-    backend: str | None,
-    threads: int | None,
-    json_file: str | None,
-) -> None:
-    import json
-
-    from edgepose.cli import SOME_UNREADABLE
-    from edgepose.cli.progress import progress
-    from edgepose.errors import ModelFileError
-    from edgepose.evaluation.detectors import evaluate_detectors, record_detectors
-    from edgepose.files import whole_file
-
-    to_file = json_file not in (None, "-")
-    with whole_file(Path(str(json_file))) if to_file else nullcontext() as written:
-        evaluation = evaluate_detectors(
-            engines,
-            images,
-            annotations,
-            limit=limit,
-            backend=backend,
-            threads=threads,
-            watch=progress,
-        )
-        try:
-            record_detectors(evaluation)
-        except (OSError, ModelFileError) as error:  # the figures are worth more than their note
-            click.echo(f"the passports were not updated ({error})", err=True)
-        figures = json.dumps(evaluation.to_json(), indent=2)
-        click.echo(figures if json_file == "-" else evaluation.table())
-        for line in evaluation.unreadable:
-            click.echo(line, err=True)
-        if written:
-            written.write_text(figures + "\n")
-    if evaluation.unreadable:
-        sys.exit(SOME_UNREADABLE)
-
-
-def _evaluate_maps(
-    engines: tuple[Path, ...],
-    images: Path,
-    annotations: Path,
-    flip_test: bool,
-    limit: int | None,
-    backend: str | None,
-    threads: int | None,
-    json_file: str | None,
-) -> None:
-    import json
-
-    from edgepose.cli import SOME_UNREADABLE
-    from edgepose.cli.progress import progress
-    from edgepose.errors import ModelFileError
-    from edgepose.evaluation.bottom_up import evaluate_maps, record_maps_accuracy
-    from edgepose.files import whole_file
-
-    to_file = json_file not in (None, "-")
-    with whole_file(Path(str(json_file))) if to_file else nullcontext() as written:
-        evaluation = evaluate_maps(
-            engines,
-            images,
-            annotations,
-            flip_test=flip_test,
-            limit=limit,
-            backend=backend,
-            threads=threads,
-            watch=progress,
-        )
-        try:
-            record_maps_accuracy(evaluation)
-        except (OSError, ModelFileError) as error:  # the figures are worth more than their note
-            click.echo(f"the passports were not updated ({error})", err=True)
-        figures = json.dumps(evaluation.to_json(), indent=2)
-        click.echo(figures if json_file == "-" else evaluation.table())
-        if written:
-            written.write_text(figures + "\n")
-    if evaluation.unreadable:
-        sys.exit(SOME_UNREADABLE)
-
-
-def _evaluate_lifters(
-    engines: tuple[Path, ...],
-    annotations_3d: Path,
-    flip_test: bool,
-    backend: str | None,
-    threads: int | None,
-    json_file: str | None,
-) -> None:
-    import json
-    from dataclasses import asdict
-
-    from edgepose.errors import ModelFileError
-    from edgepose.estimate.lift import open_lifter
-    from edgepose.evaluation.lifting import evaluate_lifters, record_errors, table_of
-    from edgepose.files import whole_file
-    from edgepose.io.tracks import read_tracks
-
-    to_file = json_file not in (None, "-")
-    with whole_file(Path(str(json_file))) if to_file else nullcontext() as written:
-        tracks = read_tracks(annotations_3d, with_positions=True)
-        lifters = [open_lifter(path, backend=backend, threads=threads) for path in engines]
-        figures = evaluate_lifters(lifters, tracks, flip_test=flip_test)
-        try:
-            record_errors(engines, figures, tracks, flip_test=flip_test)
-        except (OSError, ModelFileError) as error:  # the figures are worth more than their note
-            click.echo(f"the passports were not updated ({error})", err=True)
-        listed = [{"engine": str(path), **asdict(found)} for path, found in zip(engines, figures, strict=True)]
-        text = json.dumps({"annotations": tracks.name, "flip_test": flip_test, "engines": listed}, indent=2)
-        click.echo(text if json_file == "-" else table_of(engines, figures))
-        if written:
-            written.write_text(text + "\n")

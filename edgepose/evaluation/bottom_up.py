@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,18 +13,18 @@ from edgepose.backends import load_runtime
 from edgepose.errors import InputError, ModelFileError
 from edgepose.estimate.bottom_up import estimate_people, head_of
 from edgepose.evaluation.coco_ap import NAMES, average_precision
-from edgepose.evaluation.evaluate import check_size, image_path, versions
+from edgepose.evaluation.evaluate import check_size, image_path
 from edgepose.evaluation.people_shift import compare_people
-from edgepose.files import locked
+from edgepose.evaluation.report import Measured, images_left_out, versions
 from edgepose.io.annotations import AnnotatedImage, Annotations, read_annotations
 from edgepose.io.images import read_image
-from edgepose.model.passport import read_passport, write_passport
 from edgepose.model.skeletons import COCO17
 from edgepose.model.spec import ModelSpec
 from edgepose.stages.poses import Poses
 from edgepose.watching import Watch, unwatched
 
 Found = tuple[Poses, np.ndarray]
+SHOWN = ("AP", "AP50", "AP75", "AR")
 
 
 @dataclass(frozen=True)
@@ -49,35 +49,44 @@ class MapsAccuracy:
 
 @dataclass(frozen=True)
 class MapsEvaluation:
-    """What was measured: conditions, a row for each file, and a line for each image that could not be used."""
+    """What was measured, a `Report`: conditions, a row for each file, a line for each image that could not be used."""
 
     conditions: dict[str, Any]
     engines: list[MapsAccuracy]
     unreadable: list[str]
+
+    def measured(self) -> Iterator[Measured]:
+        """Each file's figures."""
+        for each in self.engines:
+            yield Measured(each.engine, each.sha256, self.conditions, each.figures)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
         rows = [{**each.__dict__, "engine": each.engine.name} for each in self.engines]
         return {"conditions": self.conditions, "versions": versions(), "engines": rows, "unreadable": self.unreadable}
 
-    def table(self) -> str:
-        """The figures, a row for each file, for people."""
-        heads = ["file", "precision", "AP", "AP50", "AP75", "AR", "people", "lost", "gained", "shift mean px", "p95 px"]
-        rows = [heads]
+    def rows(self) -> list[list[str]]:
+        """A row for each file."""
+        rows = [["file", "precision", *SHOWN, "people", "lost", "gained", "shift mean px", "p95 px"]]
         for each in self.engines:
-            figures = [each.figures[name] for name in ("AP", "AP50", "AP75", "AR")]
+            figures = [each.figures[name] for name in SHOWN]
             shift = each.shift or {}
             moved = [f"{shift[key]:.2f}" if key in shift else "" for key in ("mean", "p95")]
             rows.append([
                 each.engine.name, each.precision.upper(), *("-" if v is None else f"{v:.3f}" for v in figures),
                 str(each.people), *(str(shift.get(key, "")) for key in ("lost", "gained")), *moved,
             ])  # fmt: skip
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        return rows
+
+    def held_for(self) -> list[str]:
+        """Which people, and that they were found in whole images."""
         told = self.conditions
-        flip = "with" if told["flip_test"] else "no"
-        return "\n".join([*lines, f"{told['people']} people in {told['images']} images of {told['annotations']}, "
-                          f"whole images, {flip} flip test"])  # fmt: skip
+        people = f"{told['people']} people in {told['images']} images of {told['annotations']}"
+        return [f"{people}, whole images, {'with' if told['flip_test'] else 'no'} flip test"]
+
+    def notes(self) -> list[str]:
+        """Images left out."""
+        return images_left_out(self.unreadable)
 
 
 def evaluate_maps(
@@ -149,24 +158,6 @@ def evaluate_maps(
         "flip_test": flip_test,
     }
     return MapsEvaluation(conditions, rows, unreadable)
-
-
-def record_maps_accuracy(evaluation: MapsEvaluation) -> None:
-    """Append each file's figures to its passport; those measured before under the same conditions give way.
-
-    Raises:
-        OSError: a passport cannot be written; it is then as it was.
-        ModelFileError: a file or its passport has been damaged or exchanged since it was measured.
-    """
-    for each in evaluation.engines:
-        with locked(each.engine.parent):  # others that evaluate the same file add theirs
-            passport = read_passport(each.engine)
-            if passport.sha256 != each.sha256:
-                raise ModelFileError(f"{each.engine} was exchanged while it was measured")
-            told = evaluation.conditions
-            entry = {**told, "versions": versions(), **each.figures}
-            others = [old for old in passport.accuracy if any(old.get(key) != told[key] for key in told)]
-            write_passport(each.engine, replace(passport, accuracy=[*others, entry]))
 
 
 def _coco_order(spec: ModelSpec, truth: Annotations) -> list[int]:

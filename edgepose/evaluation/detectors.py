@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,10 @@ import numpy as np
 from edgepose.errors import InputError
 from edgepose.estimate.detect import find_people, load_detector
 from edgepose.evaluation.coco_ap import box_average_precision
-from edgepose.evaluation.evaluate import image_path
-from edgepose.files import locked
+from edgepose.evaluation.evaluate import check_size, image_path
+from edgepose.evaluation.report import Measured, images_left_out, versions
 from edgepose.io.annotations import AnnotatedImage, read_annotations
 from edgepose.io.images import read_image
-from edgepose.model.passport import read_passport, write_passport
 from edgepose.watching import Watch, unwatched
 
 SHOWN = ("AP", "AP50", "AP75", "APS", "APM", "APL", "AR")
@@ -36,7 +35,7 @@ class DetectorAccuracy:
 
 @dataclass(frozen=True)
 class DetectorEvaluation:
-    """What was measured on what; `unreadable`: a line for each image that could not be used."""
+    """What was measured on what, a `Report`; `unreadable`: a line for each image that could not be used."""
 
     conditions: dict[str, str | int]
     detectors: list[DetectorAccuracy]
@@ -45,19 +44,35 @@ class DetectorEvaluation:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
         detectors = [{**asdict(each), "path": str(each.path)} for each in self.detectors]
-        return {"conditions": self.conditions, "detectors": detectors, "unreadable": self.unreadable}
+        return {
+            "conditions": self.conditions,
+            "versions": versions(),
+            "detectors": detectors,
+            "unreadable": self.unreadable,
+        }
 
-    def table(self) -> str:
-        """A row a figure, a column a file."""
+    def rows(self) -> list[list[str]]:
+        """A row for each figure, a column for each file."""
         rows = [["", *(each.path.name for each in self.detectors)]]
         rows.append(["computed in", *(each.arithmetic for each in self.detectors)])
         for name in SHOWN:
             values = [each.figures[name] for each in self.detectors]
             rows.append([name, *("-" if value is None else f"{value:.3f}" for value in values)])
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-        about = f"{self.conditions['people']} people in {self.conditions['images']} images, boxes of persons"
-        return "\n".join([*lines, f"{about} of {self.conditions['annotations']}"])
+        return rows
+
+    def held_for(self) -> list[str]:
+        """Which people."""
+        told = self.conditions
+        return [f"{told['people']} people in {told['images']} images, boxes of persons of {told['annotations']}"]
+
+    def notes(self) -> list[str]:
+        """Images left out."""
+        return images_left_out(self.unreadable)
+
+    def measured(self) -> Iterator[Measured]:
+        """Each file's figures, under what it was computed in."""
+        for each in self.detectors:
+            yield Measured(each.path, each.sha256, {**self.conditions, "arithmetic": each.arithmetic}, each.figures)
 
 
 def evaluate_detectors(
@@ -97,6 +112,7 @@ def evaluate_detectors(
         for image in watch("images", chosen, len(chosen)):
             try:
                 pixels = read_image(image_path(Path(images), image.file_name))
+                check_size(image, pixels)
             except InputError as error:
                 unreadable.append(str(error))
                 continue
@@ -123,14 +139,3 @@ def evaluate_detectors(
         "of": "boxes of persons",
     }
     return DetectorEvaluation(conditions, results, unreadable)
-
-
-def record_detectors(evaluation: DetectorEvaluation) -> None:
-    """Append each file's figures to its passport; those measured before under the same conditions give way."""
-    for each in evaluation.detectors:
-        with locked(each.path.parent):
-            passport = read_passport(each.path)
-            conditions = {**evaluation.conditions, "arithmetic": each.arithmetic}
-            others = [old for old in passport.accuracy if any(old.get(key) != conditions[key] for key in conditions)]
-            entry = {**conditions, **each.figures}
-            write_passport(each.path, replace(passport, accuracy=[*others, entry]))

@@ -1,90 +1,32 @@
-"""Measure model files on annotated images, side by side, and write what was measured into their passports."""
+"""Measure model files on annotated images, side by side."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import edgepose
 from edgepose.backends import Backend, load_backend
-from edgepose.errors import InputError, ModelFileError
+from edgepose.errors import InputError
 from edgepose.estimate.detect import Detector, find_people
 from edgepose.estimate.top_down import estimate_poses
+from edgepose.evaluation.accuracy import EngineAccuracy, Evaluation
 from edgepose.evaluation.figures import Found, figures_of, shift_between
-from edgepose.files import locked, sha256_of
+from edgepose.files import sha256_of
 from edgepose.io.annotations import AnnotatedImage, read_annotations
 from edgepose.io.boxes import ImageBoxes, boxes_for_images
 from edgepose.io.images import read_image
 from edgepose.io.people import usable_people
-from edgepose.model.passport import read_passport, write_passport
 from edgepose.stages.geometry import boxes_in_view
 from edgepose.stages.similarity import box_iou
 from edgepose.watching import Watch, unwatched
 
 SAME_PERSON_IOU = 0.5  # a detected box is an annotated person's from this overlap on
-PACKAGES = ("openvino", "onnxruntime", "pycocotools", "numpy", "opencv-python-headless")
-
-
-@dataclass(frozen=True)
-class EngineAccuracy:
-    """One model file's figures.
-
-    Attributes:
-        engine, sha256: the file, and its hash when it was loaded.
-        precision, backend, arithmetic: what it is, what ran it, and what that computed in.
-        random_weights: True: the figures mean nothing.
-        figures: each of accuracy.FIGURES, 0 to 1; None where it cannot be computed.
-        missing: which cannot, and why.
-        shift: of its key points from the first file's, heat-map px; None for the first and for another recipe's.
-    """
-
-    engine: Path
-    sha256: str
-    precision: str
-    backend: str
-    arithmetic: str
-    random_weights: bool
-    figures: dict[str, float | None]
-    missing: list[str]
-    shift: dict[str, float | int] | None
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What `evaluate` measured.
-
-    Attributes:
-        conditions: annotations (name and hash), images, people, boxes, flip_test.
-        engines: in the order given.
-        unreadable: a line for each image that could not be read or is not the annotated one; the figures are over the
-            others.
-        other_recipes: True: the files differ in more than precision, and key points have no common grid.
-        unusable_boxes: boxes left out because they were not finite, had no area, or lay outside their image.
-    """
-
-    conditions: dict[str, Any]
-    engines: list[EngineAccuracy]
-    unreadable: list[str]
-    other_recipes: bool
-    unusable_boxes: int = 0
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        engines = [{**asdict(each), "engine": each.engine.name} for each in self.engines]
-        return {
-            "conditions": self.conditions,
-            "versions": versions(),
-            "engines": engines,
-            "unreadable": self.unreadable,
-            "unusable_boxes": self.unusable_boxes,
-        }
 
 
 def evaluate(
@@ -160,24 +102,6 @@ def evaluate(
                 )
             )
     return Evaluation(conditions, results, run.unreadable, not all(comparable), sum(run.unusable_boxes))
-
-
-def record_accuracy(evaluation: Evaluation) -> None:
-    """Append each file's figures to its passport; those measured before under the same conditions give way.
-
-    Raises:
-        OSError: a passport cannot be written; it is then as it was.
-        ModelFileError: a file or its passport has been damaged or exchanged since it was measured.
-    """
-    for each in evaluation.engines:
-        with locked(each.engine.parent):  # others that evaluate the same file add theirs
-            passport = read_passport(each.engine)
-            if passport.sha256 != each.sha256:
-                raise ModelFileError(f"{each.engine} was exchanged while it was measured")
-            conditions = {**evaluation.conditions, "backend": each.backend, "arithmetic": each.arithmetic}
-            entry = {**conditions, "versions": versions(), **each.figures}
-            others = [old for old in passport.accuracy if any(old.get(key) != conditions[key] for key in conditions)]
-            write_passport(each.engine, replace(passport, accuracy=[*others, entry]))
 
 
 def annotated_boxes(image: AnnotatedImage, image_hw: tuple[int, int]) -> np.ndarray:
@@ -289,14 +213,3 @@ def check_size(image: AnnotatedImage, pixels: np.ndarray) -> None:
             f"{image.file_name} is {width}x{height}, its annotations are for {wanted_w}x{wanted_h}: annotate the "
             f"stored pixels (a rotation in EXIF is ignored), or take the original images"
         )
-
-
-def versions() -> dict[str, str]:
-    """Of edgepose and the packages that figures depend on."""
-    found = {"edgepose": edgepose.__version__}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from edgepose.errors import InputError
-from edgepose.estimate.lift import Lifter
+from edgepose.estimate.lift import Lifter, open_lifter
 from edgepose.evaluation.position_errors import mpjpe, n_mpjpe, p_mpjpe
-from edgepose.files import locked
-from edgepose.io.tracks import Track, Tracks
-from edgepose.model.passport import read_passport, write_passport
+from edgepose.evaluation.report import Measured, versions
+from edgepose.io.tracks import Track, Tracks, read_tracks
+from edgepose.model.passport import read_passport
 from edgepose.stages.conversion import convert_keypoints
 
 MM = 1000.0
@@ -40,6 +41,79 @@ class LiftFigures:
     lost: int
     shift: float | None = None
     largest_shift: float | None = None
+
+
+@dataclass(frozen=True)
+class LiftEvaluation:
+    """What `evaluate_lifter_files` measured: a `Report`. All poses of all tracks are used, so `unreadable` is empty."""
+
+    engines: list[Path]
+    sha256s: list[str]
+    figures: list[LiftFigures]
+    conditions: dict[str, Any]
+    unreadable: list[str] = field(default_factory=list)
+
+    def rows(self) -> list[list[str]]:
+        """A row for each kind of error, a column for each file."""
+        rows = [
+            ["", *(engine.name for engine in self.engines)],
+            ["MPJPE mm", *(f"{found.mpjpe:.1f}" for found in self.figures)],
+            ["N-MPJPE mm", *(f"{found.n_mpjpe:.1f}" for found in self.figures)],
+            ["P-MPJPE mm", *(f"{found.p_mpjpe:.1f}" for found in self.figures)],
+        ]
+        if any(found.shift is not None for found in self.figures):
+            shifts = ("" if found.shift is None else f"{found.shift:.2f}" for found in self.figures)
+            rows.append(["shift mean mm", *shifts])
+        return rows
+
+    def held_for(self) -> list[str]:
+        """How many poses, and what a shift is."""
+        first = self.figures[0]
+        lost = f"; {first.lost} more lack a key point throughout their track" if first.lost else ""
+        return [f"{first.poses} poses{lost}; shift: from the first file's key points"]
+
+    def notes(self) -> list[str]:
+        """Nothing besides."""
+        return []
+
+    def measured(self) -> Iterator[Measured]:
+        """Each file's errors."""
+        for engine, sha256, found in zip(self.engines, self.sha256s, self.figures, strict=True):
+            errors = {"MPJPE_mm": found.mpjpe, "N-MPJPE_mm": found.n_mpjpe, "P-MPJPE_mm": found.p_mpjpe}
+            yield Measured(engine, sha256, self.conditions, {"poses": found.poses, **errors})
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        pairs = zip(self.engines, self.figures, strict=True)
+        engines = [{"engine": engine.name, **asdict(found)} for engine, found in pairs]
+        return {"conditions": self.conditions, "versions": versions(), "engines": engines, "unreadable": []}
+
+
+def evaluate_lifter_files(
+    engines: Sequence[Path],
+    annotations_3d: Path,
+    *,
+    flip_test: bool = False,
+    backend: str | None = None,
+    threads: int | None = None,
+) -> LiftEvaluation:
+    """Lift the same tracks with each file, and compare with the true positions.
+
+    Args:
+        engines: lifters as ONNX, with passports.
+        annotations_3d: tracks with positions; docs/lifting.md says their form.
+        backend, threads: as `load_runtime` takes them.
+
+    Raises:
+        InputError: the tracks cannot be read, or no pose could be lifted.
+        ModelFileError, BackendError, MissingPackageError: from `open_lifter`.
+    """
+    tracks = read_tracks(annotations_3d, with_positions=True)
+    hashes = [read_passport(path).sha256 for path in engines]
+    lifters = [open_lifter(path, backend=backend, threads=threads) for path in engines]
+    figures = evaluate_lifters(lifters, tracks, flip_test=flip_test)
+    conditions = {"annotations": tracks.name, "annotations_sha256": tracks.sha256, "flip_test": flip_test}
+    return LiftEvaluation(list(engines), hashes, figures, conditions)
 
 
 def evaluate_lifters(lifters: Sequence[Lifter], tracks: Tracks, *, flip_test: bool = False) -> list[LiftFigures]:
@@ -92,42 +166,3 @@ def _truth(lifter: Lifter, track: Track, tracks: Tracks) -> np.ndarray:
     xyz, _ = convert_keypoints(track.xyz, np.ones(track.xyz.shape[:2]), tracks.positions, lifter.skeleton)
     root = lifter.skeleton.keypoints.index(lifter.head.root)
     return xyz - xyz[:, root : root + 1]
-
-
-def record_errors(
-    engines: Sequence[Path], figures: Sequence[LiftFigures], tracks: Tracks, *, flip_test: bool = False
-) -> None:
-    """Append each file's errors to its passport; those measured before under the same conditions give way.
-
-    Raises:
-        OSError, ModelFileError: a passport cannot be written or read; it is then as it was.
-    """
-    conditions = {"annotations": tracks.name, "annotations_sha256": tracks.sha256, "flip_test": flip_test}
-    for engine, found in zip(engines, figures, strict=True):
-        entry = {
-            **conditions,
-            "poses": found.poses,
-            "MPJPE_mm": found.mpjpe,
-            "N-MPJPE_mm": found.n_mpjpe,
-            "P-MPJPE_mm": found.p_mpjpe,
-        }
-        with locked(engine.parent):  # others that evaluate the same file add theirs
-            passport = read_passport(engine)
-            others = [old for old in passport.accuracy if any(old.get(key) != conditions[key] for key in conditions)]
-            write_passport(engine, replace(passport, accuracy=[*others, entry]))
-
-
-def table_of(engines: Sequence[Path], figures: Sequence[LiftFigures]) -> str:
-    """The errors as text: a row for each kind, a column for each file."""
-    rows = [
-        ["", *(engine.name for engine in engines)],
-        ["MPJPE mm", *(f"{found.mpjpe:.1f}" for found in figures)],
-        ["N-MPJPE mm", *(f"{found.n_mpjpe:.1f}" for found in figures)],
-        ["P-MPJPE mm", *(f"{found.p_mpjpe:.1f}" for found in figures)],
-    ]
-    if any(found.shift is not None for found in figures):
-        rows.append(["shift mean mm", *("" if found.shift is None else f"{found.shift:.2f}" for found in figures)])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    lost = f"; {figures[0].lost} more lack a key point throughout their track" if figures[0].lost else ""
-    return "\n".join([*lines, f"{figures[0].poses} poses{lost}; shift: from the first file's key points"])

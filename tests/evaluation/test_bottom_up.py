@@ -10,6 +10,7 @@ from edgepose.benchmarks.studies.drawn_crowds import COCO17_OF_18, draw_fields, 
 from edgepose.errors import InputError, ModelFileError
 from edgepose.evaluation import bottom_up
 from edgepose.evaluation.bottom_up import evaluate_maps
+from edgepose.evaluation.report import table_of
 from edgepose.model.heads.fields import Fields
 from edgepose.model.skeletons import COCO17, OPENPOSE18, Skeleton
 from edgepose.model.spec import Input, ModelSpec
@@ -75,7 +76,7 @@ def test_who_misses_one_finds_half_and_has_lost_one(measured):
 
 
 def test_the_table_has_a_row_for_each_file(measured):
-    lines = measured("both.onnx", "one.onnx").table().splitlines()
+    lines = table_of(measured("both.onnx", "one.onnx")).splitlines()
 
     assert [line.split()[0] for line in lines[:3]] == ["file", "both.onnx", "one.onnx"]
     assert lines[3] == "2 people in 1 images of truth.json, whole images, no flip test"

@@ -16,12 +16,12 @@ from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 
 import edgepose.evaluation.evaluate
-import edgepose.evaluation.text
+import edgepose.evaluation.report
 from edgepose.cli import main
 from edgepose.errors import InputError, MissingPackageError
 from edgepose.evaluation.coco_ap import average_precision
-from edgepose.evaluation.evaluate import annotated_boxes, evaluate, record_accuracy
-from edgepose.evaluation.text import notes_on, table_of
+from edgepose.evaluation.evaluate import annotated_boxes, evaluate
+from edgepose.evaluation.report import record_accuracy, table_of
 from edgepose.files import sha256_of
 from edgepose.io.annotations import AnnotatedImage, read_annotations
 from edgepose.model.passport import Passport, read_passport, write_passport
@@ -164,7 +164,7 @@ def test_other_recipes_are_not_compared_by_shift(tmp_path, finders):
     evaluation = evaluate([Path("m.onnx"), Path("n.onnx")], tmp_path, annotations)
 
     assert evaluation.engines[1].shift is None
-    assert any("different recipes" in note for note in notes_on(evaluation))
+    assert any("different recipes" in note for note in evaluation.notes())
 
 
 def test_key_points_are_matched_by_name_and_what_cannot_be_computed_is_named(tmp_path, finders):
@@ -176,7 +176,7 @@ def test_key_points_are_matched_by_name_and_what_cannot_be_computed_is_named(tmp
     figures = evaluation.engines[0].figures
     assert figures["AP"] is None
     assert figures["PCK@0.2"] == 1
-    assert any("nose, left_eye, right_eye, left_ear, right_ear cannot" in note for note in notes_on(evaluation))
+    assert any("nose, left_eye, right_eye, left_ear, right_ear cannot" in note for note in evaluation.notes())
 
 
 def test_head_boxes_give_pckh(tmp_path, finders):
@@ -288,7 +288,7 @@ def test_pictures_that_are_not_the_annotated_ones_are_left_out(tmp_path, finders
     assert evaluation.engines[0].figures["AP"] == pytest.approx(1)
     (line,) = evaluation.unreadable
     assert line.startswith("picture2.png is 120x160, its annotations are for 160x120")
-    assert line in notes_on(evaluation)
+    assert line in evaluation.notes()
 
 
 def test_annotations_of_other_pictures_are_refused(tmp_path, finders):
@@ -312,7 +312,7 @@ def test_boxes_that_cannot_be_used_are_counted(tmp_path, finders):
 
     assert evaluation.unusable_boxes == 3
     assert evaluation.to_json()["unusable_boxes"] == 3
-    assert any(note.startswith("3 boxes left out") for note in notes_on(evaluation))
+    assert any(note.startswith("3 boxes left out") for note in evaluation.notes())
     assert evaluation.engines[0].figures["PCK@0.2"] == 0.5
 
 
@@ -366,9 +366,9 @@ def test_random_weights_are_called_random(tmp_path, finders):
     annotations = make_people(tmp_path)
     finders["m.onnx"] = Finder(annotations, spec_of(), weights="random")
 
-    assert "m.onnx has random weights: its accuracy means nothing" in notes_on(
-        evaluate([Path("m.onnx")], tmp_path, annotations)
-    )
+    notes = evaluate([Path("m.onnx")], tmp_path, annotations).notes()
+
+    assert "m.onnx has random weights: its accuracy means nothing" in notes
 
 
 def test_annotated_boxes_end_with_the_image():
@@ -544,7 +544,7 @@ def test_figures_that_find_no_room_are_in_the_passport_all_the_same(tmp_path, mo
     def no_room(evaluation: Any) -> str:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(edgepose.evaluation.text, "table_of", no_room)
+    monkeypatch.setattr(edgepose.evaluation.report, "table_of", no_room)
     result = run_evaluate("--engine", engine, "--images", annotations.parent, "--annotations", annotations)
 
     assert result.exit_code == 1

@@ -6,12 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgepose.errors import InputError
+from edgepose.errors import InputError, ModelFileError
 from edgepose.estimate.lift import Lifter
-from edgepose.evaluation.lifting import evaluate_lifters
+from edgepose.evaluation.lifting import LiftEvaluation, LiftFigures, evaluate_lifters
+from edgepose.evaluation.report import record_accuracy
+from edgepose.files import sha256_of
 from edgepose.io.tracks import Tracks, read_tracks
 from edgepose.model.heads.lift import Lift
+from edgepose.model.passport import Passport, read_passport, write_passport
 from edgepose.model.skeletons import BODY15
+from tests.makers import make_spec
 from tests.walker import make_tracks_json, walking
 
 
@@ -63,3 +67,15 @@ def test_later_lifters_are_compared_with_the_first(tmp_path):
 def test_a_track_in_which_a_point_is_never_found_cannot_be_lifted(tmp_path):
     with pytest.raises(InputError, match="a key point is missing throughout"):
         evaluate_lifters([knowing(walking(12))], make_tracks(tmp_path, unseen="left_knee"))
+
+
+def test_a_lifter_exchanged_while_it_was_measured_gets_no_figures(tmp_path):
+    path = tmp_path / "l.onnx"
+    path.write_bytes(b"another")
+    write_passport(path, Passport(make_spec(), "fp32", sha256_of(path), "by hand"))
+    errors = LiftFigures(mpjpe=1, n_mpjpe=1, p_mpjpe=1, poses=1, lost=0)
+
+    with pytest.raises(ModelFileError, match="exchanged"):
+        record_accuracy(LiftEvaluation([path], ["0" * 64], [errors], {"flip_test": False}))
+
+    assert read_passport(path).accuracy == []

@@ -17,6 +17,7 @@ from edgepose.cli.import_command import DETECTOR_PRESETS
 from edgepose.errors import ModelFileError
 from edgepose.estimate.detect import EMBEDDED, find_people, load_detector
 from edgepose.evaluation.detectors import evaluate_detectors
+from edgepose.evaluation.report import table_of
 from edgepose.export.detectors import PRESETS, import_detector, preset_spec
 from edgepose.io.images import read_image
 from edgepose.model.passport import read_passport
@@ -157,4 +158,4 @@ def test_published_detectors_find_the_annotated_people(tmp_path: Path, file: str
 
     assert (evaluation.detectors[0].figures["AP50"] or 0) > 0.5  # 0.65 to 0.68 over all 77 images
     assert evaluation.conditions["images"] == 8
-    assert "AP50" in evaluation.table()
+    assert "AP50" in table_of(evaluation)

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from edgepose.evaluation import evaluate as evaluation
-from edgepose.evaluation.evaluate import evaluate, record_accuracy
+from edgepose.evaluation import report
+from edgepose.evaluation.accuracy import Evaluation
+from edgepose.evaluation.evaluate import evaluate
+from edgepose.evaluation.report import record_accuracy
 from edgepose.files import locked
 from edgepose.model.passport import read_passport
 from tests.faults.conftest import annotate, change_passport, run, start, thorough
@@ -19,20 +21,20 @@ from tests.faults.conftest import annotate, change_passport, run, start, thoroug
 pytest.importorskip("openvino")
 
 
-def measured(toy: Path, picture: Path) -> evaluation.Evaluation:
+def measured(toy: Path, picture: Path) -> Evaluation:
     return evaluate([toy], picture.parent, annotate(toy.parent, {"file_name": "a.png"}), backend="openvino")
 
 
 def test_what_several_measure_at_once_is_all_in_the_passport(toy, picture, monkeypatch):
     result = measured(toy, picture)
-    read = evaluation.read_passport
+    read = report.read_passport
 
     def slowly(model: Path):
         passport = read(model)
         time.sleep(0.02)  # the others read as well, unless they wait
         return passport
 
-    monkeypatch.setattr(evaluation, "read_passport", slowly)
+    monkeypatch.setattr(report, "read_passport", slowly)
 
     with ThreadPoolExecutor(6) as pool:
         runs = [replace(result, conditions={**result.conditions, "boxes": str(index)}) for index in range(6)]
@@ -57,13 +59,13 @@ def test_six_processes_that_evaluate_one_model_keep_six_accuracies(toy, picture)
 def test_figures_of_a_model_that_was_exchanged_meanwhile_are_printed_and_not_noted(toy, picture, monkeypatch):
     from tests.makers import write_toy_model
 
-    record = evaluation.record_accuracy
+    record = report.record_accuracy
 
-    def exchanged(result: evaluation.Evaluation) -> None:
+    def exchanged(result: Evaluation) -> None:
         write_toy_model(toy, batch=1)
         record(result)
 
-    monkeypatch.setattr(evaluation, "record_accuracy", exchanged)
+    monkeypatch.setattr(report, "record_accuracy", exchanged)
     data = annotate(toy.parent, {"file_name": "a.png"})
 
     result = run("evaluate", "--engine", toy, "--images", picture.parent, "--annotations", data)
@@ -75,13 +77,13 @@ def test_figures_of_a_model_that_was_exchanged_meanwhile_are_printed_and_not_not
 
 
 def test_a_passport_damaged_meanwhile_takes_no_figures_with_it(toy, picture, monkeypatch):
-    record = evaluation.record_accuracy
+    record = report.record_accuracy
 
-    def damaged(result: evaluation.Evaluation) -> None:
+    def damaged(result: Evaluation) -> None:
         change_passport(toy, precision="fp33")
         record(result)
 
-    monkeypatch.setattr(evaluation, "record_accuracy", damaged)
+    monkeypatch.setattr(report, "record_accuracy", damaged)
     data = annotate(toy.parent, {"file_name": "a.png"})
 
     result = run("evaluate", "--engine", toy, "--images", picture.parent, "--annotations", data)

@@ -1,0 +1,132 @@
+"""The figures of networks that see one person's crop at a time: in words, tables and JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from edgepose.evaluation.figures import FIGURES
+from edgepose.evaluation.report import Measured, images_left_out, versions
+from edgepose.io.people import left_out
+
+SHIFTS = (
+    ("mean", "shift mean px", "{:.3f}"),
+    ("p95", "shift p95 px", "{:.2f}"),
+    ("share_over_1", "moved over 1 px", "{:.1%}"),
+)
+
+
+@dataclass(frozen=True)
+class EngineAccuracy:
+    """One model file's figures.
+
+    Attributes:
+        engine, sha256: the file, and its hash when it was loaded.
+        precision, backend, arithmetic: what it is, what ran it, and what that computed in.
+        random_weights: True: the figures mean nothing.
+        figures: each of figures.FIGURES, 0 to 1; None where it cannot be computed.
+        missing: which cannot, and why.
+        shift: of its key points from the first file's, heat-map px; None for the first and for another recipe's.
+    """
+
+    engine: Path
+    sha256: str
+    precision: str
+    backend: str
+    arithmetic: str
+    random_weights: bool
+    figures: dict[str, float | None]
+    missing: list[str]
+    shift: dict[str, float | int] | None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate` measured: a `Report`.
+
+    Attributes:
+        conditions: annotations (name and hash), images, people, boxes, flip_test.
+        engines: in the order given.
+        unreadable: a line for each image that could not be read or is not the annotated one; the figures are over the
+            others.
+        other_recipes: True: the files differ in more than precision, and key points have no common grid.
+        unusable_boxes: boxes left out because they were not finite, had no area, or lay outside their image.
+    """
+
+    conditions: dict[str, Any]
+    engines: list[EngineAccuracy]
+    unreadable: list[str]
+    other_recipes: bool
+    unusable_boxes: int = 0
+
+    def rows(self) -> list[list[str]]:
+        """A row for each figure, a column for each file, differences from the first file in brackets.
+
+        The first three rows are headings: the files' names, their precisions and backends, and what these computed in.
+        """
+        engines = self.engines
+        rows = [["", *(each.engine.name for each in engines)]]
+        rows.append(["", *(f"{each.precision.upper()} {each.backend}" for each in engines)])
+        rows.append(["computed in", *(each.arithmetic for each in engines)])
+        for name in FIGURES:
+            values = [each.figures[name] for each in engines]
+            if any(value is not None for value in values):
+                rows.append([name, *(_with_difference(value, values[0], i) for i, value in enumerate(values))])
+        if any(each.shift for each in engines):
+            for key, label, shape in SHIFTS:
+                rows.append([label, *(shape.format(each.shift[key]) if each.shift else "" for each in engines)])
+        return rows
+
+    def held_for(self) -> list[str]:
+        """Which people, boxes and test; and what a shift is."""
+        told = self.conditions
+        lines = [
+            f"{told['people']} people in {told['images']} images of {told['annotations']}, boxes: "
+            f"{told['boxes'].partition(' sha256')[0]}, {'with' if told['flip_test'] else 'no'} flip test"
+        ]
+        if any(each.shift for each in self.engines):
+            first = self.engines[0].engine.name
+            lines.append(f"shift: from {first}'s key points of score over 0.3, in heat-map px")
+        return lines
+
+    def notes(self) -> list[str]:
+        """Random weights, what is missing, images and boxes left out."""
+        notes = [
+            f"{each.engine.name} has random weights: its accuracy means nothing"
+            for each in self.engines
+            if each.random_weights
+        ]
+        reasons: dict[str, list[str]] = {}
+        for each in self.engines:
+            for reason in each.missing:
+                reasons.setdefault(reason, []).append(each.engine.name)
+        for reason, names in reasons.items():
+            notes.append(reason if len(names) == len(self.engines) else f"{', '.join(names)}: {reason}")
+        if self.other_recipes:
+            notes.append("the files have different recipes (input, skeleton or decoder): key-point shifts are left out")
+        return notes + images_left_out(self.unreadable) + left_out(self.unusable_boxes)
+
+    def measured(self) -> Iterator[Measured]:
+        """Each file's figures, under what ran it and what that computed in."""
+        for each in self.engines:
+            conditions = {**self.conditions, "backend": each.backend, "arithmetic": each.arithmetic}
+            yield Measured(each.engine, each.sha256, conditions, each.figures)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        engines = [{**asdict(each), "engine": each.engine.name} for each in self.engines]
+        return {
+            "conditions": self.conditions,
+            "versions": versions(),
+            "engines": engines,
+            "unreadable": self.unreadable,
+            "unusable_boxes": self.unusable_boxes,
+        }
+
+
+def _with_difference(value: float | None, reference: float | None, position: int) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.3f}" + (f" ({value - reference:+.3f})" if position and reference is not None else "")
