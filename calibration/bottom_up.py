@@ -17,7 +17,7 @@ import onnx
 from edgepose.backends import load_runtime
 from edgepose.backends.runtime import Runtime
 from edgepose.calibration.biases import correct_biases
-from edgepose.calibration.dataset import CalibrationImage, read_calibration_set
+from edgepose.calibration.dataset import CalibrationImage, read_calibration_set, unread
 from edgepose.calibration.equalise import equalised, find_factors
 from edgepose.calibration.files import PACKAGES, CalibrationFiles, load_onnx, read_fp32_passport, write_int8
 from edgepose.calibration.qdq import insert_qdq, pairs_beyond_fp16, quantisable_layers, quantised_inputs
@@ -76,6 +76,10 @@ class CalibratedMaps:
                 f"{figures['p95']:.1f} at the 95th percentile"
             )
         return "\n".join(lines + ["The weights are random: these figures mean nothing."] * self.random_weights)
+
+    def warnings(self) -> list[str]:
+        """Images that could not be read."""
+        return unread(self.unreadable)
 
 
 def calibrate_maps(

@@ -23,6 +23,7 @@ from edgepose.watching import Watch, unwatched
 CLOSE_CROPS = 2  # a person, of a network that is run twice
 BLANK = 16  # grey levels: a picture whose pixels are all closer together shows nothing
 HELD_OUT_SHARE = 10  # one image in so many, by its hash, is kept for checking
+SHOWN = 10  # unreadable images that are named one by one
 
 
 @dataclass(frozen=True)
@@ -171,3 +172,11 @@ def crops_of(images: Sequence[CalibrationImage], spec: ModelSpec) -> Iterator[np
     for image in images:
         for crop in image.crops(spec):
             yield crop[None]
+
+
+def unread(lines: Sequence[str]) -> list[str]:
+    """How many images could not be read, and the first of them; nothing where all could."""
+    if not lines:
+        return []
+    more = [f"… and {len(lines) - SHOWN} more"] * (len(lines) > SHOWN)
+    return [f"{len(lines)} images could not be read and were left out:", *lines[:SHOWN], *more]

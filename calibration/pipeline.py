@@ -24,6 +24,7 @@ from edgepose.calibration.dataset import (
     count_crops,
     crops_of,
     read_calibration_set,
+    unread,
     with_close_crops,
 )
 from edgepose.calibration.equalise import equalised, find_factors
@@ -46,7 +47,7 @@ from edgepose.watching import Watch, unwatched
 
 CONFIDENT = 0.3  # score of the key points that are compared
 FEW_CROPS = 100
-SHOWN = 10  # unreadable images that are named one by one
+SHOWN = 10  # layers that are named one by one
 FAR = 1 / 64  # of the longer side of a heat map: 1 px of the usual ones
 UNUSABLE_SHARE = 0.2  # of confident key points moved far: INT8 has failed
 
@@ -112,12 +113,7 @@ class Calibrated:
 
     def warnings(self) -> list[str]:
         """What the user should know besides."""
-        found = []
-        if self.unreadable:
-            found += [f"{len(self.unreadable)} images could not be read and were left out:", *self.unreadable[:SHOWN]]
-            if len(self.unreadable) > SHOWN:
-                found.append(f"… and {len(self.unreadable) - SHOWN} more")
-        found += left_out(self.unusable_boxes)
+        found = unread(self.unreadable) + left_out(self.unusable_boxes)
         if self.blank:
             found.append(f"{self.blank} people left out: their boxes are blank, of one colour to {BLANK} grey levels")
         if self.kept_fp32:

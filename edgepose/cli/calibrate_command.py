@@ -87,8 +87,7 @@ def command(
     from edgepose.calibration import require_workstation
 
     require_workstation()
-    from edgepose.calibration.pipeline import calibrate, find_model
-    from edgepose.cli import SOME_UNREADABLE
+    from edgepose.calibration.pipeline import find_model
     from edgepose.cli.progress import progress
     from edgepose.model.passport import read_passport
 
@@ -97,57 +96,48 @@ def command(
         choose = _chooser(images, method, budget, device, annotations, annotated_images)
     elif device or annotations or annotated_images:
         raise click.UsageError("--device, --annotations and --annotated-images go with --budget")
-    method = method or "mse"
     if bool(images) == (tracks is not None):
         raise click.UsageError("give --images, or for a lifter --tracks")
+    if tracks is not None and (boxes is not None or choose is not None):
+        raise click.UsageError("--boxes and --budget go with --images")
+    model = model or find_model(Path())
+    options: dict[str, Any] = {
+        "method": method or "mse",
+        "limit": limit,
+        "seed": seed,
+        "output_dir": output_dir,
+        "watch": progress,
+    }
     if tracks is not None:
         from edgepose.calibration.lifters import calibrate_lifter
 
-        if boxes is not None or choose is not None:
-            raise click.UsageError("--boxes and --budget go with --images")
-        lifter = model or find_model(Path())
-        done = calibrate_lifter(
-            lifter, tracks, method=method, limit=limit, seed=seed, output_dir=output_dir, watch=progress
-        )
-        click.echo(done.summary())
-        return
-    model = model or find_model(Path())
-    if read_passport(model).spec.head.kind in ("fields", "tags"):
+        click.echo(calibrate_lifter(model, tracks, **options).summary())
+    elif read_passport(model).spec.head.kind in ("fields", "tags"):
         from edgepose.calibration.bottom_up import calibrate_maps
 
-        if choose is not None:
-            raise click.UsageError("--budget goes with crops of people: this network takes whole images")
-        if boxes is not None:
-            raise click.UsageError("--boxes goes with crops of people: this network takes whole images")
-        people = calibrate_maps(
-            model, images, method=method, limit=limit, seed=seed, output_dir=output_dir, watch=progress
-        )
-        for line in people.unreadable:
-            click.echo(line, err=True)
-        click.echo(people.summary())
-        if people.unreadable:
-            sys.exit(SOME_UNREADABLE)
-        return
-    result = calibrate(
-        model,
-        images,
-        boxes,
-        method=method,
-        limit=limit,
-        seed=seed,
-        output_dir=output_dir,
-        choose=choose,
-        watch=progress,
-    )
+        if choose is not None or boxes is not None:
+            option = "--budget" if choose else "--boxes"
+            raise click.UsageError(f"{option} goes with crops of people: this network takes whole images")
+        _tell(calibrate_maps(model, images, **options))
+    else:
+        from edgepose.calibration.pipeline import calibrate
+
+        result = calibrate(model, images, boxes, choose=choose, **options)
+        _tell(result, budget, None if result.chosen is None else result.chosen.found)
+
+
+def _tell(result: Any, budget: str | None = None, found: Any = None) -> None:
+    """Say what a calibration did and how far its search for a budget came, and exit with the status that says so."""
+    from edgepose.cli import SOME_UNREADABLE
+
     for line in result.warnings():
         click.echo(line, err=True)
     click.echo(result.summary())
-    if result.chosen is not None and result.chosen.found.interrupted:
+    if found is not None and found.interrupted:
         click.echo("the search was interrupted: this is the best mix so far; the same command goes on", err=True)
         sys.exit(STATUS)
-    if result.chosen is not None and not result.chosen.found.met:
-        loss = result.chosen.found.best.loss.value
-        click.echo(f"edgepose: no mix is within {budget}: the best found loses {loss:.3g}", err=True)
+    if found is not None and not found.met:
+        click.echo(f"edgepose: no mix is within {budget}: the best found loses {found.best.loss.value:.3g}", err=True)
         sys.exit(1)
     if result.unreadable:
         sys.exit(SOME_UNREADABLE)

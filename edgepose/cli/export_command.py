@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -96,68 +98,76 @@ def command(
     from edgepose.export import require_workstation
 
     require_workstation()
-    from edgepose.export.pipeline import export_model
-    from edgepose.export.zoo.bottom_up import bottom_up_names, find_bottom_up_model
-    from edgepose.export.zoo.find import find_model
-    from edgepose.export.zoo.identify import find_named, identify
+    from edgepose.export.zoo.bottom_up import bottom_up_names
     from edgepose.export.zoo.model import ChoiceError
     from edgepose.export.zoo.space import space_names
 
-    if model in space_names():
-        if any((input_hw, dataset, decoder, style, color, alignment)):
-            raise click.UsageError(f"of the options {model} takes --weights, --statistics and -o only")
-        from edgepose.export.space import export_space_model, space_model
-
-        found = space_model(model, statistics)
-        done = export_space_model(found, output_dir, weights=weights, report=lambda step: click.echo(step, err=True))
-        click.echo(done.summary())
-        return
-    if statistics is not None:
-        raise click.UsageError("--statistics goes with a lifter")
-    if model is None and weights not in ("auto", "random"):
-        model = _bottom_up_name(Path(weights))
-    if model in bottom_up_names():
-        if any((dataset, decoder, style, color, alignment)):
-            raise click.UsageError(f"of the options {model} takes --weights, --input and -o only")
-        from edgepose.export.bottom_up import export_bottom_up_model
-
-        try:
-            maps = export_bottom_up_model(
-                find_bottom_up_model(model),
-                output_dir,
-                weights=weights,
-                input_hw=input_hw,
-                report=lambda step: click.echo(step, err=True),
-            )
-        except ChoiceError as error:
-            raise click.UsageError(str(error)) from error
-        click.echo(maps.summary())
-        return
-    note = ""
+    recipe = {"style": style, "color": color, "alignment": alignment}
+    trained = {"dataset": dataset, "decoder": decoder}
     try:
-        if model and weights in ("auto", "random"):
-            chosen = find_model(model, dataset=dataset, input_hw=input_hw, decoder=decoder)
-        elif model:
-            chosen, note = find_named(Path(weights), model, dataset=dataset, input_hw=input_hw, decoder=decoder)
-            decoder = chosen.spec.decoder
-        elif weights in ("auto", "random"):
-            raise click.UsageError(f"--weights {weights} needs a --model: edgepose models lists them")
-        else:
-            identified = identify(Path(weights), dataset=dataset, input_hw=input_hw, decoder=decoder)
-            click.echo(f"took {weights} for {identified}")
-            chosen, decoder = identified.model, identified.model.spec.decoder
-        exported = export_model(
-            chosen,
-            output_dir,
-            weights=weights,
-            style=style,
-            color=color,
-            decoder=decoder,
-            alignment=alignment,
-            report=lambda step: click.echo(step, err=True),
-        )
+        if model in space_names():
+            _refuse(model, "--weights, --statistics and -o", input_hw, *trained.values(), *recipe.values())
+            _export_into_space(model, statistics, output_dir, weights)
+            return
+        if statistics is not None:
+            raise click.UsageError("--statistics goes with a lifter")
+        if model is None and weights not in ("auto", "random"):
+            model = _bottom_up_name(Path(weights))
+        if model in bottom_up_names():
+            _refuse(model, "--weights, --input and -o", *trained.values(), *recipe.values())
+            _export_bottom_up(model, output_dir, weights, input_hw)
+            return
+        _export_crops(model, output_dir, weights, {"input_hw": input_hw, **trained}, recipe)
     except ChoiceError as error:
         raise click.UsageError(str(error)) from error
+
+
+def _refuse(model: str | None, taken: str, *others: object) -> None:
+    if any(others):
+        raise click.UsageError(f"of the options {model} takes {taken} only")
+
+
+def _step(step: str) -> None:
+    click.echo(step, err=True)
+
+
+def _export_into_space(model: str, statistics: Path | None, output_dir: Path, weights: str) -> None:
+    from edgepose.export.space import export_space_model, space_model
+
+    done = export_space_model(space_model(model, statistics), output_dir, weights=weights, report=_step)
+    click.echo(done.summary())
+
+
+def _export_bottom_up(model: str, output_dir: Path, weights: str, input_hw: tuple[int, int] | None) -> None:
+    from edgepose.export.bottom_up import export_bottom_up_model
+    from edgepose.export.zoo.bottom_up import find_bottom_up_model
+
+    found = find_bottom_up_model(model)
+    done = export_bottom_up_model(found, output_dir, weights=weights, input_hw=input_hw, report=_step)
+    click.echo(done.summary())
+
+
+def _export_crops(
+    model: str | None, output_dir: Path, weights: str, wanted: Mapping[str, Any], recipe: Mapping[str, str | None]
+) -> None:
+    """Find the entry of the zoo by its name, its checkpoint, or both, and export it."""
+    from edgepose.export.pipeline import export_model
+    from edgepose.export.zoo.find import find_model
+    from edgepose.export.zoo.identify import find_named, identify
+
+    note, decoder = "", wanted["decoder"]
+    if model and weights in ("auto", "random"):
+        chosen = find_model(model, **wanted)
+    elif model:
+        chosen, note = find_named(Path(weights), model, **wanted)
+        decoder = chosen.spec.decoder
+    elif weights in ("auto", "random"):
+        raise click.UsageError(f"--weights {weights} needs a --model: edgepose models lists them")
+    else:
+        identified = identify(Path(weights), **wanted)
+        click.echo(f"took {weights} for {identified}")
+        chosen, decoder = identified.model, identified.model.spec.decoder
+    exported = export_model(chosen, output_dir, weights=weights, decoder=decoder, report=_step, **recipe)
     if note:  # of a file that turned out to be whole
         click.echo(note, err=True)
     click.echo(exported.summary())

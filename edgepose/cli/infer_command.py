@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -106,8 +107,6 @@ def command(
     Rotations noted in EXIF are ignored, as in COCO's annotations. Exit status 3: done, but some files could not be
     read.
     """
-    from contextlib import ExitStack, closing
-
     from edgepose.backends import load_backend
     from edgepose.cli import warn_of_random_weights
     from edgepose.cli.progress import progress
@@ -121,46 +120,35 @@ def command(
 
     if not (inputs or more or sources):
         raise click.UsageError("give images with --input, or a video, camera or stream with --source")
-    if boxes is not None and (detector is not None or sources):
-        raise click.UsageError("--boxes goes with --input, and without --detector: it tells itself where people are")
     if smooth and not track:
         raise click.UsageError("--smooth needs --track: points are smoothed along one person's frames")
-    if lift is not None and len(sources) > 1:
-        raise click.UsageError("--lift waits for a video's end: give one --source at a time")
     paths = _paths((*inputs, *more))
     if not (paths or sources):
         raise InputError("stdin names no file: give paths, one a line")
     following = Following(parse_detect_every(detect_every), track=track, smooth=smooth)
     streaming = form != "json" or out == "-"
-    folder = None if out == "-" or (streaming and out is None) else Path(out or "poses")
+    results: dict[str, Any] = {
+        "folder": None if out == "-" or (streaming and out is None) else Path(out or "poses"),
+        "stream": sys.stdout if streaming else None,
+        "table": form == "csv",
+        "flip_test": flip_test,
+        "save_overlays": save_overlay,
+        "watch": progress,
+    }
     if read_passport(engine).spec.head.kind in ("fields", "tags"):
         if sources or detector or boxes is not None or lift is not None or min_box_score is not None:
             raise click.UsageError(
                 "--source, --detector, --boxes, --min-box-score and --lift go with crops of people, not whole images"
             )
-        from edgepose.backends import load_runtime
-        from edgepose.infer.maps import infer_maps
-
-        runtime = load_runtime(engine, backend=backend, threads=threads)
-        warn_of_random_weights(engine, runtime.passport)
-        _tell(
-            infer_maps(
-                runtime,
-                paths,
-                folder=folder,
-                stream=sys.stdout if streaming else None,
-                table=form == "csv",
-                flip_test=flip_test,
-                save_overlays=save_overlay,
-                watch=progress,
-            ),
-            streaming,
-        )
+        _tell(_infer_whole_images(engine, paths, backend, threads, results), streaming)
         return
+    if boxes is not None and (detector is not None or sources):
+        raise click.UsageError("--boxes goes with --input, and without --detector: it tells itself where people are")
+    if lift is not None and len(sources) > 1:
+        raise click.UsageError("--lift waits for a video's end: give one --source at a time")
     with ExitStack() as stack:
-        pose = load_backend(engine, backend=backend, threads=threads, cuda_graphs=cuda_graphs)
-        loaded = stack.enter_context(closing(pose))
-        warn_of_random_weights(engine, loaded.passport)
+        pose = stack.enter_context(load_backend(engine, backend=backend, threads=threads, cuda_graphs=cuda_graphs))
+        warn_of_random_weights(engine, pose.passport)
         lifter = None if lift is None else open_lifter(lift, threads=threads)
         finder = None if boxes else stack.enter_context(closing(_load_detector(detector, backend, threads)))
         opened = [stack.enter_context(closing(source)) for source in _open_sources(sources, raw, csi_mode)]
@@ -168,7 +156,7 @@ def command(
         if picture is not None:
             stack.enter_context(closing(picture))
         report = infer(
-            loaded,
+            pose,
             paths,
             boxes_file=None if boxes in (None, "whole") else Path(boxes),
             detector=finder,
@@ -176,17 +164,24 @@ def command(
             following=following,
             sources=opened,
             live=LiveOutput(picture, max_frames, stack.enter_context(status_line())),
-            folder=folder,
-            stream=sys.stdout if streaming else None,
-            table=form == "csv",
-            flip_test=flip_test,
-            save_overlays=save_overlay,
             lifter=lifter,
-            watch=progress,
+            **results,
         )
     if finder is not None and detector is None:
         click.echo(EMBEDDED_NOTE, err=True)
     _tell(report, streaming)
+
+
+def _infer_whole_images(
+    engine: Path, paths: Sequence[Path], backend: str | None, threads: int | None, results: Mapping[str, Any]
+) -> InferReport:
+    from edgepose.backends import load_runtime
+    from edgepose.cli import warn_of_random_weights
+    from edgepose.infer.maps import infer_maps
+
+    with closing(load_runtime(engine, backend=backend, threads=threads)) as runtime:
+        warn_of_random_weights(engine, runtime.passport)
+        return infer_maps(runtime, paths, **results)
 
 
 def _tell(report: InferReport, streaming: bool) -> None:
