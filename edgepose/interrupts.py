@@ -1,7 +1,7 @@
-"""SIGINT, and SIGTERM of `docker stop` or systemd: both interrupt a command, which leaves nothing half-written.
+"""SIGINT (Ctrl-C) and SIGTERM (`docker stop`, systemd) interrupt a command, which then leaves no half-written file.
 
-While Python's modules load, there is nothing to tidy up, and an exception would end in their words about a broken
-installation: the process leaves at once, with one line.
+While Python still loads its modules there is nothing to tidy up, and modules report an exception as a broken
+installation. So until then the process ends at once, with one line.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _raised = False
 
 
 def leave_at_once() -> None:
-    """From now on either signal ends the process, unless the parent has had it ignored (a shell's background job)."""
+    """From now on either signal ends the process; one that the parent has set to be ignored stays ignored (`nohup`)."""
     for number in _SIGNALS:
         if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
             signal.signal(number, _leave)
@@ -30,7 +30,7 @@ def interrupt_work() -> None:
 
 
 def came() -> bool:
-    """True after a signal has interrupted the work: an error since then may be nothing but its echo."""
+    """Whether a signal has interrupted the work; an error that comes after it may only be its consequence."""
     return _raised
 
 

@@ -51,7 +51,7 @@ def find_gpu(library: str = "libcuda.so.1") -> Gpu | None:
     count, version, device = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
 
     def ask(function: str, *arguments: object, but: int = 0) -> int:
-        """Call a function; its status, which is 0 or `but`."""
+        """Call a function and return its status: 0, or `but`, the one error that is no error here."""
         status: int = getattr(cuda, function)(*arguments)
         if status not in (0, but):
             name = ctypes.c_char_p()

@@ -1,4 +1,4 @@
-"""Texts that a terminal shows as they are: of files from elsewhere, which might hold its control codes."""
+"""Text from files of others, checked before it is shown: a terminal obeys control codes in it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ from typing import Any
 
 
 def unprintable(value: Any) -> str | None:
-    """The first text, key or value, in a JSON value that has a control code, a line's end or half of a character."""
+    """The first text in a JSON value, key or value, that `str.isprintable` refuses; None if there is none.
+
+    Those are texts with control codes, ends of lines, halves of surrogate pairs, invisible and private characters, and
+    any space but the plain one.
+    """
     if isinstance(value, str):
         return None if value.isprintable() else value
     if isinstance(value, dict):
@@ -17,7 +21,7 @@ def unprintable(value: Any) -> str | None:
 
 
 def printable(value: Any) -> Any:
-    """The JSON value with U+FFFD for what `unprintable` finds: a file's name may be any bytes."""
+    """The JSON value with U+FFFD for each character that `unprintable` refuses; tuples become lists."""
     if isinstance(value, str):
         return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in value)
     if isinstance(value, dict):

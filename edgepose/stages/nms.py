@@ -6,19 +6,20 @@ import numpy as np
 
 from edgepose.stages.similarity import box_iou
 
-MOST = 1000  # candidates that are compared; a bad detector's tens of thousands end here
+MOST = 1000  # candidates that are compared: a bad detector gives tens of thousands
 
 
 def suppress(boxes_xyxy: np.ndarray, scores: np.ndarray, iou: float, most: int = MOST) -> np.ndarray:
-    """The boxes that stay, best first: each drops those of a lower score that overlap it by more than `iou`.
+    """Choose boxes, best first; a chosen box rules out every box of a lower score that overlaps it by more than `iou`.
 
     Args:
         boxes_xyxy: (N, 4).
-        scores: (N,); of equal ones the first in memory is the better.
-        most: only so many of the best are looked at.
+        scores: (N,). Of equal scores the first in memory is the better.
+        iou: largest intersection over union of two chosen boxes, 0 to 1.
+        most: how many of the best boxes are looked at; the others are dropped.
 
     Returns:
-        (M,) int64, indices of the boxes.
+        (M,) int64, the chosen boxes' indices.
     """
     boxes_xyxy = np.asarray(boxes_xyxy, np.float64).reshape(-1, 4)
     order = np.argsort(-np.asarray(scores, np.float64), kind="stable")[:most]

@@ -18,15 +18,17 @@ def find_peaks(
 
     Args:
         heatmaps: (N, C, h, w) float32 or float16. N may be 0.
-        window: side of the square in which a peak is not exceeded, px, odd; beyond the border lies nothing.
+        window: side of the square round a peak in which no pixel is higher, px, odd. At the border it is cut off.
         threshold: a peak is higher than this.
-        top_k: most peaks of a map, 1 to 256.
+        top_k: how many peaks of a map are kept, 1 to 256.
 
     Returns:
-        peaks: (N, C, top_k, 3) float32 of x, y, value, x and y in heat-map px; highest first, of equal values the
-            first in memory. What a map has too few peaks for is 0. Every pixel of a plateau is a peak. A NaN or an
-            infinity is none, and lets none be within its window, except that -inf lets be.
-        counts: (N, C) int32, how many peaks there are, at most top_k.
+        peaks: (N, C, top_k, 3) float32: x, y (heat-map px) and value. The highest comes first; of equal values the
+            first in memory. Rows behind a map's last peak are 0.
+        counts: (N, C) int32, how many peaks each map has, at most top_k.
+
+    Every pixel of a plateau is a peak. A peak must be finite. A NaN or +inf also rules out every other peak inside its
+    window; -inf does not.
     """
     if heatmaps.ndim != 4 or heatmaps.dtype not in (np.float32, np.float16) or 0 in heatmaps.shape[2:]:
         raise ValueError(f"heatmaps must be (N, C, h, w) float32 or float16, got {heatmaps.shape} {heatmaps.dtype}")
