@@ -25,7 +25,7 @@ from edgepose.calibration.ranges import find_ranges
 from edgepose.calibration.statistics import CROPS, channel_statistics
 from edgepose.calibration.table import CalibrationTable, usable_table, write_table
 from edgepose.errors import CalibrationError
-from edgepose.estimate.bottom_up import estimate_people, head_of
+from edgepose.estimate.whole import estimate_people, head_of
 from edgepose.evaluation.people_shift import PeopleShift, compare_people
 from edgepose.export.graph.deconvolutions import without_deconvolutions
 from edgepose.export.graph.fold import fold

@@ -22,7 +22,7 @@ from edgepose.export.checkpoints.download import cache_folder, fetch
 from edgepose.export.checkpoints.state_dict import StateDict, load_into, read_checkpoint
 from edgepose.export.drawn.people import make_background, make_pose
 from edgepose.export.drawn.rendered import draw_person
-from edgepose.export.foreign import _check_value, _rename, _to_opset, load_foreign
+from edgepose.export.foreign import _check_value, load_foreign, rename, to_opset
 from edgepose.export.graph.fp16 import to_fp16
 from edgepose.export.graph.interface import BATCH, normalize, set_interface
 from edgepose.export.graph.run import beyond_fp16, run_onnx
@@ -213,9 +213,9 @@ def _keep_ports(model: onnx.ModelProto, spec: ModelSpec, path: Path, chosen: Seq
     del graph.input[:], graph.output[:]
     graph.input.append(image)
     graph.output.extend(kept)
-    _rename(graph, image.name, INPUT)
+    rename(graph, image.name, INPUT)
     for index, name in enumerate(wanted):
-        _rename(graph, graph.output[index].name, name)
+        rename(graph, graph.output[index].name, name)
 
 
 def _run(model: onnx.ModelProto, pictures: np.ndarray, spec: ModelSpec, path: Path | None = None) -> Maps:
@@ -235,7 +235,7 @@ def _formed(
     original: onnx.ModelProto, spec: ModelSpec, pictures: np.ndarray, reference: Maps, batch: int | str
 ) -> tuple[onnx.ModelProto, float]:
     """The graph simplified, with declared shapes, and how far that moved a value."""
-    model = normalize(_to_opset(original))
+    model = normalize(to_opset(original))
     set_interface(model, spec, batch)
     simplified = simplify(model)
     set_interface(simplified, spec, batch)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -143,15 +143,44 @@ def _keep_interface(model: onnx.ModelProto, spec: ModelSpec, path: Path, output_
                 f"{', '.join(outputs)}"
             )
     _check_value(inputs[0], (3, *spec.image.size_hw), "input", path)
-    for name, theirs in chosen.items():
-        _check_value(outputs[theirs], tuple(size or 0 for size in spec.outputs[name]), "output", path)
+    try:
+        for name, theirs in chosen.items():
+            _check_value(outputs[theirs], tuple(size or 0 for size in spec.outputs[name]), "output", path)
+    except ModelFileError as error:
+        if known := unread_maps({name: sizes_of(value) for name, value in outputs.items()}):
+            raise ModelFileError(f"{error}; {known}") from None
+        raise
     for field, kept in ((graph.input, [inputs[0]]), (graph.output, [outputs[theirs] for theirs in chosen.values()])):
         copies = [ValueInfoProto.FromString(value.SerializeToString()) for value in kept]
         del field[:]
         field.extend(copies)
-    _rename(graph, graph.input[0].name, INPUT)
+    rename(graph, graph.input[0].name, INPUT)
     for name, theirs in chosen.items():
-        _rename(graph, theirs, name)
+        rename(graph, theirs, name)
+
+
+def sizes_of(value: ValueInfoProto) -> list[int | None]:
+    """The sizes that a graph declares; None is open."""
+    dims = value.type.tensor_type.shape.dim
+    return [size.dim_value if size.HasField("dim_value") else None for size in dims]
+
+
+def unread_maps(found: Mapping[str, Sequence[int | None]]) -> str:
+    """What is known of networks whose maps edgepose has no head for, told by the channels of their four outputs."""
+    maps = [sizes for sizes in found.values() if len(sizes) == 4]
+    for axis in (3, 1):  # channels last, channels first
+        channels = sorted(sizes[axis] or 0 for sizes in maps)
+        if channels == [1, 17, 34, 34]:
+            return (
+                "these are MoveNet's maps before its own decoding (centres, regressions, heat maps, offsets), for "
+                "which edgepose has no head: export it with that decoding, whose one output is (1, 1, 17, 3)"
+            )
+        if channels == [17, 32, 32, 34]:
+            return (
+                "these are PoseNet's maps (heat maps, offsets, displacements forwards and backwards), which want a "
+                "head that follows displacements from key point to key point: edgepose has none"
+            )
+    return ""
 
 
 def _check_value(value: ValueInfoProto, wanted: Sequence[int | None], role: str, path: Path) -> None:
@@ -162,7 +191,7 @@ def _check_value(value: ValueInfoProto, wanted: Sequence[int | None], role: str,
         raise ModelFileError(
             f"{path}: {role} {value.name} is {found}, wanted float32; edgepose makes FP16 and INT8 itself"
         )
-    sizes = [size.dim_value if size.HasField("dim_value") else None for size in tensor.shape.dim]
+    sizes = sizes_of(value)
     if not sizes:  # no shape is declared; running it will tell
         return
     found = "x".join("?" if size is None else str(size) for size in sizes)
@@ -185,7 +214,7 @@ def _check_value(value: ValueInfoProto, wanted: Sequence[int | None], role: str,
     )
 
 
-def _rename(graph: onnx.GraphProto, name: str, new_name: str) -> None:
+def rename(graph: onnx.GraphProto, name: str, new_name: str) -> None:
     """Give a tensor another name everywhere; whatever had that name before gets a longer one."""
     if name == new_name:
         return
@@ -227,7 +256,7 @@ def _bring_into_form(
 def _formed(
     original: onnx.ModelProto, spec: ModelSpec, crops: np.ndarray, reference: Sequence[np.ndarray], batch: int | str
 ) -> tuple[onnx.ModelProto, Difference]:
-    model = normalize(_to_opset(original))
+    model = normalize(to_opset(original))
     set_interface(model, spec, batch)
     simplified = simplify(model)
     set_interface(simplified, spec, batch)  # onnxsim may have taken over a batch of one from a Reshape it dropped
@@ -237,7 +266,7 @@ def _formed(
     return simplified, difference
 
 
-def _to_opset(model: onnx.ModelProto) -> onnx.ModelProto:
+def to_opset(model: onnx.ModelProto) -> onnx.ModelProto:
     """From `OPSET` on Q/DQ pairs take float16 scales; older graphs are converted."""
     found = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
     if found >= OPSET:

@@ -59,7 +59,7 @@ def pose_preset(preset: str, name: str) -> ModelSpec:
     """
     if preset not in PRESETS:
         raise ModelFileError(
-            f"unknown preset {preset!r}; known: {', '.join(PRESETS)}, and the detectors of --help; for another file "
-            f"write a spec (docs/spec.md)"
+            f"unknown preset {preset!r}; known: {', '.join(PRESETS)}, and those of people and detectors in --help; for "
+            f"another file write a spec (docs/spec.md)"
         )
     return ModelSpec.from_json({"name": name, **PRESETS[preset]})

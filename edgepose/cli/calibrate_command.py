@@ -89,6 +89,7 @@ def command(
     require_workstation()
     from edgepose.calibration.pipeline import find_model
     from edgepose.cli.progress import progress
+    from edgepose.estimate.whole import finds_everybody
     from edgepose.model.passport import read_passport
 
     choose = None
@@ -112,7 +113,7 @@ def command(
         from edgepose.calibration.lifters import calibrate_lifter
 
         click.echo(calibrate_lifter(model, tracks, **options).summary())
-    elif read_passport(model).spec.head.kind in ("fields", "tags"):
+    elif finds_everybody(read_passport(model).spec):
         from edgepose.calibration.bottom_up import calibrate_maps
 
         if choose is not None or boxes is not None:

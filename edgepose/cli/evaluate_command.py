@@ -88,6 +88,7 @@ def command(
     if detector is not None and boxes != "gt":
         raise click.UsageError("--detector finds the boxes: leave out --boxes")
     from edgepose.cli.progress import progress
+    from edgepose.estimate.whole import finds_everybody
     from edgepose.model.passport import read_passport
 
     options = {"limit": limit, "watch": progress, **run_by}
@@ -97,7 +98,7 @@ def command(
         _report(json_file, partial(evaluate_detectors, engines, images, annotations, **options))
         return
     options["flip_test"] = flip_test
-    if read_passport(engines[0]).spec.head.kind in ("fields", "tags"):
+    if finds_everybody(read_passport(engines[0]).spec):
         if boxes != "gt":
             raise click.UsageError("--boxes goes with crops of people: these networks take whole images")
         from edgepose.evaluation.bottom_up import evaluate_maps

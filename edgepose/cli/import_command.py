@@ -10,6 +10,10 @@ DETECTOR_PRESETS = (  # export.detectors has them; --help works without it
     "rtmdet-nano", "rtmdet-raw", "rtmdet", "picodet", "picodet-raw", "yolox", "nanodet", "yolo", "yolo-end-to-end",
     "rt-detr", "detr",
 )  # fmt: skip
+PEOPLE_PRESETS = (  # export.people has them
+    "yolo-pose", "yolo-pose-end-to-end", "rtmo", "rtmo-crowdpose", "yolox-pose", "rf-detr-pose", "detrpose",
+    "movenet-multi", "movenet-single", "blazepose",
+)  # fmt: skip
 
 
 @click.command("import")
@@ -19,7 +23,8 @@ DETECTOR_PRESETS = (  # export.detectors has them; --help works without it
     "--preset",
     metavar="NAME",
     help="In place of a spec, of a well-known file: pp-tinypose-256x192, rtmpose-body17-256x192 and others, which an "
-    f"unknown NAME lists; of a person detector: {', '.join(DETECTOR_PRESETS)}.",
+    f"unknown NAME lists; of people in one stage: {', '.join(PEOPLE_PRESETS)}; of a person detector: "
+    f"{', '.join(DETECTOR_PRESETS)}.",
 )
 @click.option("--name", help="With --preset: names the files.  [default: the preset]")
 @click.option(
@@ -38,7 +43,7 @@ def command(
     """Check a foreign ONNX against its SPEC and write it as NAME.onnx and NAME.fp16.onnx with passports.
 
     Any network that turns crops into heat maps can then be calibrated, built, run and evaluated; any detector of people
-    finds them for `infer` and `evaluate`.
+    finds them for `infer` and `evaluate`; a network that gives people with key points needs no detector.
     """
     if (spec is None) == (preset is None):
         raise click.UsageError("give either --spec FILE or --preset NAME")
@@ -51,6 +56,10 @@ def command(
         from edgepose.export.detectors import preset_spec
 
         described = preset_spec(name or str(preset), str(preset), onnx)
+    elif preset in PEOPLE_PRESETS:
+        from edgepose.export.people import people_preset
+
+        described = people_preset(name or str(preset), str(preset), onnx)
     elif preset is not None:
         from edgepose.export.presets import pose_preset
 
@@ -62,6 +71,12 @@ def command(
 
         names = tuple(output_name.split(",")) if output_name else ()
         click.echo(import_detector(onnx, described, output_dir, outputs=names).summary())
+        return
+    if described.head.kind == "people":
+        from edgepose.export.people import import_people
+
+        names = tuple(output_name.split(",")) if output_name else ()
+        click.echo(import_people(onnx, described, output_dir, outputs=names).summary())
         return
     if described.head.kind == "lift":
         from edgepose.export.space import import_lifter

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 from edgepose.cli.options import THREADS, Number
 from edgepose.cli.source_options import (
+    DETECT_EVERY,
     detector_option,
     following_options,
     parse_address,
@@ -46,7 +48,8 @@ from edgepose.cli.source_options import (
 @click.option(
     "--min-box-score",
     type=Number(),
-    help="Leave out people of a lower score.  [default: 0.4 of a detector's, else none]",
+    help="Leave out people of a lower score.  [default: 0.4 of a detector's, 0.3 of a network that gives people, "
+    "else none]",
 )
 @following_options
 @click.option(
@@ -107,15 +110,17 @@ def command(
     Rotations noted in EXIF are ignored, as in COCO's annotations. Exit status 3: done, but some files could not be
     read.
     """
-    from edgepose.backends import load_backend
+    from edgepose.backends import load_backend, load_runtime
     from edgepose.cli import warn_of_random_weights
     from edgepose.cli.progress import progress
     from edgepose.errors import InputError
     from edgepose.estimate.detect import EMBEDDED_NOTE
     from edgepose.estimate.follow import Following
     from edgepose.estimate.lift import open_lifter
+    from edgepose.estimate.whole import finds_everybody
     from edgepose.infer.crops import infer
     from edgepose.infer.stream import LiveOutput
+    from edgepose.infer.whole import infer_whole
     from edgepose.model.passport import read_passport
 
     if not (inputs or more or sources):
@@ -125,9 +130,9 @@ def command(
     paths = _paths((*inputs, *more))
     if not (paths or sources):
         raise InputError("stdin names no file: give paths, one a line")
-    following = Following(parse_detect_every(detect_every), track=track, smooth=smooth)
     streaming = form != "json" or out == "-"
     results: dict[str, Any] = {
+        "following": Following(parse_detect_every(detect_every), track=track, smooth=smooth),
         "folder": None if out == "-" or (streaming and out is None) else Path(out or "poses"),
         "stream": sys.stdout if streaming else None,
         "table": form == "csv",
@@ -135,53 +140,43 @@ def command(
         "save_overlays": save_overlay,
         "watch": progress,
     }
-    if read_passport(engine).spec.head.kind in ("fields", "tags"):
-        if sources or detector or boxes is not None or lift is not None or min_box_score is not None:
-            raise click.UsageError(
-                "--source, --detector, --boxes, --min-box-score and --lift go with crops of people, not whole images"
-            )
-        _tell(_infer_whole_images(engine, paths, backend, threads, results), streaming)
-        return
+    passport = read_passport(engine)
+    whole = finds_everybody(passport.spec)
+    if whole and (detector or boxes is not None or lift is not None or detect_every != DETECT_EVERY):
+        raise click.UsageError(
+            f"--detector, --detect-every, --boxes and --lift go with crops of people; {engine} takes whole images"
+        )
     if boxes is not None and (detector is not None or sources):
         raise click.UsageError("--boxes goes with --input, and without --detector: it tells itself where people are")
     if lift is not None and len(sources) > 1:
         raise click.UsageError("--lift waits for a video's end: give one --source at a time")
     with ExitStack() as stack:
-        pose = stack.enter_context(load_backend(engine, backend=backend, threads=threads, cuda_graphs=cuda_graphs))
-        warn_of_random_weights(engine, pose.passport)
-        lifter = None if lift is None else open_lifter(lift, threads=threads)
-        finder = None if boxes else stack.enter_context(closing(_load_detector(detector, backend, threads)))
+        if whole:
+            runtime = stack.enter_context(closing(load_runtime(engine, backend=backend, threads=threads)))
+            finder = None
+            run: Callable[..., InferReport] = partial(infer_whole, runtime, paths, min_score=min_box_score)
+        else:
+            pose = stack.enter_context(load_backend(engine, backend=backend, threads=threads, cuda_graphs=cuda_graphs))
+            finder = None if boxes else stack.enter_context(closing(_load_detector(detector, backend, threads)))
+            run = partial(
+                infer,
+                pose,
+                paths,
+                boxes_file=None if boxes in (None, "whole") else Path(boxes),
+                detector=finder,
+                min_box_score=-math.inf if min_box_score is None else min_box_score,
+                lifter=None if lift is None else open_lifter(lift, threads=threads),
+            )
+        warn_of_random_weights(engine, passport)
         opened = [stack.enter_context(closing(source)) for source in _open_sources(sources, raw, csi_mode)]
         picture = _open_picture(opened, show, serve, token)
         if picture is not None:
             stack.enter_context(closing(picture))
-        report = infer(
-            pose,
-            paths,
-            boxes_file=None if boxes in (None, "whole") else Path(boxes),
-            detector=finder,
-            min_box_score=-math.inf if min_box_score is None else min_box_score,
-            following=following,
-            sources=opened,
-            live=LiveOutput(picture, max_frames, stack.enter_context(status_line())),
-            lifter=lifter,
-            **results,
-        )
+        live = LiveOutput(picture, max_frames, stack.enter_context(status_line()))
+        report = run(sources=opened, live=live, **results)
     if finder is not None and detector is None:
         click.echo(EMBEDDED_NOTE, err=True)
     _tell(report, streaming)
-
-
-def _infer_whole_images(
-    engine: Path, paths: Sequence[Path], backend: str | None, threads: int | None, results: Mapping[str, Any]
-) -> InferReport:
-    from edgepose.backends import load_runtime
-    from edgepose.cli import warn_of_random_weights
-    from edgepose.infer.maps import infer_maps
-
-    with closing(load_runtime(engine, backend=backend, threads=threads)) as runtime:
-        warn_of_random_weights(engine, runtime.passport)
-        return infer_maps(runtime, paths, **results)
 
 
 def _tell(report: InferReport, streaming: bool) -> None:

@@ -9,54 +9,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edgepose.backends.runtime import Arrays, Runtime
-from edgepose.errors import ModelFileError
+from edgepose.backends.runtime import Arrays
 from edgepose.model.heads.fields import Fields
 from edgepose.model.heads.tags import Tags
-from edgepose.model.spec import ModelSpec
 from edgepose.stages.field_grouping import decode_fields
-from edgepose.stages.letterbox import Letterbox, as_input
+from edgepose.stages.letterbox import Letterbox
 from edgepose.stages.poses import Poses
 from edgepose.stages.tag_grouping import decode_tags
 
 MARGIN = 0.5  # image px that a person's box reaches beyond the centres of the outermost key points
-
-
-def estimate_people(runtime: Runtime, image: np.ndarray, *, flip_test: bool = False) -> tuple[Poses, np.ndarray]:
-    """Find all people in an image.
-
-    Args:
-        runtime: from `load_runtime`, of a network whose head is of fields or tags.
-        image: (H, W, 3) uint8 RGB.
-        flip_test: with the mirrored picture as well, as published accuracies of tags do; costs twice the network.
-
-    Returns:
-        As `find_people`.
-
-    Raises:
-        ModelFileError: the network finds something else, or there is no flip test of its head.
-        BackendError: the runtime failed.
-    """
-    spec = runtime.passport.spec
-    head = head_of(spec)
-    if flip_test and not isinstance(head, Tags):
-        raise ModelFileError(f"{spec.name} has part affinity fields, of which no flip test was published: leave it out")
-    letterbox = Letterbox.of((image.shape[0], image.shape[1]), spec.image)
-    pictures = as_input(image, letterbox, spec.image)[None]
-    if flip_test:
-        pictures = np.concatenate([pictures, pictures[..., ::-1]])
-    found = runtime.run({"images": np.ascontiguousarray(pictures)})
-    outputs, *mirrored = ({name: maps[i] for name, maps in found.items()} for i in range(len(pictures)))
-    if mirrored:
-        outputs = dict(merge_mirrored(outputs, mirrored[0], head, spec.skeleton.flip_order))
-    return find_people(outputs, head, letterbox)
-
-
-def head_of(spec: ModelSpec) -> Fields | Tags:
-    """The head of a bottom-up network; ModelFileError where it is another."""
-    if not isinstance(spec.head, (Fields, Tags)):
-        raise ModelFileError(f"{spec.name} is no bottom-up network (its head is {spec.head.kind})")
-    return spec.head
 
 
 def find_people(outputs: Arrays, head: Fields | Tags, letterbox: Letterbox) -> tuple[Poses, np.ndarray]:

@@ -10,7 +10,7 @@ import numpy as np
 from edgepose.backends import Backend
 from edgepose.estimate.detect import Detector, find_people_in
 from edgepose.estimate.top_down import estimate_images
-from edgepose.model.skeletons import Skeleton
+from edgepose.model.skeletons import COCO17, Skeleton
 from edgepose.stages.frames import Frame
 from edgepose.stages.nms import suppress
 from edgepose.stages.poses import Poses
@@ -128,7 +128,7 @@ class Follower:
 
     def __init__(self, skeleton: Skeleton, following: Following | None = None) -> None:
         self.following = following or Following()
-        self._sigmas = np.array(skeleton.sigmas)
+        self._sigmas = np.array(skeleton.sigmas or [np.mean(COCO17.sigmas)] * len(skeleton))
         self._tracker = Tracker(self._sigmas, self.following.tracking) if self.following.track else None
         self._smoother = Smoother() if self.following.smooth else None
         self._since = 0  # frames since the detector looked

@@ -11,7 +11,7 @@ import numpy as np
 
 from edgepose.backends import load_runtime
 from edgepose.errors import InputError, ModelFileError
-from edgepose.estimate.bottom_up import estimate_people, head_of
+from edgepose.estimate.whole import estimate_people, head_of
 from edgepose.evaluation.coco_ap import NAMES, average_precision
 from edgepose.evaluation.evaluate import check_size, image_path
 from edgepose.evaluation.people_shift import compare_people

@@ -13,8 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from edgepose.errors import EdgeposeError, InputError
-from edgepose.estimate.follow import Followers
-from edgepose.io.keypoints import WriteRecord, people_of
+from edgepose.io.keypoints import WriteRecord, people_of, scored_people
 from edgepose.io.overlay import draw_poses
 from edgepose.io.prefetch import Prefetch
 from edgepose.io.sources import Shot, Source
@@ -27,6 +26,17 @@ from edgepose.timing import StageTimes
 AHEAD, AHEAD_LIVE = 4, 2  # frames that wait for the network: of files, of live sources
 POLL_S = 0.001  # between looks whether a frame has come
 RATE_FRAMES = 30  # that the shown frame rate is the mean of
+
+
+DRAWN = 0.3  # a key point's score
+
+
+class Follows(Protocol):
+    """Finds and follows the people of several videos: `Followers`, `WholeFollowers`."""
+
+    def take(self, frames: Sequence[tuple[int, np.ndarray | Frame, float]]) -> list[Poses]:
+        """The poses of one frame of each of some videos: (number of the video, image, seconds)."""
+        ...
 
 
 class Picture(Protocol):
@@ -111,7 +121,7 @@ class _Lane:
 
 
 def watch_sources(
-    followers: Followers,
+    followers: Follows,
     sources: Sequence[Source],
     skeleton: Skeleton,
     write: WriteRecord,
@@ -119,6 +129,8 @@ def watch_sources(
     *,
     overlays: Sequence[Path | None] = (),
     live: LiveOutput | None = None,
+    own_scores: bool = False,
+    drawn_above: float = DRAWN,
 ) -> list[SourceReport]:
     """Find and follow the people of several sources at once, until all have ended.
 
@@ -132,6 +144,8 @@ def watch_sources(
         times: gets the stages read (which is waiting, too), draw and write.
         overlays: of each source where its overlay video goes, or None.
         live: what else is done with the frames.
+        own_scores: people's scores are written as they are; else times those of their key points, as for boxes.
+        drawn_above: key points of a lower score are not drawn.
 
     Raises:
         InputError: no source gave a frame.
@@ -141,7 +155,7 @@ def watch_sources(
     """
     reports = [SourceReport(source.name, source.length) for source in sources]
     targets = list(overlays) or [None] * len(sources)
-    output = _Output(skeleton, write, times, live or LiveOutput())
+    output = _Output(skeleton, write, times, live or LiveOutput(), own_scores, drawn_above)
     with ExitStack() as stack:
         lanes = []
         for number, (source, report, target) in enumerate(zip(sources, reports, targets, strict=True)):
@@ -172,10 +186,12 @@ class _Output:
     write: WriteRecord
     times: StageTimes
     live: LiveOutput
+    own_scores: bool
+    drawn_above: float
     videos: ExitStack = field(default_factory=ExitStack)
 
 
-def _round(lanes: list[_Lane], followers: Followers, output: _Output) -> list[_Lane]:
+def _round(lanes: list[_Lane], followers: Follows, output: _Output) -> list[_Lane]:
     """Take a frame of each source that has one; the sources that go on."""
     taken: list[tuple[_Lane, Shot]] = []
     ended = []
@@ -227,7 +243,7 @@ def _keep(lane: _Lane, shot: Shot, poses: Poses, output: _Output) -> None:
         "seconds": round(shot.seconds, 3),
         "width": image.shape[1],
         "height": image.shape[0],
-        "people": people_of(poses, scores),
+        "people": scored_people(poses, scores) if output.own_scores else people_of(poses, scores),
     }
     with output.times.stage("write"):
         output.write(record)
@@ -235,7 +251,7 @@ def _keep(lane: _Lane, shot: Shot, poses: Poses, output: _Output) -> None:
     if lane.overlay is None and picture is None:
         return
     with output.times.stage("draw"):
-        drawn = draw_poses(image, poses, output.skeleton)
+        drawn = draw_poses(image, poses, output.skeleton, output.drawn_above)
     if picture is not None:
         picture.show(lane.number, drawn, {"people": len(poses), "fps": round(report.fps, 2), "frame": shot.index})
     if lane.overlay is None:

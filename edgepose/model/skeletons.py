@@ -210,6 +210,21 @@ POSETRACK17 = _skeleton(
     COCO17.sigmas,
 )
 
+# Order: MediaPipe's Pose Landmarker (Bazarevsky et al., "BlazePose", 2020); nobody published sigmas.
+BLAZEPOSE33 = _skeleton(
+    "blazepose33",
+    "nose left_eye_inner left_eye left_eye_outer right_eye_inner right_eye right_eye_outer left_ear right_ear "
+    "left_mouth right_mouth left_shoulder right_shoulder left_elbow right_elbow left_wrist right_wrist left_pinky "
+    "right_pinky left_index right_index left_thumb right_thumb left_hip right_hip left_knee right_knee left_ankle "
+    "right_ankle left_heel right_heel left_foot_index right_foot_index",
+    _BODY_LIMBS + _TRUNK_LIMBS + "nose-left_eye_inner left_eye_inner-left_eye left_eye-left_eye_outer "
+    "left_eye_outer-left_ear nose-right_eye_inner right_eye_inner-right_eye right_eye-right_eye_outer "
+    "right_eye_outer-right_ear left_mouth-right_mouth left_wrist-left_pinky left_wrist-left_index "
+    "left_wrist-left_thumb left_pinky-left_index right_wrist-right_pinky right_wrist-right_index "
+    "right_wrist-right_thumb right_pinky-right_index left_ankle-left_heel left_heel-left_foot_index "
+    "left_ankle-left_foot_index right_ankle-right_heel right_heel-right_foot_index right_ankle-right_foot_index",
+)
+
 # Order: OneHand10K, FreiHAND and COCO-WholeBody's hands (wrist, then thumb to little finger); nobody published sigmas.
 HAND21 = Skeleton("hand21", tuple(points.hand_names("wrist")), (), tuple(points.HAND_LIMBS))
 
@@ -291,7 +306,7 @@ SKELETONS = {
     skeleton.name: skeleton
     for skeleton in (
         *(COCO17, MPII16, HALPE26, AIC14, CROWDPOSE14, POSETRACK17, OPENPOSE18, WHOLEBODY133),
-        *(HAND21, FACE98, FACE106),
+        *(BLAZEPOSE33, HAND21, FACE98, FACE106),
         *(H36M17, H36M16, H36M18, BODY15, MUCO21),
     )
 }

@@ -45,9 +45,31 @@ def decode_people(outputs: Arrays, head: People, num_keypoints: int, input_hw: t
     Raises:
         ValueError: an output is missing or of another shape.
     """
+    boxes, scores, keypoints = candidates(outputs, head, num_keypoints, input_hw)
+    return [_best(*one, head) for one in zip(boxes, scores, keypoints, strict=True)]
+
+
+def decode_one_person(outputs: Arrays, head: People, num_keypoints: int, input_hw: tuple[int, int]) -> np.ndarray:
+    """The key points of the one person of each crop, of a layout that looks at one.
+
+    Returns:
+        (N, K, 3) float32: x, y in px of the network's input, score. Where the network says that nobody is there, or
+        gives what is not finite, all scores are 0.
+    """
+    _, scores, keypoints = candidates(outputs, head, num_keypoints, input_hw)
+    found = keypoints[:, 0].copy()
+    there = np.isfinite(found).all(axis=(1, 2)) & (scores[:, 0] >= head.min_score)  # False for NaN
+    found[~there, :, 2] = 0
+    return np.nan_to_num(found, posinf=0, neginf=0)
+
+
+def candidates(
+    outputs: Arrays, head: People, num_keypoints: int, input_hw: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(N, A, 4) boxes, (N, A) scores and (N, A, K, 3) key points, float32, before any choice; see `decode_people`."""
     arrays = {name: np.asarray(outputs[name], np.float32) for name in _checked(outputs, head, num_keypoints)}
     boxes, scores, keypoints = _READERS[head.layout](arrays, head, num_keypoints, np.array(input_hw, np.float32))
-    return [_best(*candidates, head) for candidates in zip(boxes, scores, keypoints.astype(np.float32), strict=True)]
+    return boxes, scores, keypoints.astype(np.float32, copy=False)
 
 
 def _best(boxes: np.ndarray, scores: np.ndarray, keypoints: np.ndarray, head: People) -> Found:

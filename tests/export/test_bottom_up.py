@@ -11,7 +11,7 @@ from torch import nn
 from edgepose.backends import load_runtime
 from edgepose.cli import main
 from edgepose.errors import ExportError, ModelFileError
-from edgepose.estimate.bottom_up import estimate_people
+from edgepose.estimate.whole import estimate_people
 from edgepose.export.bottom_up import export_bottom_up, import_bottom_up, largest_difference, sample_pictures
 from edgepose.export.networks.associative_embedding import TaggedHRNet
 from edgepose.export.networks.lightweight_openpose import LightweightOpenPose

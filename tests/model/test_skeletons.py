@@ -40,7 +40,7 @@ def test_mirroring_twice_changes_nothing(skeleton):
     ("name", "count", "unpaired"),  # how many have no mirror twin: mmpose's data set files say so with swap=""
     [
         *(("halpe26", 26, 4), ("wholebody133", 133, 11), ("aic14", 14, 2), ("crowdpose14", 14, 2)),
-        ("openpose18", 18, 2),
+        *(("openpose18", 18, 2), ("blazepose33", 33, 1)),
         *(("posetrack17", 17, 3), ("hand21", 21, 21), ("face98", 98, 10), ("face106", 106, 10)),
     ],
 )
@@ -49,7 +49,7 @@ def test_published_sets_have_their_points_and_pairs(name, count, unpaired):
 
     assert len(skeleton) == count
     assert len(skeleton) - 2 * len(skeleton.flip_pairs) == unpaired
-    assert len(skeleton.sigmas) == (0 if name.startswith(("hand", "face", "openpose")) else count)
+    assert len(skeleton.sigmas) == (0 if name.startswith(("hand", "face", "openpose", "blazepose")) else count)
 
 
 @pytest.mark.parametrize("skeleton", SKELETONS.values())

@@ -17,7 +17,20 @@ LAYERS = {
         *("machine", "io", "stages", "model", "watching", "timing", "files", "limits", "interrupts", "errors"),
     ),
     "export": (
-        *("training", "detectors", "space", "bottom_up", "by_value", "presets", "foreign", "pipeline", "verify", "zoo"),
+        *(
+            "training",
+            "detectors",
+            "people",
+            "whole_images",
+            "space",
+            "bottom_up",
+            "by_value",
+            "presets",
+            "foreign",
+            "pipeline",
+            "verify",
+            "zoo",
+        ),
         *("checkpoints", "drawn", "networks", "to_onnx", "graph"),
     ),
 }

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 LAYOUTS = ("yolo", "end-to-end", "dets", "queries", "movenet-multi", "movenet-single", "landmarks")
+ONE_PERSON = ("movenet-single", "landmarks")  # they look at one person: of a crop, or of a whole image
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,16 @@ class People:
                 raise ValueError(f"{key} must be a whole number over 0, or null, got {value!r}")
 
     def outputs(self, spec: Any) -> dict[str, tuple[int | None, ...]]:
-        """Names and shapes of the network's outputs, without the batch; None is a size that the file decides."""
+        """Names and shapes of the network's outputs, without the batch; None is a size that the file decides.
+
+        Raises:
+            ValueError: the network finds everybody, and the spec gives it crops of people.
+        """
+        if spec.region is not None and self.layout not in ONE_PERSON:
+            raise ValueError(
+                f'a people head of layout "{self.layout}" finds everybody in a whole image: input\'s resize must be '
+                f'"letterbox" or "plain", and there is no region'
+            )
         return self.output_shapes(len(spec.skeleton))
 
     def output_shapes(self, num_keypoints: int) -> dict[str, tuple[int | None, ...]]:

@@ -11,7 +11,7 @@ from edgepose.cli import main
 from edgepose.export.bottom_up import export_bottom_up
 from edgepose.export.networks.lightweight_openpose import LightweightOpenPose
 from edgepose.export.pipeline import Weights
-from edgepose.infer.maps import infer_maps
+from edgepose.infer.whole import infer_whole
 from edgepose.io.images import read_image, write_image
 from edgepose.io.video import video_file
 from edgepose.model.heads.fields import Fields
@@ -38,7 +38,7 @@ def drawn() -> Drawn:
 
 
 def test_writes_everybody_in_cocos_form_and_names_what_cannot_be_read(drawn, images, tmp_path):
-    report = infer_maps(drawn, sorted(images.iterdir()), folder=tmp_path / "out")
+    report = infer_whole(drawn, sorted(images.iterdir()), folder=tmp_path / "out")
 
     people = json.loads((tmp_path / "out" / "keypoints.json").read_text())
     assert (report.images, report.people, len(report.unreadable)) == (2, 4, 1)
@@ -49,7 +49,7 @@ def test_writes_everybody_in_cocos_form_and_names_what_cannot_be_read(drawn, ima
 
 
 def test_overlays_show_the_people(drawn, images, tmp_path):
-    report = infer_maps(drawn, [images / "1.png"], folder=tmp_path / "out")
+    report = infer_whole(drawn, [images / "1.png"], folder=tmp_path / "out")
 
     (overlay,) = report.overlays
     assert overlay.name == "1.png"
@@ -59,7 +59,7 @@ def test_overlays_show_the_people(drawn, images, tmp_path):
 def test_a_point_that_was_not_found_is_zero_in_the_file(drawn, images, tmp_path):
     drawn.outputs["heatmaps"][0, 4] = 0  # right wrists
 
-    infer_maps(drawn, [images / "1.png"], folder=tmp_path / "out", save_overlays=False)
+    infer_whole(drawn, [images / "1.png"], folder=tmp_path / "out", save_overlays=False)
 
     for person in json.loads((tmp_path / "out" / "keypoints.json").read_text()):
         assert person["keypoints"][12:15] == [0, 0, 0]
@@ -71,7 +71,7 @@ def test_a_videos_frames_are_numbered(drawn, tmp_path):
         for _ in range(3):
             video.write(np.full((*MAP_HW, 3), 90, np.uint8))
 
-    report = infer_maps(drawn, [tmp_path / "clip.mp4"], folder=tmp_path / "out")
+    report = infer_whole(drawn, [tmp_path / "clip.mp4"], folder=tmp_path / "out")
 
     people = json.loads((tmp_path / "out" / "keypoints.json").read_text())
     assert report.images == 3
@@ -98,6 +98,6 @@ def test_the_command_takes_no_boxes_and_streams_lines(images, tmp_path):
 def test_a_table_has_a_line_for_each_person(drawn, images):
     stream = io.StringIO()
 
-    infer_maps(drawn, [images / "1.png", images / "2.png"], stream=stream, table=True)
+    infer_whole(drawn, [images / "1.png", images / "2.png"], stream=stream, table=True)
 
     assert len(stream.getvalue().splitlines()) == 1 + 4

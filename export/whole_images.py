@@ -1,0 +1,296 @@
+"""An ONNX from elsewhere that takes whole images -> edgepose's form, after checking that it is what its spec says.
+
+Person detectors and networks that give whole people share this; what a difference means, each says itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from edgepose.errors import EdgeposeError, ModelFileError
+from edgepose.export.foreign import load_foreign, rename, sizes_of, to_opset
+from edgepose.export.graph.edit import arrays_of, replace_nodes
+from edgepose.export.graph.fp16 import to_fp16
+from edgepose.export.graph.interface import BATCH, normalize
+from edgepose.export.graph.run import beyond_fp16, run_onnx
+from edgepose.export.graph.simplify import simplify
+from edgepose.export.pipeline import Weights, file_names, write_graph
+from edgepose.files import check_targets, locked, put_in_place, sha256_of, temporary_folder
+from edgepose.model.passport import keep_accuracy
+from edgepose.model.shapes import as_text, fits_shape
+from edgepose.model.spec import ModelSpec
+
+Arrays = Mapping[str, np.ndarray]
+Compare = Callable[[Arrays, Arrays], dict[str, float]]
+PIXEL_TYPES = (TensorProto.FLOAT, TensorProto.INT32, TensorProto.UINT8)  # in which published files take pictures
+LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+
+
+@dataclass(frozen=True)
+class ImportedImages:
+    """The files that were written; `verified`: how far the simplified graph is from the original, by name."""
+
+    fp32: Path
+    fp16: Path
+    verified: dict[str, float]
+    batch: int | str
+
+    def summary(self) -> str:
+        """What was written, for people."""
+        one = "; it takes one picture at a time" if self.batch == 1 else ""
+        told = ", ".join(f"{name} {value:.1e}" for name, value in self.verified.items())
+        return f"{self.fp32}: differs from the original by {told}{one}\n{self.fp16}: the same in FP16"
+
+
+def input_size(path: Path, hint: str = "") -> tuple[int, int]:
+    """Height and width of the pictures that a file takes, channels first or last.
+
+    Raises:
+        ModelFileError: it has no fixed size, or cannot be read.
+    """
+    sizes = sizes_of(_input(load_foreign(path), path))
+    size = tuple(sizes[1:3] if len(sizes) == 4 and sizes[3] == 3 else sizes[2:])
+    if len(sizes) != 4 or None in size:
+        raise ModelFileError(f"{path}: its input has no fixed size ({as_text(sizes)}); export it with one{hint}")
+    return int(size[0] or 0), int(size[1] or 0)
+
+
+def import_images(
+    path: Path,
+    spec: ModelSpec,
+    output_dir: Path,
+    compare: Compare,
+    *,
+    outputs: Sequence[str] = (),
+    hint: Callable[[Mapping[str, Sequence[int | None]]], str] = lambda found: "",
+) -> ImportedImages:
+    """Check a foreign ONNX against its spec and write `NAME.onnx` and `NAME.fp16.onnx` with their passports.
+
+    Its input becomes `images`, (n, 3, H, W) float32; channels last and whole numbers, as TensorFlow's files have them,
+    are brought into that. Its outputs get the names that the head gives them, others are dropped; the graph is brought
+    to opset 19 and simplified, its batch becomes dynamic where it computes the same that way. What is written is
+    compared with the original on noise and smooth pictures. In the FP16 file what is behind the last layers is in
+    single precision: of a position of over 512 px, FP16 has only halves.
+
+    Args:
+        compare: of the original's outputs and the simplified graph's; ExportError where they differ.
+        outputs: the file's outputs in the order of the head's; none: by their names or, where these differ, their
+            shapes and order.
+        hint: what outputs of such sizes may be, for the message that they do not fit.
+
+    Raises:
+        ModelFileError: the file cannot be read, or is not what the spec says.
+        ExportError: it cannot be brought into edgepose's form without changing what it computes. No file is left.
+    """
+    check_targets(output_dir, file_names(spec))
+    if (output_dir / f"{spec.name}.onnx").resolve() == path.resolve():
+        raise ModelFileError(f"{path} would be overwritten: choose another folder with -o, or another name")
+    original = load_foreign(path)
+    _keep_interface(original, spec, path, outputs, hint)
+    pictures = sample_pictures(spec)
+    singles = [_run(original, pictures[i : i + 1], spec, path) for i in range(len(pictures))]
+    try:
+        batch: int | str = BATCH
+        simplified, verified = _formed(original, spec, pictures, singles, compare, path, BATCH)
+    except EdgeposeError:
+        batch = 1
+        simplified, verified = _formed(original, spec, pictures[:1], singles[:1], compare, path, 1)
+    half = to_fp16(simplified, keep_fp32=[*beyond_fp16(simplified, pictures[:1]), *behind_layers(simplified)])
+    written = _write(simplified, half, spec, Weights(path.name, sha256_of(path)), verified, output_dir)
+    return ImportedImages(*written, verified, batch)
+
+
+def behind_layers(model: onnx.ModelProto) -> list[str]:
+    """Names of the nodes between the last layers and the outputs: what computes positions from what a network gives.
+
+    A convolution that makes one channel is no such layer: it adds up YOLO's distributions.
+    """
+    arrays = arrays_of(model)
+    producers = {name: node for node in model.graph.node for name in node.output}
+    found: dict[str, str] = {}
+    waiting = [output.name for output in model.graph.output]
+    while waiting:
+        node = producers.get(waiting.pop())
+        if node is None or node.output[0] in found:
+            continue
+        weight = arrays.get(node.input[1]) if node.op_type in LAYERS else None
+        if node.op_type in LAYERS and not (node.op_type == "Conv" and weight is not None and len(weight) == 1):
+            continue
+        found[node.output[0]] = node.name
+        waiting += node.input
+    return list(found.values())
+
+
+def _write(
+    graph: onnx.ModelProto,
+    half: onnx.ModelProto,
+    spec: ModelSpec,
+    weights: Weights,
+    verified: Mapping[str, float],
+    output_dir: Path,
+) -> tuple[Path, Path]:
+    output_dir.mkdir(parents=True, exist_ok=True)
+    with temporary_folder(output_dir) as folder:
+        fp32 = write_graph(graph, folder / f"{spec.name}.onnx", spec, "fp32", weights, verified)
+        made_from = {fp32.name: sha256_of(fp32)}
+        fp16 = write_graph(half, folder / f"{spec.name}.fp16.onnx", spec, "fp16", weights, verified, made_from)
+        with locked(output_dir):
+            for one in (fp32, fp16):
+                keep_accuracy(one, output_dir / one.name)
+            put_in_place(folder, output_dir, file_names(spec))
+    return output_dir / fp32.name, output_dir / fp16.name
+
+
+def _input(model: onnx.ModelProto, path: Path) -> onnx.ValueInfoProto:
+    weights = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in weights]
+    if len(inputs) != 1:
+        names = ", ".join(value.name for value in inputs)
+        raise ModelFileError(
+            f"{path} has {len(inputs)} inputs ({names}), wanted one, the images: export it without its post-processing"
+        )
+    return inputs[0]
+
+
+def _keep_interface(
+    model: onnx.ModelProto,
+    spec: ModelSpec,
+    path: Path,
+    chosen: Sequence[str],
+    hint: Callable[[Mapping[str, Sequence[int | None]]], str],
+) -> None:
+    """Leave one input and the head's outputs, under edgepose's names, with shapes that the spec allows."""
+    image = _input(model, path)
+    ((wanted_name, wanted),) = spec.inputs.items()
+    sizes, kind = sizes_of(image), image.type.tensor_type.elem_type
+    last = len(sizes) == 4 and sizes[3] == 3 and sizes[1] != 3
+    planes = [sizes[0], sizes[3], *sizes[1:3]] if last else sizes
+    if len(planes) != 4 or not fits_shape(planes[1:], wanted):
+        raise ModelFileError(f"{path}: input {image.name} is {as_text(sizes)}, the spec says N, {as_text(wanted)}")
+    if kind not in PIXEL_TYPES:
+        raise ModelFileError(f"{path}: input {image.name} is {TensorProto.DataType.Name(kind).lower()}, wanted float32")
+    found = {value.name: value for value in model.graph.output}
+    of_name = _pair(found, spec, path, chosen, hint)
+    kept = [found[of_name[name]] for name in spec.outputs]
+    del model.graph.output[:]
+    model.graph.output.extend(kept)
+    for name, old in of_name.items():
+        rename(model.graph, old, name)
+    rename(model.graph, image.name, wanted_name)
+    del model.graph.input[:]
+    shape = [sizes[0] or BATCH, *wanted]
+    model.graph.input.append(helper.make_tensor_value_info(wanted_name, TensorProto.FLOAT, shape))
+    _feed(model, wanted_name, kind, channels_last=last)
+
+
+def _feed(model: onnx.ModelProto, name: str, kind: int, *, channels_last: bool) -> None:
+    """Between the input, float32 planes, and whoever reads it put what makes of it the pictures of the file."""
+    steps: list[tuple[str, dict[str, Any]]] = []
+    if channels_last:
+        steps.append(("Transpose", {"perm": [0, 2, 3, 1]}))
+    if kind != TensorProto.FLOAT:
+        steps.append(("Cast", {"to": kind}))
+    if not steps:
+        return
+    names = [name, *(f"{name}_{operator.lower()}" for operator, _ in steps)]
+    for node in model.graph.node:
+        for index, used in enumerate(node.input):
+            node.input[index] = names[-1] if used == name else used
+    before = [
+        helper.make_node(operator, [source], [target], **attributes)
+        for (operator, attributes), source, target in zip(steps, names[:-1], names[1:], strict=True)
+    ]
+    replace_nodes(model, [*before, *model.graph.node])
+
+
+def _pair(
+    found: Mapping[str, onnx.ValueInfoProto],
+    spec: ModelSpec,
+    path: Path,
+    chosen: Sequence[str],
+    hint: Callable[[Mapping[str, Sequence[int | None]]], str],
+) -> dict[str, str]:
+    """The head's names of outputs -> the file's."""
+    wanted = spec.outputs
+    if chosen:
+        missing = [name for name in chosen if name not in found]
+        if missing or len(chosen) != len(wanted):
+            raise ModelFileError(
+                f"{path} has the outputs {', '.join(found)}; wanted {len(wanted)} of them, for {', '.join(wanted)}; "
+                f"got {', '.join(chosen)}"
+            )
+        return dict(zip(wanted, chosen, strict=True))
+    sizes = {name: sizes_of(value) for name, value in found.items()}
+    if set(wanted) <= set(found) and all(fits_shape(sizes[name][1:], shape) for name, shape in wanted.items()):
+        return {name: name for name in wanted}
+    pairs: dict[str, str] = {}
+    for name, shape in wanted.items():
+        fitting = [o for o, size in sizes.items() if o not in pairs.values() and fits_shape(size[1:], shape)]
+        if not fitting:
+            told = "; ".join(f"{o} {as_text(size)}" for o, size in sizes.items())
+            more = hint(sizes) or "is it another kind of network, or another number of classes or key points?"
+            raise ModelFileError(f"{path}: no output fits {name} (N, {as_text(shape)}); it has {told}: {more}")
+        pairs[name] = name if name in fitting else fitting[0]
+    return pairs
+
+
+def sample_pictures(spec: ModelSpec) -> np.ndarray:
+    """(3, 3, H, W) float32: noise, a smooth picture, and grey, of whole grey levels."""
+    rng = np.random.default_rng(0)
+    height, width = spec.image.size_hw
+    coarse = rng.uniform(0, 255, (3, 8, 8)).astype(np.float32)
+    smooth = np.kron(coarse, np.ones((1, -(-height // 8), -(-width // 8)), np.float32))[:, :height, :width]
+    pixels = np.stack([rng.uniform(0, 255, (3, height, width)), smooth, np.full((3, height, width), 127.0)]).round()
+    mean, std = (np.array(values).reshape(1, 3, 1, 1) for values in (spec.image.mean, spec.image.std))
+    return np.ascontiguousarray((pixels - mean) / std, np.float32)
+
+
+def _run(model: onnx.ModelProto, pictures: np.ndarray, spec: ModelSpec, path: Path) -> dict[str, np.ndarray]:
+    outputs = dict(zip(spec.outputs, run_onnx(model, pictures, list(spec.outputs)), strict=True))
+    for name, shape in spec.outputs.items():
+        if not fits_shape(outputs[name].shape[1:], shape) or len(outputs[name]) != len(pictures):
+            raise ModelFileError(f"{path} gives {name} of {outputs[name].shape}, the spec says N, {as_text(shape)}")
+    return outputs
+
+
+def _formed(
+    original: onnx.ModelProto,
+    spec: ModelSpec,
+    pictures: np.ndarray,
+    singles: Sequence[Arrays],
+    compare: Compare,
+    path: Path,
+    batch: int | str,
+) -> tuple[onnx.ModelProto, dict[str, float]]:
+    """Opset, batch and onnxsim; and how far that is from what the original gave, picture by picture."""
+    model = normalize(to_opset(original))
+    _set_batch(model, batch)
+    simplified = simplify(model)
+    _set_batch(simplified, batch)
+    found = _run(simplified, pictures, spec, path)
+    verified: dict[str, float] = {}
+    for index, single in enumerate(singles):
+        one = {name: values[index : index + 1] for name, values in found.items()}
+        for name, value in compare(single, one).items():
+            verified[name] = max(verified.get(name, 0.0), round(value, 8))
+    return simplified, verified
+
+
+def _set_batch(model: onnx.ModelProto, batch: int | str) -> None:
+    """The first size of the input; outputs are left to be inferred."""
+    size: Any = model.graph.input[0].type.tensor_type.shape.dim[0]
+    if isinstance(batch, str):
+        size.dim_param = batch
+    else:
+        size.dim_value = batch
+    for output in model.graph.output:
+        dim = output.type.tensor_type.shape.dim
+        if len(dim):
+            dim[0].CopyFrom(size)
