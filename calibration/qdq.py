@@ -1,8 +1,11 @@
 """Places Q/DQ pairs by TensorRT's rules: symmetric INT8, zero point 0, weights per output channel, biases in float.
 
-A pair goes on the input of every quantised convolution and on both inputs of every residual addition of convolutions,
-behind the activation (never between Conv and ReLU, which TensorRT fuses), and before what only moves values (max
-pooling, DepthToSpace, Slice, nearest Resize). One tensor gets one pair, whoever reads it. The heat-map head stays in
+A pair goes on the input of every quantised convolution and on the skip of every residual addition, behind the
+activation (never between Conv and ReLU, which TensorRT fuses), and before what only moves values (max pooling,
+DepthToSpace, Slice, nearest Resize). The convolution of an addition hands its sums on as they are: TensorRT makes one
+INT8 kernel of Conv, Add, ReLU and the next pair, and a pair between Conv and Add would force them apart (TensorRT
+10.3, pytorch-quantization's ResNet and tensorflow-quantization's "Add Custom QDQ Insertion Case" place pairs so).
+One tensor gets one pair, whoever reads it. The heat-map head stays in
 float: an INT8 step of a heat map is 0.8 % of its peak, which makes plateaus and ties where the peak is sought.
 Depthwise convolutions stay in float too: they are few of the operations and lose most by INT8, which makes them no
 faster.
@@ -15,6 +18,7 @@ away.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 
 import numpy as np
@@ -125,12 +129,13 @@ def quantised_inputs(model: onnx.ModelProto, layers: Collection[str]) -> dict[st
     """
     arrays = arrays_of(model)
     producers = {name: node for node in model.graph.node for name in node.output}
+    readers = Counter(name for node in model.graph.node for name in node.input)
     places: dict[str, list[tuple[str, int]]] = {}
     for node in model.graph.node:
         if node.output[0] in layers:
             indices = [0]
-        elif node.op_type == "Add" and _joins_convolutions(node, producers, arrays):
-            indices = [0, 1]
+        elif node.op_type == "Add":
+            indices = _quantised_terms(node, producers, readers, layers, arrays)
         else:
             continue
         for index in indices:
@@ -143,18 +148,33 @@ def quantised_inputs(model: onnx.ModelProto, layers: Collection[str]) -> dict[st
     return places
 
 
-def _joins_convolutions(
-    add: onnx.NodeProto, producers: Mapping[str, onnx.NodeProto], arrays: Mapping[str, np.ndarray]
-) -> bool:
-    """Whether an addition has a convolution's output on one side, as it is or handed on, and no constant."""
+def _quantised_terms(
+    add: onnx.NodeProto,
+    producers: Mapping[str, onnx.NodeProto],
+    readers: Mapping[str, int],
+    layers: Collection[str],
+    arrays: Mapping[str, np.ndarray],
+) -> list[int]:
+    """Which inputs of an addition get a pair: those that no INT8 convolution makes for it alone; of two such, one.
+
+    None of an addition that has no INT8 convolution on either side, as it is or handed on, or that adds a constant.
+    Where the convolution's values are handed on (HRNet's enlarged branches), no convolution can take the addition in;
+    a sum that is made for it alone then stays as it is, so that all its additions are one kernel.
+    """
     if any(name in arrays for name in add.input):
-        return False
+        return []
+    convolves = []
     for name in add.input:
         while (source := producers.get(name)) is not None and _hands_on(source):
             name = source.input[0]
-        if source is not None and source.op_type in ("Conv", "ConvTranspose"):
-            return True
-    return False
+        convolves.append(source is not None and source.op_type == "Conv" and source.output[0] in layers)
+    if not any(convolves):
+        return []
+    alone = [producers[name].op_type if name in producers and readers[name] == 1 else "" for name in add.input]
+    for index in (0, 1):
+        if convolves[index] and alone[index] == "Conv":
+            return [1 - index]
+    return [index for index in (0, 1) if alone[index] != "Add"]
 
 
 def _hands_on(node: onnx.NodeProto) -> bool:

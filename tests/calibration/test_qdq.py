@@ -53,14 +53,62 @@ def test_no_pair_stands_between_a_convolution_and_its_activation(prepared):
     assert all(made_by[node.input[0]].op_type in ("Conv", "Add") for node in activations)
 
 
-def test_both_inputs_of_a_residual_addition_are_int8(prepared):
+def quantised_terms(quantised: onnx.ModelProto) -> dict[str, list[bool]]:
+    """Which inputs of each addition are read in INT8, through a pooling or Resize too."""
+    made_by = producers(quantised)
+
+    def is_int8(name: str) -> bool:
+        while made_by[name].op_type in ("MaxPool", "Resize"):
+            name = made_by[name].input[0]
+        return made_by[name].op_type == "DequantizeLinear"
+
+    additions = [node for node in quantised.graph.node if node.op_type == "Add"]
+    return {node.output[0]: [is_int8(name) for name in node.input] for node in additions}
+
+
+def test_a_residual_addition_reads_its_skip_in_int8_and_its_convolution_as_it_is(prepared):
     quantised = quantise(prepared)
 
-    made_by = producers(quantised)
-    (addition,) = [node for node in quantised.graph.node if node.op_type == "Add"]
-    for name in addition.input:
-        source = made_by[name]
-        assert (made_by[source.input[0]] if source.op_type == "MaxPool" else source).op_type == "DequantizeLinear"
+    (terms,) = quantised_terms(quantised).values()
+    (addition,) = [node for node in prepared.graph.node if node.op_type == "Add"]
+    made_by = producers(prepared)
+    read = [name for node in prepared.graph.node for name in node.input]
+    assert terms == [not (made_by[name].op_type == "Conv" and read.count(name) == 1) for name in addition.input]
+    assert sorted(terms) == [False, True]
+
+
+def branches() -> GraphMaker:
+    """Two convolutions of one map, `left` and `right`, and a third, `up`, enlarged by a nearest Resize: `wide`."""
+    g = GraphMaker()
+    for name in ("left", "right"):
+        g.conv("crops", name, (8, 3, 3, 3), pads=[1] * 4)
+    g.conv("crops", "up", (8, 3, 3, 3), pads=[1] * 4, strides=[2, 2])
+    scales = g.weight("scales", np.array([1, 1, 2, 2]))
+    g.node("Resize", ["up", "", scales], "wide", mode="nearest")
+    return g
+
+
+@pytest.mark.parametrize(
+    ("additions", "expected"),
+    [
+        ([("sum", "left", "right")], {"sum": [False, True]}),  # a downsampling block
+        ([("sum", "left", "wide")], {"sum": [False, True]}),
+        # the convolution behind the Resize cannot take the addition in, and the sum before it stays in one kernel
+        ([("part", "left", "right"), ("sum", "part", "wide")], {"part": [False, True], "sum": [False, True]}),
+        ([("part", "left", "wide"), ("sum", "part", "right")], {"part": [False, True], "sum": [True, False]}),
+        ([("sum", "left", "left")], {"sum": [True, True]}),  # read twice: no one addition's own
+    ],
+)
+def test_of_several_convolutions_that_are_added_one_is_left_to_take_the_addition_in(additions, expected):
+    g = branches()
+    for name, *terms in additions:
+        g.node("Add", terms, name)
+    relu = g.node("Relu", ["sum"], "sum_relu")
+    g.conv(relu, "heatmaps", (2, 8, 1, 1))
+
+    quantised = quantise(prepare(g.model(["n", 3, 64, 48], "heatmaps")))
+
+    assert quantised_terms(quantised) == expected
 
 
 def test_a_tensor_has_one_pair_whoever_reads_it():
