@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from edgepose.model.skeletons import COCO17
 from edgepose.model.spec import ALIGNMENTS, ModelSpec, heatmap_spec
 from edgepose.stages.crop import cut_out, mirror
 from edgepose.stages.decode import decode_heatmaps, merge_flipped
-from edgepose.stages.frames import FORMATS, Frame
+from edgepose.stages.frames import FORMATS, YUVS, Frame
 from edgepose.stages.geometry import Regions
 from edgepose.stages.peaks import find_peaks
 
@@ -33,7 +34,7 @@ FRAME_HW = (270, 480)
 
 def kernel_checks(kernels: Kernels, golden: Path | None) -> Iterator[Check]:
     """All checks of kernels; golden: the folder that holds decode_64x48.npz."""
-    for frame_format in FORMATS:
+    for frame_format in (*FORMATS, *(f"nv12 {yuv}" for yuv in YUVS[1:])):
         for dtype in (np.float32, np.float16):
             name = f"crop {frame_format.upper()} to {np.dtype(dtype).name}, mirrored too"
             yield name, partial(check_crop, kernels, frame_format, dtype)
@@ -53,7 +54,10 @@ def kernel_checks(kernels: Kernels, golden: Path | None) -> Iterator[Check]:
 def check_crop(kernels: Kernels, frame_format: str, dtype: type) -> Finding:
     """Crops of a smooth frame in every alignment and colour order; regions reach outside."""
     image = smooth_image(*FRAME_HW)
-    frame, seen = as_frame(image, frame_format)
+    frame, seen = as_frame(image, frame_format.split()[0])
+    if frame.format != frame_format:
+        frame = replace(frame, yuv=frame_format.split()[1])
+        seen = frame.to_rgb()
     boxes = np.array([[20, 10, 90, 200], [-60, -20, 80, 160], [400, 160, 520, 300], [3, 3, 9, 14], [900, 9, 950, 80]])
     levels, mirrored_right = [], True
     for alignment in ALIGNMENTS:
@@ -64,7 +68,7 @@ def check_crop(kernels: Kernels, frame_format: str, dtype: type) -> Finding:
             difference = np.abs(crops.astype(np.float32) - cut_out(seen, regions, spec))
             levels.append((difference * np.array(spec.image.std, np.float32)[:, None, None]).max())
             mirrored_right &= bool(np.array_equal(mirrored, mirror(crops)))
-    limit = GREY + NV12_GREY * (frame_format == "nv12") + HALF_GREY * (dtype is np.float16)
+    limit = GREY + NV12_GREY * (frame.format == "nv12") + HALF_GREY * (dtype is np.float16)
     found = f"{max(levels):.3f} grey levels at most, mirrored crops {'the same' if mirrored_right else 'WRONG'}"
     return Finding(bool(max(levels) <= limit) and mirrored_right, found, f"{limit:g} grey levels, the same")
 

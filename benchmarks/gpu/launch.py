@@ -19,15 +19,17 @@ from edgepose.cuda.launch import (
     crop_grid,
     decode_arguments,
     decode_grid,
+    frame_table,
     normalise_factors,
     peaks_grid,
+    placed,
     to_image_factors,
 )
 from edgepose.cuda.nvcc import compile_kernels
 from edgepose.errors import BuildError
 from edgepose.machine.gpu import Gpu
 from edgepose.model.spec import ModelSpec
-from edgepose.stages.frames import FORMATS, Frame
+from edgepose.stages.frames import Frame
 from edgepose.stages.geometry import Regions
 
 KERNELS = "kernels.fatbin"  # compiled beforehand, where there is no nvcc
@@ -77,18 +79,22 @@ class Kernels:
     def crop(self, frame: Frame, regions: Regions, spec: ModelSpec, dtype: type, *, mirrored: bool = True) -> Launch:
         """Crops (N, 3, H, W), and the mirrored ones where wanted."""
         count, shape = len(regions), (len(regions), 3, *spec.image.size_hw)
-        pixels, factors, normalise = (
+        pixels = self._upload(frame.pixels)
+        table, frame_of, factors, normalise = (
             self._upload(array)
-            for array in (frame.pixels, to_image_factors(regions, spec.image.size_hw), normalise_factors(spec))
+            for array in (
+                frame_table([placed(frame, pixels.address)]),
+                np.zeros(count, np.int32),
+                to_image_factors(regions, spec.image.size_hw),
+                normalise_factors(spec),
+            )
         )
         crops = [self._memory.DeviceMemory(int(np.prod(shape)) * np.dtype(dtype).itemsize) for _ in range(1 + mirrored)]
-        kernel = self._memory.Kernel(self._module, f"crop_{_letters(dtype)}", "PiiiiPPiPPii")
+        kernel = self._memory.Kernel(self._module, f"crop_{_letters(dtype)}", "PPPPiPPii")
         block, grid = crop_grid(spec, count)
         arguments = (
-            pixels.address,
-            frame.pixels.strides[0],
-            *frame.hw,
-            FORMATS.index(frame.format),
+            table.address,
+            frame_of.address,
             factors.address,
             normalise.address,
             int(spec.image.color_order == "bgr"),
@@ -99,7 +105,7 @@ class Kernels:
         return Launch(
             lambda: self.stream.launch(kernel, block, grid, 0, *arguments),
             [(memory.address, shape, dtype) for memory in crops],
-            (pixels, factors, normalise, *crops),
+            (pixels, table, frame_of, factors, normalise, *crops),
         )
 
     def decode(

@@ -52,7 +52,7 @@ def source_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--token", help="Whoever watches --serve must know it; wanted if others than this machine can."),
         click.option("--serve", metavar="[HOST:]PORT", help="Show what is found in a browser.  [host: 127.0.0.1]"),
         click.option("--show", is_flag=True, help="Show what is found in a window; q ends."),
-        click.option("--raw", metavar="WxH[:FORMAT[:FPS]]", help="Of --source -: bgr24, rgb24 or nv12."),
+        click.option("--raw", metavar="WxH[:FORMAT[:FPS]]", help="Of --source -: bgr24, rgb24, nv12, nv12-bt709."),
         click.option("--csi-mode", metavar="WxH[:FPS]", default="1280x720:30", show_default=True, help="Of csi://N."),
         click.option(
             "--source",

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 
 from edgepose.model.engine_info import LARGEST_COUNT
 from edgepose.model.heads.heatmaps import COMBINED, DECODERS, QUARTER_GUARDS, HeatmapsWithOffsets
 from edgepose.model.spec import ModelSpec
+from edgepose.stages.frames import FORMATS, Frame, yuv_factors
 from edgepose.stages.geometry import Regions
 
 LARGEST_BLUR = 31  # px; decode.cu keeps its window in shared memory
 LARGEST_WHOLE = 10240  # px of a heat map that WHOLE blur: 40 KiB, which with decode.cu's own fit into 48 KiB
 WHOLE = (*COMBINED, "udp-original")  # decoders that blur the whole map, in shared memory
+
+FRAME = np.dtype(  # crop.cu's Frame
+    [(name, np.uint64) for name in ("pixels", "chroma")]
+    + [(name, np.int32) for name in ("pitch", "chroma_pitch", "height", "width", "format")]
+    + [(name, np.float32) for name in ("luma_floor", "luma_scale", "red_v", "green_u", "green_v", "blue_u")]
+    + [("unused", np.int32)]
+)
 
 Shape = tuple[int, int, int]  # x, y, z, as CUDA counts blocks and threads
 
@@ -55,6 +66,75 @@ def to_image_factors(regions: Regions, grid_hw: tuple[int, int]) -> np.ndarray:
     matrices = regions.to_grid_matrices(grid_hw)
     scale = 1 / matrices[:, [0, 1], [0, 1]]
     return np.concatenate([scale, -matrices[:, :, 2] * scale], axis=1).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class PlacedFrame:
+    """A frame where the GPU reads it.
+
+    Attributes:
+        address: of its first row; of NV12 that of the luma.
+        pitch: bytes from a row to the next.
+        hw: height and width, px.
+        format, yuv: as of a Frame.
+        chroma, chroma_pitch: of NV12's rows of u and v.
+    """
+
+    address: int
+    pitch: int
+    hw: tuple[int, int]
+    format: str
+    yuv: str
+    chroma: int = 0
+    chroma_pitch: int = 0
+
+
+def placed(frame: Frame, address: int) -> PlacedFrame:
+    """A frame whose pixels were copied to an address, row behind row."""
+    pitch = frame.pixels.shape[1] * (1 if frame.format == "nv12" else 3)
+    return PlacedFrame(address, pitch, frame.hw, frame.format, frame.yuv, address + frame.hw[0] * pitch, pitch)
+
+
+def frame_table(frames: Sequence[PlacedFrame]) -> np.ndarray:
+    """(F,) FRAME: what crop.cu is told of each frame."""
+    rows = []
+    for each in frames:
+        places = (each.address, each.chroma, each.pitch, each.chroma_pitch)
+        rows.append((*places, *each.hw, FORMATS.index(each.format), *yuv_factors(each.yuv), 0))
+    return np.array(rows, FRAME)
+
+
+class Tables:
+    """What changes from run to run, as one piece of memory: where people and frames lie.
+
+    Args:
+        count: of people; frames: how many.
+
+    Attributes:
+        heatmaps, frame_of, frames: bytes from the begin on of the heat maps' factors, of (count,) int32 which frame a
+            person is in, and of the frames' FRAMEs. The crops' factors lie at the begin.
+        nbytes: of all.
+    """
+
+    def __init__(self, count: int, frames: int) -> None:
+        self.heatmaps = 16 * count
+        self.frame_of = 2 * self.heatmaps
+        self.frames = self.frame_of + -(-4 * count // 16) * 16
+        self.nbytes = self.frames + FRAME.itemsize * frames
+
+    def fill(
+        self, memory: np.ndarray, regions: Regions, spec: ModelSpec, frame_of: np.ndarray, frames: Sequence[PlacedFrame]
+    ) -> np.ndarray:
+        """Write all into the begin of (n,) uint8; the part that was written."""
+        parts = (
+            (0, to_image_factors(regions, spec.image.size_hw)),
+            (self.heatmaps, to_image_factors(regions, spec.heatmaps.size_hw)),
+            (self.frame_of, np.asarray(frame_of, np.int32)),
+            (self.frames, frame_table(frames)),
+        )
+        for start, values in parts:
+            memory[start : start + values.nbytes] = np.frombuffer(values.tobytes(), np.uint8)
+        return memory[: self.nbytes]
 
 
 def crop_grid(spec: ModelSpec, count: int) -> tuple[Shape, Shape]:

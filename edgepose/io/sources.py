@@ -20,12 +20,12 @@ import numpy as np
 from edgepose.errors import InputError
 from edgepose.io.opencv_log import silence_opencv
 from edgepose.io.video import VideoReader
-from edgepose.stages.frames import Frame
+from edgepose.stages.frames import YUVS, Frame
 
 TIMEOUT_MS = 8000  # until a stream that does not answer is given up
 BACK_OFF_S = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)  # between attempts to reach a stream again; then it has ended
 SCHEMES = ("rtsp://", "rtsps://", "rtmp://", "http://", "https://", "udp://", "tcp://", "srt://")
-RAW_FORMATS = ("rgb24", "bgr24", "nv12")  # ffmpeg's names
+RAW_FORMATS = ("rgb24", "bgr24", "nv12", *(f"nv12-{yuv}" for yuv in YUVS))  # ffmpeg's names, and what NV12 means
 
 _SIZE = re.compile(r"(\d{1,5})x(\d{1,5})")
 
@@ -241,12 +241,12 @@ class RawFormat:
             raise ValueError(f"a raw format must be one of {', '.join(RAW_FORMATS)}, got {self.format!r}")
         if not (1 <= height <= 16384 and 1 <= width <= 16384):
             raise ValueError(f"raw frames must be of 1 to 16384 pixels a side, got {width}x{height}")
-        if self.format == "nv12" and (height % 2 or width % 2):
+        if self.format.startswith("nv12") and (height % 2 or width % 2):
             raise ValueError(f"NV12 frames have even sides, got {width}x{height}")
 
     @classmethod
     def parse(cls, text: str) -> RawFormat:
-        """`1280x720`, `1280x720:nv12` or `1280x720:nv12:30`: width, height, format, frames a second."""
+        """`1280x720`, `1280x720:nv12` or `1280x720:nv12-bt709:30`: width, height, format, frames a second."""
         size, _, rest = text.partition(":")
         name, _, fps = rest.partition(":")
         match = _SIZE.fullmatch(size)
@@ -261,7 +261,7 @@ class RawFormat:
     def nbytes(self) -> int:
         """Of one frame."""
         height, width = self.size_hw
-        return height * width * 3 // (2 if self.format == "nv12" else 1)
+        return height * width * 3 // (2 if self.format.startswith("nv12") else 1)
 
 
 class RawSource:
@@ -284,8 +284,9 @@ class RawSource:
                     f"{width}x{height}:{self._raw.format} right?"
                 )
             pixels = np.frombuffer(data, np.uint8)
-            if self._raw.format == "nv12":
-                image: np.ndarray | Frame = Frame(pixels.reshape(height * 3 // 2, width), "nv12")
+            if self._raw.format.startswith("nv12"):
+                yuv = self._raw.format.removeprefix("nv12").removeprefix("-") or "bt601"
+                image: np.ndarray | Frame = Frame(pixels.reshape(height * 3 // 2, width), "nv12", yuv=yuv)
             else:
                 image = Frame(pixels.reshape(height, width, 3), self._raw.format.removesuffix("24"))
             yield Shot(image, index, index / self.fps)

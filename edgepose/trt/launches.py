@@ -14,14 +14,12 @@ from typing import Any
 import numpy as np
 
 from edgepose.cuda.graphs import Graph, GraphError
-from edgepose.cuda.launch import blur_weights, crop_grid, decode_arguments, decode_grid, normalise_factors
+from edgepose.cuda.launch import Tables, blur_weights, crop_grid, decode_arguments, decode_grid, normalise_factors
 from edgepose.cuda.memory import DeviceMemory, Kernel, Stream, load_module
 from edgepose.model.passport import Passport
 from edgepose.model.spec import ModelSpec
-from edgepose.stages.frames import FORMATS, Frame
 from edgepose.trt.network import Network
 
-FLOAT4 = 16  # bytes of a region's factors
 _ALIGNMENT = 256  # bytes; TensorRT's of a tensor
 
 logger = logging.getLogger(__name__)
@@ -39,7 +37,7 @@ class Stages:
     Attributes:
         stream: where all of it goes.
         network: the engine.
-        factors: on the GPU, (2, N, 4) float32 for N people: to_image_factors of the crops, then of the heat maps.
+        tables: on the GPU, the `Tables` of a run.
         keypoints: on the GPU, (N, K, 3) float32.
     """
 
@@ -61,31 +59,30 @@ class Stages:
         decode_grid(spec, most)  # says so where the kernel cannot take such heat maps
         module = load_module(kernels)
         crops, heatmaps = network.inputs["crops"], network.outputs["heatmaps"]
-        self._crop = Kernel(module, f"crop_{_letters(crops.dtype)}", "PiiiiPPiPPii")
+        self._crop = Kernel(module, f"crop_{_letters(crops.dtype)}", "PPPPiPPii")
         self._decode = Kernel(module, f"decode_{_letters(heatmaps.dtype)}", "PPPPPPiiiiiiif")
         self._crop_bytes, self._maps_bytes = crops.row_bytes, heatmaps.row_bytes
         # twice: a batch, and one of mirrored crops where both do not fit into one
         self._crops = _allocate(resources, 2 * _aligned(most * self._crop_bytes))
         self._heatmaps = _allocate(resources, 2 * _aligned(most * self._maps_bytes))
-        self.factors = _allocate(resources, 2 * most * FLOAT4)
+        self.tables = _allocate(resources, Tables(most, most).nbytes)
         self.keypoints = _allocate(resources, most * spec.num_keypoints * 12)
         self._normalise = self._constant(resources, normalise_factors(spec))
         self._flip_order = self._constant(resources, np.array(spec.skeleton.flip_order, np.int32))
         self._weights[spec.heatmaps.decoder] = self._constant(resources, blur_weights(spec))
 
-    def crop(self, pixels: int, frame: Frame, count: int, flip_test: bool) -> None:
-        """Cut out `count` people, and their mirror images, of a frame whose pixels lie at an address of the GPU."""
+    def crop(self, count: int, flip_test: bool) -> None:
+        """Cut out the `count` people that `tables` tells of, and their mirror images."""
         block, grid = crop_grid(self._spec, count)
+        tables, start = Tables(count, 0), self.tables.address
         self.stream.launch(
             self._crop,
             block,
             grid,
             0,
-            pixels,
-            frame.pixels.shape[1] * (1 if frame.format == "nv12" else 3),
-            *frame.hw,
-            FORMATS.index(frame.format),
-            self.factors.address,
+            start + tables.frames,
+            start + tables.frame_of,
+            start,
             self._normalise.address,
             int(self._spec.image.color_order == "bgr"),
             self._crops.address,
@@ -117,7 +114,7 @@ class Stages:
             self._heatmaps.address + self._second(count)[1] if flip_test else 0,
             self._flip_order.address,
             self._weights_of(spec).address,
-            self.factors.address + count * FLOAT4,
+            self.tables.address + Tables(count, 0).heatmaps,
             self.keypoints.address,
             spec.num_keypoints,
             *spec.heatmaps.size_hw,

@@ -1,6 +1,6 @@
 """Frames through the GPU, on one stream: upload, crop, network, decode; only N*K*3 floats come back.
 
-Two frames may be under way. What a frame alone has (its pixels, the regions' factors, the results) lies in its slot.
+Two frames may be under way. What a frame alone has (its pixels, its tables, the results) lies in its slot.
 What changes from frame to frame (pixels, their size, the factors) is put on the stream before the CUDA graph.
 """
 
@@ -17,14 +17,14 @@ import numpy as np
 
 from edgepose.cuda.frame_memory import FrameMemory
 from edgepose.cuda.graphs import recording
-from edgepose.cuda.launch import to_image_factors
+from edgepose.cuda.launch import Tables, placed
 from edgepose.cuda.memory import HostMemory, make_events
 from edgepose.model.heads.heatmaps import HeatmapsWithOffsets
 from edgepose.model.passport import Passport
 from edgepose.model.spec import ModelSpec
 from edgepose.stages.frames import Frame
 from edgepose.stages.geometry import Regions
-from edgepose.trt.launches import FLOAT4, Stages
+from edgepose.trt.launches import Stages
 
 FRAMES_IN_FLIGHT = 2
 STAGES = ("upload", "crop", "network", "decode", "download")
@@ -37,7 +37,7 @@ class _Slot:
     """What one frame under way has of its own: memory, and an event after each stage."""
 
     frame: FrameMemory | None
-    factors: HostMemory
+    tables: HostMemory
     keypoints: HostMemory
     events: list[Any]
 
@@ -90,8 +90,8 @@ class Pipeline:
             resources.callback(memory.free)
             return memory
 
-        factors, keypoints = pinned(2 * most * FLOAT4), pinned(most * self._spec.num_keypoints * 12)
-        slot = _Slot(None, factors, keypoints, make_events(len(STAGES) + 1))
+        tables, keypoints = pinned(Tables(most, most).nbytes), pinned(most * self._spec.num_keypoints * 12)
+        slot = _Slot(None, tables, keypoints, make_events(len(STAGES) + 1))
         resources.callback(slot.free_frame)
         return slot
 
@@ -148,14 +148,14 @@ class Pipeline:
         self._copy_frame(slot, frame)
         assert slot.frame is not None
         slot.frame.lend(stages.stream, frame.pixels.nbytes)
-        self._put_factors(slot, regions)
-        stages.crop(slot.frame.address, frame, len(regions), False)
+        self._put_tables(slot, regions, frame)
+        stages.crop(len(regions), False)
         slot.frame.take_back(stages.stream)
         return stages.read_crops(len(regions))
 
     def decode(self, heatmaps: np.ndarray, regions: Regions) -> np.ndarray:
         """What the decoding kernel makes of (N, C, h, w) heat maps: (N, K, 3); no frame may be under way."""
-        self._put_factors(self._slots[0], regions)
+        self._put_tables(self._slots[0], regions)
         return self.stages.decode_given(heatmaps)
 
     def close(self) -> None:
@@ -200,9 +200,9 @@ class Pipeline:
         stream.mark(next(events))
         if first:
             slot.frame.lend(stream, frame.pixels.nbytes)
-        self._put_factors(slot, regions)
+        self._put_tables(slot, regions, frame)
         stream.mark(next(events))
-        stages.crop(slot.frame.address, frame, count, flip_test)
+        stages.crop(count, flip_test)
         if last:
             slot.frame.take_back(stream)
         stream.mark(next(events))
@@ -223,11 +223,11 @@ class Pipeline:
             stages.record(count, flip_test, spec)  # for the next time
         return names
 
-    def _put_factors(self, slot: _Slot, regions: Regions) -> None:
-        count, factors = len(regions), slot.factors.array.view(np.float32).reshape(-1, 4)
-        factors[:count] = to_image_factors(regions, self._spec.image.size_hw)
-        factors[count : 2 * count] = to_image_factors(regions, self._spec.heatmaps.size_hw)
-        self.stages.stream.upload(self.stages.factors.address, factors[: 2 * count])
+    def _put_tables(self, slot: _Slot, regions: Regions, frame: Frame | None = None) -> None:
+        frames = [] if frame is None or slot.frame is None else [placed(frame, slot.frame.address)]
+        tables, frame_of = Tables(len(regions), len(frames)), np.zeros(len(regions), np.int32)
+        filled = tables.fill(slot.tables.array, regions, self._spec, frame_of, frames)
+        self.stages.stream.upload(self.stages.tables.address, filled)
 
     def _collect(self, job: _Job) -> StageSeconds:
         """Wait for the people on the way, and take their key points out of the slot."""

@@ -10,12 +10,11 @@ void launch(const int* shape, Kernel kernel) {
 }
 
 #define CROP_ON_CPU(name, T)                                                                                          \
-    extern "C" void run_##name(const unsigned char* pixels, int pitch, int frame_height, int frame_width, int format, \
-                               const float4* to_image, const float* normalise, int bgr_out, T* crops, T* mirrored,    \
-                               int height, int width, const int* shape) {                                             \
+    extern "C" void run_##name(const Frame* frames, const int* frame_of, const float4* to_image,                      \
+                               const float* normalise, int bgr_out, T* crops, T* mirrored, int height, int width,     \
+                               const int* shape) {                                                                    \
         launch(shape, [=] {                                                                                           \
-            name(pixels, pitch, frame_height, frame_width, format, to_image, normalise, bgr_out, crops, mirrored,     \
-                 height, width);                                                                                      \
+            name(frames, frame_of, to_image, normalise, bgr_out, crops, mirrored, height, width);                     \
         });                                                                                                           \
     }
 CROP_ON_CPU(crop_f32, float)

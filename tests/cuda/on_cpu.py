@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from edgepose.cuda.launch import (
+    PlacedFrame,
     blur_weights,
     crop_grid,
     decode_arguments,
     decode_grid,
+    frame_table,
     normalise_factors,
     peaks_grid,
     simcc_grid,
@@ -25,8 +27,6 @@ from edgepose.machine.nvcc import find_nvcc
 from edgepose.model.heads.volume import Volume
 from edgepose.model.spec import ModelSpec
 from edgepose.stages.geometry import Regions
-
-FORMATS = {"rgb": 0, "bgr": 1, "nv12": 2}
 
 
 def cuda_headers() -> Path:
@@ -106,17 +106,31 @@ def run_crop(
     regions: Regions,
     spec: ModelSpec,
     dtype: type = np.float32,
+    yuv: str = "bt601",
 ) -> tuple[np.ndarray, np.ndarray]:
     """Crops and mirrored crops."""
+    pixels, pitch = frame.ctypes.data, frame.strides[0]
+    placed = PlacedFrame(pixels, pitch, frame_hw, frame_format, yuv, pixels + frame_hw[0] * pitch, pitch)
+    return run_crop_of(kernels, [placed], np.zeros(len(regions), np.int32), regions, spec, dtype)
+
+
+def run_crop_of(
+    kernels: ctypes.CDLL,
+    frames: list[PlacedFrame],
+    frame_of: np.ndarray,
+    regions: Regions,
+    spec: ModelSpec,
+    dtype: type = np.float32,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Crops and mirrored crops of regions in several frames."""
     crops = np.zeros((len(regions), 3, *spec.image.size_hw), dtype)
     mirrored = np.zeros_like(crops)
     factors, normalise = to_image_factors(regions, spec.image.size_hw), normalise_factors(spec)
+    table = frame_table(frames)
     function = kernels.run_crop_f16 if dtype == np.float16 else kernels.run_crop_f32
     function(
-        pointer(frame),
-        frame.strides[0],
-        *frame_hw,
-        FORMATS[frame_format],
+        pointer(table),
+        pointer(frame_of),
         pointer(factors),
         pointer(normalise),
         int(spec.image.color_order == "bgr"),

@@ -6,9 +6,11 @@ import cv2
 import numpy as np
 import pytest
 
+from edgepose.cuda.launch import placed
 from edgepose.stages.crop import cut_out, mirror
+from edgepose.stages.frames import FORMATS, YUVS, Frame
 from edgepose.stages.geometry import Regions
-from tests.cuda.on_cpu import FORMATS, before_a_guard_page, run_crop
+from tests.cuda.on_cpu import before_a_guard_page, run_crop, run_crop_of
 from tests.makers import make_spec, smooth_image
 
 BOXES = np.array([[20, 10, 90, 110], [-30, -20, 40, 60], [100, 60, 200, 150], [500, 500, 600, 700], [3, 3, 4, 5]])
@@ -51,6 +53,25 @@ def test_nothing_beyond_the_frame_is_read(kernels, frame_format):
     assert np.isfinite(crops).all()
 
 
+def test_regions_of_different_frames_are_cut_from_their_own(kernels):
+    spec = make_spec()
+    image, other = smooth_image(), np.ascontiguousarray(smooth_image()[::-1, :100])
+    nv12 = np.random.default_rng(0).integers(0, 256, (90, 80), np.uint8)
+    regions, frame_of = Regions.around(BOXES, spec), np.array([2, 0, 1, 1, 0], np.int32)
+    frames = [
+        placed(frame, frame.pixels.ctypes.data)
+        for frame in (Frame(image), Frame(other, "bgr"), Frame(nv12, "nv12", yuv="bt709"))
+    ]
+
+    crops, _ = run_crop_of(kernels, frames, frame_of, regions, spec)
+
+    alone = [
+        run_crop(kernels, pixels, hw, name, regions, spec, yuv="bt709")[0]
+        for pixels, hw, name in ((image, (120, 160), "rgb"), (other, (120, 100), "bgr"), (nv12, (60, 80), "nv12"))
+    ]
+    np.testing.assert_array_equal(crops, [alone[frame][person] for person, frame in enumerate(frame_of)])
+
+
 def test_a_crop_of_odd_width_is_whole_too(kernels):
     spec = make_spec(input_hw=(31, 67))
     image, regions = smooth_image(), Regions.around(BOXES, spec)
@@ -87,21 +108,21 @@ def test_a_region_that_is_not_finite_or_far_outside_is_black(kernels, monkeypatc
     np.testing.assert_array_equal(crops, np.broadcast_to(black, crops.shape))
 
 
+@pytest.mark.parametrize("yuv", YUVS)
 @pytest.mark.parametrize("frame_hw", [(9, 11), (8, 11), (9, 12)])
-def test_an_nv12_frame_of_odd_size_has_its_chroma_rounded_up(kernels, frame_hw):
+def test_an_nv12_frame_of_odd_size_has_its_chroma_rounded_up(kernels, frame_hw, yuv):
     spec = make_spec(input_hw=frame_hw)
     height, width = frame_hw
-    even_h, even_w = height + height % 2, width + width % 2
     generator = np.random.default_rng(4)
-    luma, chroma = generator.integers(60, 180, (even_h, even_w)), generator.integers(110, 146, (even_h // 2, even_w))
-    whole = np.asarray(cv2.cvtColor(np.concatenate([luma, chroma]).astype(np.uint8), cv2.COLOR_YUV2RGB_NV12))
-    frame = np.concatenate([luma[:height], chroma]).astype(np.uint8)
+    pixels = generator.integers(0, 256, (height + (height + 1) // 2, width + 1), np.uint8)
+    whole = Frame(pixels, "nv12", frame_hw, yuv).to_rgb()
     regions = Regions(np.array([[width / 2, height / 2]]), np.array([[width, height]]), "corner")  # pixel for pixel
 
-    crops, _ = run_crop(kernels, frame, frame_hw, "nv12", regions, spec)
+    crops, _ = run_crop(kernels, pixels, frame_hw, "nv12", regions, spec, yuv=yuv)
 
     levels = crops * np.array(spec.image.std)[:, None, None] + np.array(spec.image.mean)[:, None, None]
-    assert np.abs(levels[0] - whole[:height, :width].transpose(2, 0, 1)).max() <= 0.51  # cv2 rounds to whole levels
+    # to_rgb rounds to whole levels, and OpenCV's factors of BT.601 are rounded to a thousandth
+    assert np.abs(levels[0] - whole.transpose(2, 0, 1)).max() <= 0.61
 
 
 def test_fp16_crops_are_the_rounded_fp32_crops(kernels):

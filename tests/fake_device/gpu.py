@@ -17,7 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from edgepose.cuda.launch import FRAME
 from edgepose.machine.gpu import Gpu
+from edgepose.stages.frames import FORMATS
 from tests.cuda.on_cpu import compile_for_cpu
 
 FATBIN = b"kernels, as the stand-in GPU takes them"
@@ -450,12 +452,21 @@ class Function:
         pointers = [value for kind, value in zip(self.arguments, values, strict=True) if kind == "P" and value]
 
         def work() -> None:
-            for address in pointers:
+            for address in (*pointers, *(_frames_of(*pointers[:2], grid[2]) if self.name.startswith("crop") else ())):
                 self.gpu.check_address(address, self.name)
             with _ONE_KERNEL_AT_A_TIME:
                 self.run(*given, (ctypes.c_int * 6)(*block, *grid))
 
         stream.put(self.name, work)
+
+
+def _frames_of(table: int, frame_of: int, count: int) -> list[int]:
+    """The addresses of the frames that a launch of crop.cu reads."""
+    numbers = np.frombuffer((ctypes.c_int32 * count).from_address(frame_of), np.int32)
+    nbytes = FRAME.itemsize * (int(numbers.max()) + 1)
+    frames = np.frombuffer((ctypes.c_uint8 * nbytes).from_address(table), FRAME)
+    planes = (frames["pixels"], frames["chroma"][frames["format"] == FORMATS.index("nv12")])
+    return [int(address) for plane in planes for address in plane]
 
 
 _ONE_KERNEL_AT_A_TIME = threading.Lock()  # on the CPU the grid is in global variables

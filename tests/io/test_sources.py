@@ -161,6 +161,7 @@ def test_a_raw_format_that_is_none_is_told(text: str):
 def test_a_raw_format_is_read():
     assert RawFormat.parse("1280x720") == RawFormat((720, 1280), "bgr24", 25)
     assert RawFormat.parse("640x480:nv12:30") == RawFormat((480, 640), "nv12", 30)
+    assert RawFormat.parse("640x480:nv12-bt709-full").nbytes == 640 * 480 * 3 // 2
 
 
 @pytest.mark.parametrize(
