@@ -18,7 +18,12 @@ from edgepose.model.spec import ModelSpec
 from edgepose.stages.frames import Frame
 from edgepose.stages.letterbox import Letterbox, as_input
 from edgepose.stages.poses import Poses
+from edgepose.stages.tracking import TrackingSettings
 from edgepose.timing import stage
+
+# Of key points that were grouped: the network's own thresholds have said who is a person, whatever the score. A box
+# grows and shrinks with the key points that are found, so those are compared: docs/measurements/bottom_up.md.
+GROUPED = TrackingSettings(new_score=-np.inf, least_similarity=0.2, pose_weight=1.0)
 
 
 def finds_everybody(spec: ModelSpec) -> bool:
@@ -67,15 +72,15 @@ def estimate_people(
             pictures = np.concatenate([pictures, pictures[..., ::-1]])
     with stage("network"):
         found = runtime.run({"images": np.ascontiguousarray(pictures)})
-    with stage("decode"):
-        if isinstance(head, People):
+    if isinstance(head, People):
+        with stage("decode"):
             return one_stage.find_people(found, spec, letterbox, min_score=min_score)
-        outputs, *mirrored = ({name: maps[i] for name, maps in found.items()} for i in range(len(pictures)))
-        if mirrored:
-            outputs = dict(bottom_up.merge_mirrored(outputs, mirrored[0], head, spec.skeleton.flip_order))
-        poses, scores = bottom_up.find_people(outputs, head, letterbox)
-        kept = scores >= min_score
-        return Poses(poses.xy[kept], poses.scores[kept], poses.boxes_xyxy[kept]), scores[kept]
+    outputs, *mirrored = ({name: maps[i] for name, maps in found.items()} for i in range(len(pictures)))
+    if mirrored:
+        outputs = dict(bottom_up.merge_mirrored(outputs, mirrored[0], head, spec.skeleton.flip_order))
+    poses, scores = bottom_up.find_people(outputs, head, letterbox)
+    kept = scores >= min_score
+    return Poses(poses.xy[kept], poses.scores[kept], poses.boxes_xyxy[kept]), scores[kept]
 
 
 class WholeFollowers:
@@ -101,7 +106,10 @@ class WholeFollowers:
         if following.detect_every != 1:
             raise ValueError(f"every frame is looked at: detect_every must be 1, got {following.detect_every}")
         self._runtime, self._flip_test, self._min_score = runtime, flip_test, min_score
-        self._followers = [Follower(runtime.passport.spec.skeleton, following) for _ in range(videos)]
+        spec = runtime.passport.spec
+        if following.tracking is None and not isinstance(spec.head, People):
+            following = replace(following, tracking=GROUPED)
+        self._followers = [Follower(spec.skeleton, following) for _ in range(videos)]
 
     def take(self, frames: Sequence[tuple[int, np.ndarray | Frame, float]]) -> list[Poses]:
         """The poses of one frame of each of some videos: (number of the video, image, seconds)."""

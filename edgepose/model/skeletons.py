@@ -193,13 +193,14 @@ CROWDPOSE14 = _skeleton(
 )
 
 # Order: OpenPose's COCO model (CMU-Perceptual-Computing-Lab/openpose), which lightweight OpenPose and
-# tf-pose-estimation share; nobody published a sigma of its neck.
+# tf-pose-estimation share. Sigmas: COCO's, and the neck's as lightweight OpenPose has it (modules/pose.py).
 OPENPOSE18 = _skeleton(
     "openpose18",
     "nose neck right_shoulder right_elbow right_wrist left_shoulder left_elbow left_wrist right_hip right_knee "
     "right_ankle left_hip left_knee left_ankle right_eye left_eye right_ear left_ear",
     _BODY_LIMBS + "neck-right_shoulder neck-left_shoulder neck-right_hip neck-left_hip neck-nose nose-right_eye "
     "right_eye-right_ear nose-left_eye left_eye-left_ear",
+    (0.026, 0.079, *[0.079, 0.072, 0.062] * 2, *[0.107, 0.087, 0.089] * 2, 0.025, 0.025, 0.035, 0.035),
 )
 
 # Order: PoseTrack18 (Andriluka et al., CVPR 2018). Sigmas: COCO's, index by index, as mmpose evaluates it.

@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
-import cv2
 import numpy as np
 
 from edgepose.model.heads.fields import Fields, samples_that_may_fail
+from edgepose.stages.enlarge import enlarge
+from edgepose.timing import stage
 
 PAIRS_AT_ONCE = 1 << 16  # of key points; bounds the memory on noise
 
@@ -72,8 +73,10 @@ def decode_fields(heatmaps: np.ndarray, pafs: np.ndarray, head: Fields) -> tuple
             f"wanted heatmaps ({count} or {count + 1}, h, w) and pafs ({fields}, h, w), "
             f"got {heatmaps.shape} and {pafs.shape}"
         )
-    points = find_points(enlarge(heatmaps[:count], head.upsample), head)
-    groups = group_points(points, enlarge(pafs, head.upsample), head)
+    with stage("peaks"):
+        points = find_points(enlarge(heatmaps[:count], head.upsample, "cubic"), head)
+    with stage("grouping"):
+        groups = group_points(points, enlarge(pafs, head.upsample, "cubic"), head)
     found = groups.members >= 0
     keypoints = np.full((*groups.members.shape, 3), np.nan, np.float32)
     keypoints[..., 2] = 0
@@ -81,18 +84,6 @@ def decode_fields(heatmaps: np.ndarray, pafs: np.ndarray, head: Fields) -> tuple
     keypoints[found, :2] = (points.xy[rows] + 0.5) / head.upsample - 0.5
     keypoints[found, 2] = points.scores[rows]
     return keypoints, (groups.scores * np.maximum(groups.counts - 1, 0)).astype(np.float32)
-
-
-def enlarge(maps: np.ndarray, factor: int) -> np.ndarray:
-    """(C, h, w) -> (C, factor h, factor w) float32, by cubic interpolation between pixel centres."""
-    maps = np.asarray(maps, np.float32)
-    if factor == 1:
-        return maps
-    channels, height, width = maps.shape
-    large = np.empty((channels, height * factor, width * factor), np.float32)
-    for source, target in zip(maps, large, strict=True):
-        cv2.resize(source, target.shape[::-1], dst=target, interpolation=cv2.INTER_CUBIC)
-    return large
 
 
 def find_points(heatmaps: np.ndarray, head: Fields) -> Points:

@@ -9,12 +9,13 @@ is taken; here it is the one with more tags that are near.
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 
 from edgepose.model.heads.tags import Tags
 from edgepose.stages.assignment import assign
+from edgepose.stages.enlarge import enlarge
 from edgepose.stages.peaks import find_peaks
+from edgepose.timing import stage
 
 FARTHEST = 1e6  # distance of tags; farther ones are as far
 NEARER = 1e-6  # what d / (1 + d) weighs against a distance d's whole number
@@ -48,12 +49,21 @@ def decode_tags(heatmaps: np.ndarray, tags: np.ndarray, head: Tags) -> tuple[np.
             f"wanted heatmaps ({count}, h, w) and tags ({count * head.tag_size}, h, w), "
             f"got {heatmaps.shape} and {tags.shape}"
         )
-    heatmaps, tags = enlarge(heatmaps, head.upsample), enlarge(tags, head.upsample)
-    tags = tags.reshape(-1, *heatmaps.shape)
-    peaks, counts = find_peaks(heatmaps[None], head.window, head.peak_threshold, head.top_k)
-    x, y = peaks[0, ..., :2].transpose(2, 0, 1).astype(int)
-    peak_tags = tags[:, np.arange(count)[:, None], y, x].transpose(1, 2, 0)
-    keypoints = group_peaks(peaks[0], counts[0], peak_tags, head)
+    with stage("peaks"):
+        heatmaps = enlarge(heatmaps, head.upsample, "linear")
+        peaks, counts = find_peaks(heatmaps[None], head.window, head.peak_threshold, head.top_k)
+    with stage("grouping"):
+        tags = enlarge(tags, head.upsample, "linear").reshape(-1, *heatmaps.shape)
+        return _people(heatmaps, tags, peaks[0], counts[0], head)
+
+
+def _people(
+    heatmaps: np.ndarray, tags: np.ndarray, peaks: np.ndarray, counts: np.ndarray, head: Tags
+) -> tuple[np.ndarray, np.ndarray]:
+    """`decode_tags` with its peaks found, in maps of the enlarged size; tags (L, K, h, w)."""
+    x, y = peaks[..., :2].transpose(2, 0, 1).astype(int)
+    peak_tags = tags[:, np.arange(len(peaks))[:, None], y, x].transpose(1, 2, 0)
+    keypoints = group_peaks(peaks, counts, peak_tags, head)
     scores = keypoints[..., 2].mean(axis=1)
     found = keypoints[..., 2] > 0
     if head.refinement == "original":
@@ -65,18 +75,6 @@ def decode_tags(heatmaps: np.ndarray, tags: np.ndarray, head: Tags) -> tuple[np.
     keypoints[..., :2] = (keypoints[..., :2] + 0.5) / head.upsample - 0.5
     keypoints[keypoints[..., 2] <= 0] = (np.nan, np.nan, 0)
     return keypoints, scores.astype(np.float32)
-
-
-def enlarge(maps: np.ndarray, factor: int) -> np.ndarray:
-    """(C, h, w) -> (C, factor h, factor w) float32, by linear interpolation between pixel centres."""
-    maps = np.asarray(maps, np.float32)
-    if factor == 1:
-        return maps
-    channels, height, width = maps.shape
-    large = np.empty((channels, height * factor, width * factor), np.float32)
-    for source, target in zip(maps, large, strict=True):
-        cv2.resize(source, target.shape[::-1], dst=target, interpolation=cv2.INTER_LINEAR)
-    return large
 
 
 def group_peaks(peaks: np.ndarray, counts: np.ndarray, tags: np.ndarray, head: Tags) -> np.ndarray:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -27,6 +28,16 @@ def test_people_keep_their_ids():
 
     assert [one.track_ids.tolist() for one in poses if one.track_ids is not None] == [[1, 2]] * 10
     assert detector.batches == [1] * 10
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_people_of_a_skeleton_without_published_sigmas_are_followed_too(every: int):
+    pose = FixedPose()
+    pose.spec = replace(pose.spec, skeleton=replace(pose.spec.skeleton, name="mine", sigmas=()))
+
+    poses = list(follow(cast(Any, pose), ColourDetector(), walk(6), Following(detect_every=every)))
+
+    assert [one.track_ids.tolist() for one in poses if one.track_ids is not None] == [[1, 2]] * 6
 
 
 def test_an_empty_frame_and_an_empty_video_are_nobody():

@@ -8,11 +8,13 @@ import torch
 from click.testing import CliRunner
 
 from edgepose.cli import main
+from edgepose.estimate.follow import Following
 from edgepose.export.bottom_up import export_bottom_up
 from edgepose.export.networks.lightweight_openpose import LightweightOpenPose
 from edgepose.export.pipeline import Weights
 from edgepose.infer.whole import infer_whole
 from edgepose.io.images import read_image, write_image
+from edgepose.io.sources import FileSource
 from edgepose.io.video import video_file
 from edgepose.model.heads.fields import Fields
 from edgepose.model.skeletons import OPENPOSE18
@@ -66,17 +68,49 @@ def test_a_point_that_was_not_found_is_zero_in_the_file(drawn, images, tmp_path)
         assert np.isfinite(person["keypoints"]).all()
 
 
-def test_a_videos_frames_are_numbered(drawn, tmp_path):
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
     with video_file(tmp_path / "clip.mp4", 10) as video:
         for _ in range(3):
             video.write(np.full((*MAP_HW, 3), 90, np.uint8))
+    return tmp_path / "clip.mp4"
 
-    report = infer_whole(drawn, [tmp_path / "clip.mp4"], folder=tmp_path / "out")
+
+def test_a_videos_frames_are_numbered_and_its_people_keep_their_ids(drawn, clip, tmp_path):
+    report = infer_whole(drawn, [clip], folder=tmp_path / "out")
 
     people = json.loads((tmp_path / "out" / "keypoints.json").read_text())
     assert report.images == 3
-    assert sorted({person["frame"] for person in people}) == [0, 1, 2]
+    assert [(person["frame"], person["track_id"]) for person in people] == [
+        (frame, track) for frame in range(3) for track in (1, 2)
+    ]
+    assert all(person["score"] > 1 for person in people)  # the network's own, a sum
     assert [path.name for path in report.overlays] == ["clip.mp4"]
+
+
+def test_two_sources_are_watched_at_once_without_ids_where_none_are_wanted(drawn, clip, tmp_path):
+    sources = [FileSource(clip), FileSource(clip)]
+
+    report = infer_whole(drawn, [], sources=sources, following=Following(track=False), folder=tmp_path / "out")
+
+    people = json.loads((tmp_path / "out" / "keypoints.json").read_text())
+    assert [(source.frames, source.people) for source in report.sources] == [(3, 6), (3, 6)]
+    assert not any("track_id" in person for person in people)
+
+
+def test_a_video_that_cannot_be_read_is_named_and_the_images_are_kept(drawn, images, tmp_path):
+    (images / "4.mp4").write_bytes(b"no video")
+
+    report = infer_whole(drawn, [images / "1.png", images / "4.mp4"], folder=tmp_path / "out")
+
+    assert report.images == 1
+    assert "4.mp4" in report.unreadable[0]
+
+
+def test_the_stages_are_timed(drawn, images, tmp_path):
+    report = infer_whole(drawn, [images / "1.png"], folder=tmp_path / "out", save_overlays=False)
+
+    assert list(report.seconds) == ["read", "letterbox", "network", "peaks", "grouping", "write"]
 
 
 def test_the_command_takes_no_boxes_and_streams_lines(images, tmp_path):

@@ -49,7 +49,7 @@ def test_published_sets_have_their_points_and_pairs(name, count, unpaired):
 
     assert len(skeleton) == count
     assert len(skeleton) - 2 * len(skeleton.flip_pairs) == unpaired
-    assert len(skeleton.sigmas) == (0 if name.startswith(("hand", "face", "openpose", "blazepose")) else count)
+    assert len(skeleton.sigmas) == (0 if name.startswith(("hand", "face", "blazepose")) else count)
 
 
 @pytest.mark.parametrize("skeleton", SKELETONS.values())

@@ -8,7 +8,8 @@ import pytest
 from edgepose.benchmarks.studies import published_grouping as published
 from edgepose.benchmarks.studies.drawn_crowds import draw_fields, draw_maps, draw_people
 from edgepose.model.heads.fields import Fields, samples_that_may_fail
-from edgepose.stages.field_grouping import Points, decode_fields, enlarge, find_points, group_points
+from edgepose.stages.enlarge import enlarge
+from edgepose.stages.field_grouping import Points, decode_fields, find_points, group_points
 from tests.shared_data import SHARED, needs_shared
 
 HW = (92, 164)
@@ -73,7 +74,7 @@ def test_people_on_photographs_are_those_of_the_published_algorithm():
     for name in ("000000000165.jpg", *(path.name for path in sorted((SHARED / "data/coco/images").iterdir())[10:12])):
         image = cv2.resize(cv2.imread(str(SHARED / "data/coco/images" / name)), (432, 368))
         maps = session.run(None, {"input": image.transpose(2, 0, 1)[None].astype(np.float32)})[0][0]
-        heatmaps, pafs = enlarge(maps[:18], 4), enlarge(maps[19:], 4)
+        heatmaps, pafs = enlarge(maps[:18], 4, "cubic"), enlarge(maps[19:], 4, "cubic")
 
         groups = group_points(find_points(heatmaps, head), pafs, head)
 
@@ -159,7 +160,7 @@ def test_noise_keeps_to_its_number_of_peaks():
 def test_noise_in_every_map_gives_the_published_people_too():
     rng = np.random.default_rng(0)
     heatmaps = rng.random((18, 40, 40), dtype=np.float32)
-    pafs = enlarge(rng.normal(0, 1, (38, 5, 5)), 8)
+    pafs = enlarge(rng.normal(0, 1, (38, 5, 5)), 8, "cubic")
     head = Fields((40, 40), upsample=1)
 
     groups = group_points(find_points(heatmaps, head), pafs, head)
