@@ -127,7 +127,7 @@ def quantised_inputs(model: onnx.ModelProto, layers: Collection[str]) -> dict[st
         model: a prepared graph.
         layers: names of the layers to quantise, from `quantisable_layers`.
     """
-    arrays = arrays_of(model)
+    constants = {item.name for item in model.graph.initializer}  # names alone: a search asks for every layer
     producers = {name: node for node in model.graph.node for name in node.output}
     readers = Counter(name for node in model.graph.node for name in node.input)
     places: dict[str, list[tuple[str, int]]] = {}
@@ -135,7 +135,7 @@ def quantised_inputs(model: onnx.ModelProto, layers: Collection[str]) -> dict[st
         if node.output[0] in layers:
             indices = [0]
         elif node.op_type == "Add":
-            indices = _quantised_terms(node, producers, readers, layers, arrays)
+            indices = _quantised_terms(node, producers, readers, layers, constants)
         else:
             continue
         for index in indices:
@@ -153,7 +153,7 @@ def _quantised_terms(
     producers: Mapping[str, onnx.NodeProto],
     readers: Mapping[str, int],
     layers: Collection[str],
-    arrays: Mapping[str, np.ndarray],
+    constants: Collection[str],
 ) -> list[int]:
     """Which inputs of an addition get a pair: those that no INT8 convolution makes for it alone; of two such, one.
 
@@ -161,7 +161,7 @@ def _quantised_terms(
     Where the convolution's values are handed on (HRNet's enlarged branches), no convolution can take the addition in;
     a sum that is made for it alone then stays as it is, so that all its additions are one kernel.
     """
-    if any(name in arrays for name in add.input):
+    if any(name in constants for name in add.input):
         return []
     convolves = []
     for name in add.input:
