@@ -6,6 +6,7 @@ Rules and scores are mmpose v1's (`get_simcc_maximum`, `SimCCLabel.decode`, `fli
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -28,17 +29,30 @@ def decode_simcc(x: np.ndarray, y: np.ndarray, head: SimCC) -> np.ndarray:
         is 0.
     """
     _check(x, y)
-    px = np.float32(1 / head.split_ratio)
-    keypoints = np.empty((x.shape[0] * x.shape[1], 3), np.float32)
-    x_bins, x_highest = _highest(x)
-    y_bins, y_highest = _highest(y)
-    np.multiply(x_bins, px, out=keypoints[:, 0], casting="same_kind")
-    np.multiply(y_bins, px, out=keypoints[:, 1], casting="same_kind")
-    score = np.minimum(x_highest, y_highest, out=keypoints[:, 2])
-    if not (score.min(initial=1) > 0 and score.max(initial=0) < np.inf):  # a NaN fails both
-        keypoints[~((score > 0) & (score < np.inf)), :2] = MISSING * px
+    people, points, x_bins = x.shape
+    if people * points == 0:
+        return np.empty((people, points, 3), np.float32)
+    first = _firsts(people * points, x_bins, y.shape[2])
+    bins = np.empty(first.shape, np.intp)
+    x.reshape(-1, x_bins).argmax(axis=1, out=bins[0])
+    y.reshape(-1, y.shape[2]).argmax(axis=1, out=bins[1])
+    found = np.empty((3, people * points), np.float32)  # contiguous rows: strided writes cost as much as all the rest
+    found[:2] = bins
+    found[:2] *= np.float32(1 / head.split_ratio)
+    bins += first
+    score = np.minimum(x.reshape(-1).take(bins[0]), y.reshape(-1).take(bins[1]), out=found[2])
+    if not (score[score.argmin()] > 0 and score[score.argmax()] < np.inf):  # a NaN is both
+        found[:2, ~((score > 0) & (score < np.inf))] = MISSING / np.float32(head.split_ratio)
         score[~np.isfinite(score)] = 0
-    return keypoints.reshape(*x.shape[:2], 3)
+    return found.T.reshape(people, points, 3)
+
+
+@lru_cache(maxsize=64)
+def _firsts(rows: int, x_bins: int, y_bins: int) -> np.ndarray:
+    """(2, rows): where each row of x and of y begins in memory."""
+    first = np.arange(rows) * np.array([[x_bins], [y_bins]])
+    first.flags.writeable = False
+    return first
 
 
 def decode_depth(z: np.ndarray, keypoints: np.ndarray, head: SimCC) -> np.ndarray:
@@ -81,13 +95,6 @@ def merge_flipped_simcc(
         (x.astype(np.float32) + mirrored_x[:, order, ::-1]) * half,
         (y.astype(np.float32) + mirrored_y[:, order]) * half,
     )
-
-
-def _highest(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(N K,) bins and values of the highest of (N, K, L) vectors."""
-    bins = vectors.argmax(axis=2).ravel()
-    flat = vectors.reshape(-1)
-    return bins, flat.take(bins + np.arange(0, flat.size, vectors.shape[2]))
 
 
 def _check(x: np.ndarray, y: np.ndarray) -> None:
