@@ -71,12 +71,14 @@ def _head(model: onnx.ModelProto, arrays: Mapping[str, np.ndarray]) -> set[str]:
 
     The latter read as many channels as the output has. Where the output is vectors (SimCC), the head is all from the
     convolution that makes a map for each key point: tokens, norms and products, which are few of the operations.
+    A convolution that makes one channel is passed by: it adds up the distributions of YOLO's distances.
     """
     producers = {name: node for node in model.graph.node for name in node.output}
     found: set[str] = set()
     for output in model.graph.output:
         shape = output.type.tensor_type.shape.dim
-        channels, vectors = shape[1].dim_value, len(shape) == 3
+        channels = shape[1].dim_value if len(shape) > 1 else 0
+        vectors = output.name.startswith("simcc_")
         waiting, seen = [output.name], set[str]()
         while waiting:
             name = waiting.pop()
@@ -87,7 +89,9 @@ def _head(model: onnx.ModelProto, arrays: Mapping[str, np.ndarray]) -> set[str]:
             if node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
                 found.add(node.output[0])
                 smooths = node.op_type == "Conv" and _channels_read(node, arrays) == channels
-                if not smooths and not (vectors and node.op_type in PRODUCTS):
+                one = node.op_type == "Conv" and len(arrays.get(node.input[1], ())) == 1
+                adds_up = one and node.output[0] != output.name
+                if not smooths and not adds_up and not (vectors and node.op_type in PRODUCTS):
                     continue
             waiting += node.input
     return found

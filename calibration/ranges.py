@@ -146,7 +146,8 @@ class Probe:
         Raises:
             CalibrationError: a tensor has a value that is not finite.
         """
-        values = dict(zip(self.tensors, self._session.run(self.tensors, {self.input: crop}), strict=True))
+        found = self._session.run(self.tensors, {self.input: crop}) if self.tensors else []
+        values = dict(zip(self.tensors, found, strict=True))
         for name, value in values.items():
             if not np.isfinite(value.max(initial=0) - value.min(initial=0)):
                 raise CalibrationError(

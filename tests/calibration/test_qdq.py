@@ -266,6 +266,36 @@ def test_the_head_of_simcc_stays_float_from_the_key_points_maps_on():
     assert layers == ["patches", "inner", "outer"]  # not points, token, simcc_x
 
 
+def yolo_network() -> onnx.ModelProto:
+    """A trunk, then YOLO's head: distances as distributions that a fixed convolution adds up, beside other maps."""
+    g = GraphMaker()
+    trunk = g.node("Relu", [g.conv("crops", "trunk", (8, 3, 8, 8), strides=[8, 8])], "trunk_relu")  # (n, 8, 8, 6)
+    shared = g.node("Relu", [g.conv(trunk, "shared", (8, 8, 1, 1))], "shared_relu")
+    bins = g.node("Reshape", [g.conv(shared, "bins", (64, 8, 1, 1)), g.int64("to_bins", [-1, 4, 16, 48])], "by_side")
+    shares = g.node("Softmax", [g.node("Transpose", [bins], "turned", perm=[0, 2, 1, 3])], "shares", axis=1)
+    distances = g.node("Conv", [shares, g.weight("dfl", np.arange(16.0).reshape(1, 16, 1, 1))], "adds_up")
+    distances = g.node("Reshape", [distances, g.int64("to_rows", [-1, 4, 48])], "distances")
+    rest = g.node("Reshape", [g.conv(shared, "rest", (52, 8, 1, 1)), g.int64("to_rest", [-1, 52, 48])], "other")
+    g.node("Concat", [distances, g.node("Sigmoid", [rest], "scores")], "output", axis=1)
+    return g.model(["n", 3, 64, 48], "output", output_rank=3)
+
+
+def test_the_convolutions_behind_a_distribution_are_yolos_head_too():
+    assert quantisable_layers(prepare(yolo_network())) == ["trunk", "shared"]  # not bins, adds_up, rest
+
+
+def test_of_queries_the_last_products_alone_are_the_head():
+    g = GraphMaker()
+    x = g.conv("crops", "patches", (8, 3, 8, 8), strides=[8, 8])
+    tokens = g.node("Transpose", [g.node("Reshape", [x, g.int64("s", [-1, 8, 48])], "rows")], "tokens", perm=[0, 2, 1])
+    inner = g.node("MatMul", [tokens, g.weight("inner.weight", g.rng.normal(0, 0.3, (8, 12)))], "inner")
+    g.node("MatMul", [inner, g.weight("points.weight", g.rng.normal(0, 0.3, (12, 51)))], "keypoints")
+
+    layers = quantisable_layers(prepare(g.model(["n", 3, 64, 48], "keypoints", output_rank=3)))
+
+    assert layers == ["patches", "inner"]
+
+
 def staged_network() -> onnx.ModelProto:
     """Two stages that each make 5 heat maps and 6 fields; the second reads those of the first."""
     maker = GraphMaker()

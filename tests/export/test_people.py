@@ -80,18 +80,22 @@ def write_network(
     kind: int = TensorProto.FLOAT,
     size_hw: tuple[int, int] = (SIDE, SIDE),
 ) -> Path:
-    """An ONNX that gives these outputs for any picture, by a convolution of weight 0 and the outputs as its bias."""
+    """An ONNX that gives these outputs for any picture: behind a convolution one of weight 0, with them as its bias."""
     shape = [1, *size_hw, 3] if last else [1, 3, *size_hw]
     sizes = {name: values.size for name, values in outputs.items()}
     bias = np.concatenate([values.ravel() for values in outputs.values()]).astype(np.float32)
     nodes = [helper.make_node("Cast", ["pixels"], ["floats"], to=TensorProto.FLOAT)]
     nodes += [helper.make_node("Transpose", ["floats"], ["planes"], perm=[0, 3, 1, 2] if last else [0, 1, 2, 3])]
     nodes += [
-        helper.make_node("GlobalAveragePool", ["planes"], ["mean"]),
+        helper.make_node("Conv", ["planes", "trunk_weight"], ["trunk"], strides=[8, 8]),
+        helper.make_node("GlobalAveragePool", ["trunk"], ["mean"]),
         helper.make_node("Conv", ["mean", "weight", "bias"], ["maps"]),
         helper.make_node("Split", ["maps", "parts"], [f"{name}_part" for name in outputs], axis=1),
     ]
     constants = [
+        numpy_helper.from_array(
+            np.random.default_rng(0).normal(0, 0.1, (3, 3, 8, 8)).astype(np.float32), "trunk_weight"
+        ),
         numpy_helper.from_array(np.zeros((len(bias), 3, 1, 1), np.float32), "weight"),
         numpy_helper.from_array(bias, "bias"),
         numpy_helper.from_array(np.array(list(sizes.values()), np.int64), "parts"),
@@ -212,6 +216,21 @@ def test_infer_and_evaluate_need_no_boxes(imported, tmp_path: Path):
     first, half = json.loads(measured.stdout)["engines"]
     assert first["figures"]["AP"] == pytest.approx(1)
     assert half["shift"]["lost"] == 0
+
+
+def test_calibrate_takes_whole_images_and_leaves_the_last_layers_in_float(imported, tmp_path: Path):
+    rng = np.random.default_rng(0)
+    for index in range(3):
+        write_image(tmp_path / f"{index}.png", rng.integers(0, 255, (*IMAGE_HW, 3)).astype(np.uint8))
+
+    result = run("calibrate", "--model", imported["yolo-pose"], "--images", tmp_path, "-o", tmp_path / "out")
+
+    assert result.exit_code == 0, result.output
+    assert "INT8 loses 0" in result.stdout
+    int8 = onnx.load(tmp_path / "out/yolo-pose.int8.onnx")
+    assert {array.shape for array in arrays_of(int8).values() if array.dtype == np.int8 and array.ndim == 4} == {
+        (3, 3, 8, 8)
+    }
 
 
 def test_positions_are_computed_in_single_precision_behind_the_last_layers(imported):
