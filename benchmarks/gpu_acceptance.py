@@ -45,7 +45,7 @@ BUDGETS = {
     "fp32": 80,
     "fp16": 80,
     "int8": 80,
-    "frames": 30,
+    "frames": 45,
     "threads": 20,
     "endurance": 50,
 }

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from edgepose.errors import EdgeposeError
     from edgepose.estimate.detect import find_people, load_detector
     from edgepose.estimate.follow import Following, follow
-    from edgepose.estimate.top_down import estimate_frames, estimate_poses
+    from edgepose.estimate.top_down import estimate_frames, estimate_many, estimate_poses
     from edgepose.io.overlay import draw_poses
     from edgepose.model.passport import Passport, read_passport
     from edgepose.model.skeletons import COCO17, MPII16, Skeleton
@@ -39,6 +39,7 @@ __all__ = [
     "Skeleton",
     "draw_poses",
     "estimate_frames",
+    "estimate_many",
     "estimate_poses",
     "find_people",
     "follow",
@@ -54,7 +55,7 @@ _HOMES = {  # loaded when they are asked for: the command must start before nump
     "edgepose.errors": ("EdgeposeError",),
     "edgepose.estimate.detect": ("find_people", "load_detector"),
     "edgepose.estimate.follow": ("Following", "follow"),
-    "edgepose.estimate.top_down": ("estimate_frames", "estimate_poses"),
+    "edgepose.estimate.top_down": ("estimate_frames", "estimate_many", "estimate_poses"),
     "edgepose.io.overlay": ("draw_poses",),
     "edgepose.model.passport": ("Passport", "read_passport"),
     "edgepose.model.skeletons": ("COCO17", "MPII16", "Skeleton"),

@@ -21,6 +21,7 @@ from edgepose.stages.geometry import Regions
 from edgepose.timing import measured
 
 ROUNDS = 50
+CAMERAS = 4
 
 
 def frame_checks(work: Path) -> Iterator[Check]:
@@ -28,6 +29,8 @@ def frame_checks(work: Path) -> Iterator[Check]:
     for count in (1, MAX_BATCH):
         name = f"1080p frame {', '.join(MEMORIES)}, {count} people"
         yield name, partial(check_frame_memory, work, count)
+    name = f"{MAX_BATCH} people in {CAMERAS} 1080p frames, in one run and frame by frame"
+    yield name, partial(check_several_frames, work)
 
 
 def check_frame_memory(work: Path, count: int, rounds: int = ROUNDS) -> Finding:
@@ -48,6 +51,36 @@ def check_frame_memory(work: Path, count: int, rounds: int = ROUNDS) -> Finding:
         upload, crop, whole = (median(column) * 1000 for column in zip(*rows, strict=True))
         found.append(f"{kind} upload {upload:.3f} ms, crop {crop:.3f}, whole {whole:.3f}")
     return Finding(equal, "; ".join(found), "equal to the bit")
+
+
+def check_several_frames(work: Path, rounds: int = ROUNDS) -> Finding:
+    """Frames of several cameras in one run of the network, and each on its own, in turns."""
+    plan = built_plan(work)
+    image, boxes = make_frame(MAX_BATCH)
+    images = [np.roll(image, 40 * camera, axis=1) for camera in range(CAMERAS)]
+    with load_backend(plan) as backend:
+        regions = [Regions.around(some, backend.spec) for some in np.array_split(boxes, CAMERAS)]
+
+        def one_by_one() -> list[np.ndarray]:
+            return [backend.keypoints(*each) for each in zip(images, regions, strict=True)]
+
+        def in_one_run() -> list[np.ndarray]:
+            return backend.keypoints_of(images, regions)
+
+        ways = {"frame by frame": one_by_one, "in one run": in_one_run}
+        apart, together = (np.concatenate(way()) for way in ways.values())
+        times: dict[str, list[float]] = {name: [] for name in ways}
+        for _ in range(rounds):
+            for name, way in ways.items():
+                start = perf_counter()
+                way()
+                times[name].append(perf_counter() - start)
+        steps = np.concatenate([each.px_per_step(backend.spec.heatmaps.size_hw) for each in regions])
+    px = np.abs((together - apart)[..., :2] / steps[:, None]).max(axis=(1, 2))
+    near = float(np.median(px))  # tactics differ between batches, and so may a doubtful peak
+    said = ", ".join(f"{name} {median(each) * 1000:.3f} ms" for name, each in times.items())
+    found = f"{plan.name}: {said}; key points {near:.3f} heat-map px apart in the median person, {px.max():.3f} at most"
+    return Finding(near <= 1, found, "1 heat-map px in the median")
 
 
 def _time(backend: Backend, image: np.ndarray, regions: Regions) -> tuple[float, float, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
@@ -88,6 +89,17 @@ class Backend(Protocol):
             regions: N may be 0.
             decoder: one of heads.heatmaps.DECODERS, in place of the spec's; None for the spec's.
         """
+        ...
+
+    def keypoints_of(
+        self,
+        images: Sequence[np.ndarray | Frame],
+        regions: Sequence[Regions],
+        *,
+        flip_test: bool = False,
+        decoder: str | None = None,
+    ) -> list[np.ndarray]:
+        """What `keypoints` gives for each of several images, whose people share the runs of the network."""
         ...
 
     def close(self) -> None:

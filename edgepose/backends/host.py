@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -11,9 +11,9 @@ import numpy as np
 from edgepose.backends.runtime import Runtime
 from edgepose.model.passport import Passport
 from edgepose.model.spec import ModelSpec
-from edgepose.stages.crop import cut_out, mirror
+from edgepose.stages.crop import cut_out_of, mirror
 from edgepose.stages.frames import Frame
-from edgepose.stages.geometry import Regions
+from edgepose.stages.geometry import Regions, join_regions, split_rows
 from edgepose.stages.one_person import check_person_head, decode_outputs, merge_flipped_outputs
 from edgepose.timing import stage
 
@@ -89,14 +89,29 @@ class HostBackend:
 
         N may be 0. The flip test runs the crops and their mirror images in one batch.
         """
-        image = image.to_rgb() if isinstance(image, Frame) else image
+        return self.keypoints_of([image], [regions], flip_test=flip_test, decoder=decoder)[0]
+
+    def keypoints_of(
+        self,
+        images: Sequence[np.ndarray | Frame],
+        regions: Sequence[Regions],
+        *,
+        flip_test: bool = False,
+        decoder: str | None = None,
+    ) -> list[np.ndarray]:
+        """What `keypoints` gives for each of several images, whose people share the runs of the network."""
+        if not images:
+            return []
         spec = self.spec if decoder is None else self.spec.changed(decoder=decoder)
-        keypoints = np.empty((len(regions), spec.num_keypoints, 3), np.float32)
-        for start in range(0, len(regions), MAX_PEOPLE):
+        together, frame_of = join_regions(regions)
+        with stage("crop"):
+            pictures = [image.to_rgb() if isinstance(image, Frame) else image for image in images]
+        keypoints = np.empty((len(together), spec.num_keypoints, 3), np.float32)
+        for start in range(0, len(together), MAX_PEOPLE):
             part = slice(start, start + MAX_PEOPLE)
-            some = replace(regions, center_xy=regions.center_xy[part], size_wh=regions.size_wh[part])
+            some = together.rows(part)
             with stage("crop"):
-                crops = cut_out(image, some, spec)
+                crops = cut_out_of(pictures, frame_of[part], some, spec)
                 if flip_test:
                     crops = np.concatenate([crops, mirror(crops)])
             with stage("network"):
@@ -111,7 +126,7 @@ class HostBackend:
                 found, grid_hw = decode_outputs(outputs, spec)
                 keypoints[part] = found
                 keypoints[part, :, :2] = some.to_image(found[..., :2], grid_hw)
-        return keypoints
+        return split_rows(keypoints, regions)
 
     def close(self) -> None:
         """Free the runtime's memory; a second call does nothing."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from edgepose.backends import Backend
 from edgepose.estimate.detect import Detector, find_people_in
-from edgepose.estimate.top_down import estimate_images
+from edgepose.estimate.top_down import estimate_many
 from edgepose.model.skeletons import COCO17, Skeleton
 from edgepose.stages.frames import Frame
 from edgepose.stages.nms import suppress
@@ -110,7 +110,7 @@ class Followers:
             for follower, wanted in zip(of_frame, looked, strict=True)
         ]
         images = [image for _, image, _ in frames]
-        poses = estimate_images(self._pose, images, [boxes for boxes, _ in people], flip_test=self._flip_test)
+        poses = estimate_many(self._pose, images, [boxes for boxes, _ in people], flip_test=self._flip_test)
         return [
             follower.follow(replace(one, box_scores=scores), seconds, _hw(image), detected=detected)
             for follower, one, (_, scores), (_, image, seconds), detected in zip(

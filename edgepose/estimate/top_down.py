@@ -11,13 +11,10 @@ import numpy as np
 
 from edgepose.backends import Backend, Pipelined
 from edgepose.errors import BackendError, FrameError
-from edgepose.estimate.two_pass import find_keypoints
-from edgepose.stages.crop import cut_out
+from edgepose.estimate.two_pass import find_keypoints, find_keypoints_of
 from edgepose.stages.frames import Frame
 from edgepose.stages.geometry import Regions, usable_boxes
-from edgepose.stages.one_person import decode_outputs
 from edgepose.stages.poses import Poses
-from edgepose.timing import stage
 
 
 def estimate_poses(
@@ -41,36 +38,25 @@ def estimate_poses(
     return _poses(find_keypoints(backend, pixels, regions, flip_test=flip_test), boxes)
 
 
-def estimate_images(
+def estimate_many(
     backend: Backend,
     images: Sequence[np.ndarray | Frame],
     boxes_xyxy: Sequence[np.ndarray],
     *,
     flip_test: bool = False,
 ) -> list[Poses]:
-    """The poses in each of several images, as `estimate_poses` gives them.
+    """The poses in each of several images, of cameras say, as `estimate_poses` gives them.
 
-    On a CPU all people share one run of the network, where they are crops of one pass.
+    All people share the runs of the network, so that few people in each of many images cost no run each. The images may
+    be of different sizes and formats, and any of them without people.
+
+    Raises:
+        FrameError, ValueError, BackendError: as `estimate_poses`.
     """
-    frames = zip(images, boxes_xyxy, strict=True)
-    refined = backend.spec.refine is not None
-    if len(images) < 2 or flip_test or refined or isinstance(backend, Pipelined):
-        return list(estimate_frames(backend, frames, flip_test=flip_test))
-    checked = [_checked(backend, image, boxes) for image, boxes in frames]
-    spec = backend.spec
-    with stage("crop"):
-        crops = [
-            cut_out(image.to_rgb() if isinstance(image, Frame) else image, regions, spec)
-            for image, _, regions in checked
-        ]
-    with stage("network"):
-        outputs = backend.run(np.concatenate(crops))
-    with stage("decode"):
-        together, grid_hw = decode_outputs(outputs, spec)
-        keypoints = np.split(together, np.cumsum([len(some) for some in crops])[:-1])
-        for found, (_, _, regions) in zip(keypoints, checked, strict=True):
-            found[..., :2] = regions.to_image(found[..., :2], grid_hw)
-    return [_poses(found, boxes) for found, (_, boxes, _) in zip(keypoints, checked, strict=True)]
+    checked = [_checked(backend, image, boxes) for image, boxes in zip(images, boxes_xyxy, strict=True)]
+    pixels, regions = [image for image, _, _ in checked], [each for _, _, each in checked]
+    found = find_keypoints_of(backend, pixels, regions, flip_test=flip_test) if checked else []
+    return [_poses(keypoints, boxes) for keypoints, (_, boxes, _) in zip(found, checked, strict=True)]
 
 
 def estimate_frames(

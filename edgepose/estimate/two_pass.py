@@ -7,9 +7,12 @@ the original image by the same warp, so that it sees pixels that the first crop 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from edgepose.backends import Backend
+from edgepose.stages.frames import Frame
 from edgepose.stages.geometry import Regions
 
 SURE = 0.8  # of the first pass's score: below it the closer look may have found something else, or nothing
@@ -26,20 +29,36 @@ def find_keypoints(backend: Backend, image: np.ndarray, regions: Regions, *, fli
     Raises:
         BackendError: the runtime failed.
     """
-    keypoints = backend.keypoints(image, regions, flip_test=flip_test)
+    return find_keypoints_of(backend, [image], [regions], flip_test=flip_test)[0]
+
+
+def find_keypoints_of(
+    backend: Backend, images: Sequence[np.ndarray | Frame], regions: Sequence[Regions], *, flip_test: bool = False
+) -> list[np.ndarray]:
+    """What `find_keypoints` gives for each of several images, whose people share the runs of the network."""
+    found = backend.keypoints_of(images, regions, flip_test=flip_test)
     refine = backend.spec.refine
     if refine is None:
-        return keypoints
-    person, index = np.nonzero(keypoints[..., 2] > 0)
-    close = closer_regions(regions, keypoints, person, index, refine.share)
-    found = backend.keypoints(image, close, flip_test=flip_test, decoder=refine.decoder)
-    found = found[np.arange(len(found)), index]  # each close crop is about one key point
-    first, second = keypoints[person, index, 2], np.maximum(found[:, 2], 0)
-    weight = np.where(second >= SURE * first, 1, second / (first + second))
-    moved = np.linalg.norm((found[:, :2] - keypoints[person, index, :2]) / close.size_wh, axis=-1)
+        return found
+    located = [np.nonzero(keypoints[..., 2] > 0) for keypoints in found]
+    close = [
+        closer_regions(each, keypoints, person, index, refine.share)
+        for each, keypoints, (person, index) in zip(regions, found, located, strict=True)
+    ]
+    seconds = backend.keypoints_of(images, close, flip_test=flip_test, decoder=refine.decoder)
+    for keypoints, (person, index), around, again in zip(found, located, close, seconds, strict=True):
+        second = again[np.arange(len(again)), index]  # each close crop is about one key point
+        keypoints[person, index] = _merged(keypoints[person, index], second, around)
+    return found
+
+
+def _merged(first: np.ndarray, second: np.ndarray, close: Regions) -> np.ndarray:
+    """(M, 3) key points of both passes, the second's in M closer regions, to those that are given."""
+    sure = np.maximum(second[:, 2], 0)
+    weight = np.where(sure >= SURE * first[:, 2], 1, sure / (first[:, 2] + sure))
+    moved = np.linalg.norm((second[:, :2] - first[:, :2]) / close.size_wh, axis=-1)
     weight[moved > FAR] = 0
-    keypoints[person, index] += weight[:, None] * (found - keypoints[person, index])
-    return keypoints
+    return first + weight[:, None] * (second - first)
 
 
 def closer_regions(

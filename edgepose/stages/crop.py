@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -44,6 +45,24 @@ def cut_out(image: np.ndarray, regions: Regions, spec: ModelSpec) -> np.ndarray:
             channel[...] = plane
         crop -= mean
         crop /= std
+    return crops
+
+
+def cut_out_of(images: Sequence[np.ndarray], frame_of: np.ndarray, regions: Regions, spec: ModelSpec) -> np.ndarray:
+    """Cut each region out of its own image, as `cut_out` does.
+
+    Args:
+        images: (H, W, 3) uint8 RGB each; they may be of different sizes.
+        frame_of: (N,) int: which image a region lies in.
+        regions: N regions.
+
+    Returns:
+        (N, 3, h, w) float32.
+    """
+    crops = np.empty((len(regions), 3, *spec.image.size_hw), np.float32)
+    for number in np.unique(frame_of):
+        inside = frame_of == number
+        crops[inside] = cut_out(images[number], regions.rows(inside), spec)
     return crops
 
 

@@ -18,6 +18,7 @@ Four published conventions say how a grid lies on the region (formulas by their 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,6 +73,10 @@ class Regions:
         width = np.maximum(size[:, 0], size[:, 1] * aspect)
         return cls(center, np.stack([width, width / aspect], axis=1) * spec.crop.padding, spec.crop.alignment)
 
+    def rows(self, index: np.ndarray | slice) -> Regions:
+        """Some of the regions."""
+        return Regions(self.center_xy[index], self.size_wh[index], self.alignment)
+
     def px_per_step(self, grid_hw: tuple[int, int]) -> np.ndarray:
         """(N, 2) image px per grid px, x and y."""
         grid_wh = np.array(grid_hw[::-1], dtype=np.float64)
@@ -109,6 +114,28 @@ class Regions:
     def _broadcast(per_region: np.ndarray, xy: np.ndarray) -> np.ndarray:
         """(N, 2) -> (N, 1, ..., 1, 2), to meet xy of (N, ..., 2)."""
         return per_region.reshape(len(per_region), *[1] * (np.ndim(xy) - 2), 2)
+
+
+def join_regions(regions: Sequence[Regions]) -> tuple[Regions, np.ndarray]:
+    """The regions of several frames behind each other, and (N,) int32: which frame each lies in.
+
+    Raises:
+        ValueError: there is no frame, or their alignments differ.
+    """
+    alignments = {each.alignment for each in regions}
+    if len(alignments) != 1:
+        raise ValueError(f"regions of one alignment wanted, got {len(regions)} frames of {sorted(alignments)}")
+    together = Regions(
+        np.concatenate([each.center_xy for each in regions]),
+        np.concatenate([each.size_wh for each in regions]),
+        alignments.pop(),
+    )
+    return together, np.repeat(np.arange(len(regions), dtype=np.int32), [len(each) for each in regions])
+
+
+def split_rows(rows: np.ndarray, regions: Sequence[Regions]) -> list[np.ndarray]:
+    """What was found for joined regions, frame by frame: the inverse of `join_regions`."""
+    return np.split(rows, np.cumsum([len(each) for each in regions])[:-1])
 
 
 def usable_boxes(boxes_xyxy: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ and stages.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from traceback import clear_frames
@@ -21,9 +21,9 @@ from edgepose.errors import BackendError
 from edgepose.model.passport import Passport
 from edgepose.model.spec import ModelSpec
 from edgepose.stages.frames import MEMORIES, Frame
-from edgepose.stages.geometry import Regions
+from edgepose.stages.geometry import Regions, join_regions, split_rows
 from edgepose.timing import add_seconds
-from edgepose.trt.pipeline import FRAMES_IN_FLIGHT, Pipeline
+from edgepose.trt.pipeline import FRAMES_IN_FLIGHT, Pipeline, Request
 from edgepose.trt.plan import check_engine, smaller_batch
 from edgepose.trt.versions import load_runner
 
@@ -173,6 +173,26 @@ class TensorRtBackend:
         self.submit(image, regions, flip_test=flip_test, decoder=decoder)
         return self.result()
 
+    def keypoints_of(
+        self,
+        images: Sequence[np.ndarray | Frame],
+        regions: Sequence[Regions],
+        *,
+        flip_test: bool = False,
+        decoder: str | None = None,
+    ) -> list[np.ndarray]:
+        """What `keypoints` gives for each of several images, whose people share the runs of the network.
+
+        Raises:
+            ValueError, BackendError: as `keypoints`.
+        """
+        if self._opened().in_flight:
+            raise ValueError("frames are under way: take their result() first")
+        if not images:
+            return []
+        self._submit(images, regions, flip_test, decoder)
+        return split_rows(self.result(), regions)
+
     def submit(
         self, image: np.ndarray | Frame, regions: Regions, *, flip_test: bool = False, decoder: str | None = None
     ) -> None:
@@ -184,10 +204,21 @@ class TensorRtBackend:
             ValueError: as of `keypoints`, or frames_in_flight frames are under way.
             BackendError: the GPU or TensorRT failed.
         """
+        self._submit([image], [regions], flip_test, decoder)
+
+    def _submit(
+        self,
+        images: Sequence[np.ndarray | Frame],
+        regions: Sequence[Regions],
+        flip_test: bool,
+        decoder: str | None,
+    ) -> None:
         pipeline = self._opened()
-        frame = image if isinstance(image, Frame) else Frame(image)
+        frames = [image if isinstance(image, Frame) else Frame(image) for image in images]
+        together, frame_of = join_regions(regions)
+        request = Request(frames, together, frame_of, flip_test, decoder or self.spec.heatmaps.decoder)
         with self._guarded():
-            seconds = pipeline.submit(frame, regions, flip_test, decoder or self.spec.heatmaps.decoder)
+            seconds = pipeline.submit(request)
         add_seconds(seconds)
 
     def result(self) -> np.ndarray:

@@ -1,30 +1,29 @@
 """Frames through the GPU, on one stream: upload, crop, network, decode; only N*K*3 floats come back.
 
-Two frames may be under way. What a frame alone has (its pixels, its tables, the results) lies in its slot.
-What changes from frame to frame (pixels, their size, the factors) is put on the stream before the CUDA graph.
+Two requests, each of one frame or of several, may be under way. What one alone has lies in its slot (slot.py). What
+changes from frame to frame (pixels, their size, the factors) is put on the stream before the CUDA graph.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgepose.cuda.frame_memory import FrameMemory
 from edgepose.cuda.graphs import recording
-from edgepose.cuda.launch import Tables, placed
-from edgepose.cuda.memory import HostMemory, make_events
 from edgepose.model.heads.heatmaps import HeatmapsWithOffsets
 from edgepose.model.passport import Passport
 from edgepose.model.spec import ModelSpec
 from edgepose.stages.frames import Frame
 from edgepose.stages.geometry import Regions
 from edgepose.trt.launches import Stages
+from edgepose.trt.slot import Slot
 
 FRAMES_IN_FLIGHT = 2
 STAGES = ("upload", "crop", "network", "decode", "download")
@@ -32,26 +31,30 @@ NETWORK_AND_DECODE = "network+decode"  # as one graph they cannot be told apart
 StageSeconds = list[tuple[str, float]]  # by CUDA events
 
 
-@dataclass(eq=False)
-class _Slot:
-    """What one frame under way has of its own: memory, and an event after each stage."""
+@dataclass(frozen=True)
+class Request:
+    """What is to be found: people in frames.
 
-    frame: FrameMemory | None
-    tables: HostMemory
-    keypoints: HostMemory
-    events: list[Any]
+    Attributes:
+        frames: one or more, of any sizes.
+        regions: N, of all frames.
+        frame_of: (N,) int32: which frame a region lies in.
+        flip_test: average with the mirrored crops.
+        decoder: one of heads.heatmaps.DECODERS.
+    """
 
-    def free_frame(self) -> None:
-        if self.frame is not None:
-            self.frame.free()
-        self.frame = None
+    frames: Sequence[Frame]
+    regions: Regions
+    frame_of: np.ndarray
+    flip_test: bool
+    decoder: str
 
 
 @dataclass
 class _Job:
     """A frame under way: where its key points go, which of them are on the way, and what is timed."""
 
-    slot: _Slot
+    slot: Slot
     keypoints: np.ndarray
     waiting: slice
     stages: tuple[str, ...] = ()
@@ -74,63 +77,49 @@ class Pipeline:
     def __init__(
         self, path: Path, passport: Passport, trt: Any, kernels: bytes, *, use_graphs: bool, frame_memory: str
     ) -> None:
-        self._spec, self._frame_memory = passport.spec, frame_memory
+        self._spec = passport.spec
         self._jobs: deque[_Job] = deque()
         with recording, ExitStack() as resources:
             self.stages = Stages(path, passport, trt, kernels, use_graphs=use_graphs)
             resources.callback(self.stages.close)
-            self._slots = [self._make_slot(resources) for _ in range(FRAMES_IN_FLIGHT)]
+            self._slots = [
+                Slot(passport.spec, self.stages.network.max_batch, len(STAGES) + 1, frame_memory, resources)
+                for _ in range(FRAMES_IN_FLIGHT)
+            ]
             self._resources = resources.pop_all()
-
-    def _make_slot(self, resources: ExitStack) -> _Slot:
-        most = self.stages.network.max_batch
-
-        def pinned(nbytes: int) -> HostMemory:
-            memory = HostMemory(nbytes)
-            resources.callback(memory.free)
-            return memory
-
-        tables, keypoints = pinned(Tables(most, most).nbytes), pinned(most * self._spec.num_keypoints * 12)
-        slot = _Slot(None, tables, keypoints, make_events(len(STAGES) + 1))
-        resources.callback(slot.free_frame)
-        return slot
 
     @property
     def in_flight(self) -> int:
         """Frames whose result has not been taken."""
         return len(self._jobs)
 
-    def submit(self, frame: Frame, regions: Regions, flip_test: bool, decoder: str) -> StageSeconds:
-        """Put a frame on the stream; its pixels and regions may change afterwards.
+    def submit(self, request: Request) -> StageSeconds:
+        """Put frames on the stream; their pixels and regions may change afterwards.
 
         Returns:
             The stages of those people who had to be waited for, because there are more than max_batch.
 
         Raises:
-            ValueError: FRAMES_IN_FLIGHT frames are under way, or the network's maps cannot be read so.
+            ValueError: FRAMES_IN_FLIGHT requests are under way, or the network's maps cannot be read so.
             BackendError: TensorRT refused.
         """
         if len(self._jobs) == FRAMES_IN_FLIGHT:
             raise ValueError(f"{FRAMES_IN_FLIGHT} frames are under way: take a result() first")
         busy = [job.slot for job in self._jobs]
         slot = next(slot for slot in self._slots if slot not in busy)
-        spec = self._spec.changed(decoder=decoder)
+        spec = self._spec.changed(decoder=request.decoder)
         if isinstance(spec.head, HeatmapsWithOffsets) != isinstance(self._spec.head, HeatmapsWithOffsets):
-            raise ValueError(f"a network for {self._spec.heatmaps.decoder} cannot be decoded with {decoder}")
-        keypoints = np.empty((len(regions), spec.num_keypoints, 3), np.float32)
-        job = _Job(slot, keypoints, slice(0, 0))
+            raise ValueError(f"a network for {self._spec.heatmaps.decoder} cannot be decoded with {request.decoder}")
+        people = len(request.regions)
+        job = _Job(slot, np.empty((people, spec.num_keypoints, 3), np.float32), slice(0, 0))
         times: StageSeconds = []
-        if len(regions):
-            self._copy_frame(slot, frame)
+        if people:
+            slot.take(request.frames, request.frame_of, self.stages.stream)
         most = self.stages.network.max_batch
-        for start in range(0, len(regions), most):
+        for start in range(0, people, most):
             times += self._collect(job)
-            part = slice(start, min(start + most, len(regions)))
-            some = replace(regions, center_xy=regions.center_xy[part], size_wh=regions.size_wh[part])
-            job.waiting = part
-            job.stages = self._enqueue(
-                slot, frame, some, spec, flip_test, first=start == 0, last=part.stop == len(regions)
-            )
+            job.waiting = slice(start, min(start + most, people))
+            job.stages = self._enqueue(slot, request, spec, job.waiting)
         self._jobs.append(job)
         return times
 
@@ -145,17 +134,17 @@ class Pipeline:
     def crops(self, frame: Frame, regions: Regions) -> np.ndarray:
         """What the crop kernel makes of 1 to max_batch people, (N, 3, H, W) float32; no frame may be under way."""
         slot, stages = self._slots[0], self.stages
-        self._copy_frame(slot, frame)
-        assert slot.frame is not None
-        slot.frame.lend(stages.stream, frame.pixels.nbytes)
-        self._put_tables(slot, regions, frame)
+        inside = np.zeros(len(regions), np.int32)
+        slot.take([frame], inside, stages.stream)
+        slot.lend(stages.stream)
+        slot.put_tables(stages.stream, stages.tables.address, regions, inside)
         stages.crop(len(regions), False)
-        slot.frame.take_back(stages.stream)
+        slot.take_back(stages.stream)
         return stages.read_crops(len(regions))
 
     def decode(self, heatmaps: np.ndarray, regions: Regions) -> np.ndarray:
         """What the decoding kernel makes of (N, C, h, w) heat maps: (N, K, 3); no frame may be under way."""
-        self._put_tables(self._slots[0], regions)
+        self._slots[0].put_tables(self.stages.stream, self.stages.tables.address, regions)
         return self.stages.decode_given(heatmaps)
 
     def close(self) -> None:
@@ -164,47 +153,18 @@ class Pipeline:
             self.stages.stream.wait()
             self._resources.close()
 
-    def _copy_frame(self, slot: _Slot, frame: Frame) -> None:
-        """Into the slot's memory, which grows when a larger frame than any before comes."""
-        nbytes = frame.pixels.nbytes
-        if slot.frame is not None and slot.frame.lent:
-            self.stages.stream.wait()  # a call was interrupted
-        if slot.frame is None or slot.frame.array.nbytes < nbytes:
-            with recording:  # freeing may wait for the whole context
-                if slot.frame is not None:
-                    self.stages.stream.wait()  # what an interrupted call left on the stream may read it
-                    slot.free_frame()
-                slot.frame = FrameMemory(self._frame_memory, nbytes)
-        assert slot.frame is not None
-        np.copyto(slot.frame.array[:nbytes].reshape(frame.pixels.shape), frame.pixels)
-
-    def _enqueue(
-        self,
-        slot: _Slot,
-        frame: Frame,
-        regions: Regions,
-        spec: ModelSpec,
-        flip_test: bool,
-        *,
-        first: bool,
-        last: bool,
-    ) -> tuple[str, ...]:
-        """Put up to max_batch people on the stream; the names of the stages between the slot's events.
-
-        Args:
-            first, last: of the frame's people.
-        """
-        stages, stream, count = self.stages, self.stages.stream, len(regions)
-        assert slot.frame is not None
+    def _enqueue(self, slot: Slot, request: Request, spec: ModelSpec, part: slice) -> tuple[str, ...]:
+        """Put up to max_batch people on the stream; the names of the stages between the slot's events."""
+        stages, stream, count, flip_test = self.stages, self.stages.stream, part.stop - part.start, request.flip_test
         events = iter(slot.events)
         stream.mark(next(events))
-        if first:
-            slot.frame.lend(stream, frame.pixels.nbytes)
-        self._put_tables(slot, regions, frame)
+        if part.start == 0:
+            slot.lend(stream)
+        slot.put_tables(stream, stages.tables.address, request.regions.rows(part), request.frame_of[part])
         stream.mark(next(events))
         stages.crop(count, flip_test)
-        if last:
-            slot.frame.take_back(stream)
+        if part.stop == len(request.regions):
+            slot.take_back(stream)
         stream.mark(next(events))
         names: tuple[str, ...] = ("upload", "crop", NETWORK_AND_DECODE, "download")
         graph = stages.graph(count, flip_test, spec)
@@ -216,18 +176,11 @@ class Pipeline:
             stream.mark(next(events))
             stages.decode(count, flip_test, spec)
         stream.mark(next(events))
-        found = slot.keypoints.array.view(np.float32)[: count * spec.num_keypoints * 3]
-        stream.download(found, stages.keypoints.address)
+        stream.download(slot.keypoints(count), stages.keypoints.address)
         stream.mark(next(events))
         if graph is None and stages.use_graphs:
             stages.record(count, flip_test, spec)  # for the next time
         return names
-
-    def _put_tables(self, slot: _Slot, regions: Regions, frame: Frame | None = None) -> None:
-        frames = [] if frame is None or slot.frame is None else [placed(frame, slot.frame.address)]
-        tables, frame_of = Tables(len(regions), len(frames)), np.zeros(len(regions), np.int32)
-        filled = tables.fill(slot.tables.array, regions, self._spec, frame_of, frames)
-        self.stages.stream.upload(self.stages.tables.address, filled)
 
     def _collect(self, job: _Job) -> StageSeconds:
         """Wait for the people on the way, and take their key points out of the slot."""
@@ -235,8 +188,7 @@ class Pipeline:
             return []
         events = job.slot.events[: len(job.stages) + 1]
         events[-1].synchronize()
-        part = job.keypoints[job.waiting]
-        part[...] = job.slot.keypoints.array.view(np.float32)[: part.size].reshape(part.shape)
+        job.keypoints[job.waiting] = job.slot.keypoints(job.waiting.stop - job.waiting.start)
         job.waiting = slice(0, 0)
         return [
             (name, end.time_since(start) / 1000)

@@ -46,3 +46,29 @@ def test_a_kind_of_memory_that_gives_others_is_found(gpu, tmp_path, monkeypatch)
     monkeypatch.setattr(frame_checks, "load_backend", load_wrong)
 
     assert not frame_checks.check_frame_memory(tmp_path, 1, rounds=1).ok
+
+
+def test_frames_in_one_run_are_compared_with_each_alone(gpu, tmp_path, monkeypatch):
+    write_toy_plan(tmp_path / "m.plan")
+    picture = dots_image((8, 20), (28, 40)), np.array([[0, 0, 48, 64]] * 5, np.float32)
+    monkeypatch.setattr(frame_checks, "make_frame", lambda count: picture)
+
+    assert frame_checks.check_several_frames(tmp_path, rounds=1).ok
+    assert gpu.problems == []
+
+
+def test_frames_taken_for_each_other_are_found(gpu, tmp_path, monkeypatch):
+    write_toy_plan(tmp_path / "m.plan")
+    picture = dots_image((8, 20), (28, 40)), np.array([[0, 0, 48, 64]] * 5, np.float32)
+    monkeypatch.setattr(frame_checks, "make_frame", lambda count: picture)
+    load = frame_checks.load_backend
+
+    def load_wrong(plan):
+        backend = load(plan)
+        right = backend.keypoints_of
+        backend.keypoints_of = lambda images, regions: right(images[::-1], regions)  # type: ignore[method-assign]
+        return backend
+
+    monkeypatch.setattr(frame_checks, "load_backend", load_wrong)
+
+    assert not frame_checks.check_several_frames(tmp_path, rounds=1).ok

@@ -51,6 +51,9 @@ class TimedBackend:
         self.clock.now += 1e-3
         return np.zeros((len(regions), 2, 3), np.float32)
 
+    def keypoints_of(self, images, regions, **options):
+        return [self.keypoints(*each, **options) for each in zip(images, regions, strict=True)]
+
     def warm_up(self, *, flip_test=False):
         pass
 

@@ -10,9 +10,9 @@ import numpy as np
 from edgepose.model.heads.detections import Detections
 from edgepose.model.skeletons import NO_KEYPOINTS
 from edgepose.model.spec import Input, ModelSpec, heatmap_spec
-from edgepose.stages.crop import cut_out
+from edgepose.stages.crop import cut_out_of
 from edgepose.stages.decode import decode_heatmaps
-from edgepose.stages.geometry import Regions
+from edgepose.stages.geometry import Regions, join_regions, split_rows
 
 MOST = 5  # people of `ColourDetector`
 PEAKS = [(4 + k % 4, 1 + 3 * (k // 4)) for k in range(17)]  # x, y of each key point in its map: an upright person
@@ -71,8 +71,12 @@ class FixedPose:
         return maps
 
     def keypoints(self, image: np.ndarray, regions: Regions, **_: Any) -> np.ndarray:
-        keypoints = decode_heatmaps(self.heatmaps(cut_out(image, regions, self.spec)), self.spec)
-        keypoints[..., :2] = regions.to_image(keypoints[..., :2], (16, 12))
-        return keypoints
+        return self.keypoints_of([image], [regions])[0]
+
+    def keypoints_of(self, images: Any, regions: Any, **_: Any) -> list[np.ndarray]:
+        together, frame_of = join_regions(regions)
+        keypoints = decode_heatmaps(self.heatmaps(cut_out_of(images, frame_of, together, self.spec)), self.spec)
+        keypoints[..., :2] = together.to_image(keypoints[..., :2], (16, 12))
+        return split_rows(keypoints, regions)
 
     def close(self) -> None: ...

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgepose import estimate_poses, load_backend
+from edgepose import Frame, estimate_many, estimate_poses, load_backend
 from tests.makers import dots_image, smooth_image, write_toy_model
 
 
@@ -60,3 +60,26 @@ def test_a_box_outside_the_image_gives_points_without_score(backend):
 def test_other_shapes_and_types_are_the_callers_mistake(backend, image, boxes):
     with pytest.raises(ValueError, match="must be"):
         estimate_poses(backend, image, boxes)
+
+
+@pytest.mark.parametrize("flip_test", [False, True])
+def test_many_images_give_what_each_gives_alone(backend, flip_test, monkeypatch):
+    wide = np.pad(dots_image((8, 20), (28, 40)), ((0, 0), (0, 90), (0, 0)))
+    images = [dots_image((8, 20), (28, 40)), smooth_image(), Frame(wide[..., ::-1], "bgr")]
+    boxes = [np.array([[0, 0, 48, 64], [np.nan, 0, 1, 1]]), np.zeros((0, 4)), np.array([[0, 0, 48, 64]] * 2)]
+    alone = [estimate_poses(backend, *each, flip_test=flip_test) for each in zip(images, boxes, strict=True)]
+    batches, run = [], backend.run
+    monkeypatch.setattr(backend, "run", lambda crops: batches.append(len(crops)) or run(crops))
+
+    together = estimate_many(backend, images, boxes, flip_test=flip_test)
+
+    assert batches == [6 if flip_test else 3]
+    for one, other in zip(together, alone, strict=True):
+        np.testing.assert_allclose(one.xy, other.xy, atol=1e-4)
+        np.testing.assert_array_equal(one.boxes_xyxy, other.boxes_xyxy)
+
+
+def test_no_images_give_no_poses_and_lists_must_fit(backend):
+    assert estimate_many(backend, [], []) == []
+    with pytest.raises(ValueError, match="zip"):
+        estimate_many(backend, [smooth_image()], [])

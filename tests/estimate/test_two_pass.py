@@ -7,7 +7,7 @@ import pytest
 
 from edgepose import estimate_poses, load_backend
 from edgepose.backends import BACKENDS
-from edgepose.estimate.two_pass import closer_regions, find_keypoints
+from edgepose.estimate.two_pass import closer_regions, find_keypoints, find_keypoints_of
 from edgepose.model.heads.heatmaps import Refine
 from edgepose.model.skeletons import Skeleton
 from edgepose.stages.geometry import Regions
@@ -39,6 +39,9 @@ class Recorded:
         self.asked.append((regions, flip_test, decoder))
         return np.asarray(self.answers.pop(0), np.float32).reshape(len(regions), 2, 3)
 
+    def keypoints_of(self, images, regions, **options):
+        return [self.keypoints(*each, **options) for each in zip(images, regions, strict=True)]
+
 
 @pytest.mark.parametrize("flip_test", [False, True])
 def test_the_second_pass_is_nearer_than_the_first(backend, flip_test):
@@ -51,6 +54,16 @@ def test_the_second_pass_is_nearer_than_the_first(backend, flip_test):
     errors = [np.linalg.norm(found - truth, axis=-1) for found in (coarse, fine)]
     assert (errors[1] < 8).all()
     assert errors[1].mean() < 0.7 * errors[0].mean()
+
+
+def test_several_images_are_refined_as_each_is_alone(backend):
+    images = [in_large((42, 90), (130, 170)), in_large((60, 100), (120, 160))]
+    regions = [Regions.around(WHOLE.repeat(count, axis=0), backend.spec) for count in (2, 1)]
+
+    together = find_keypoints_of(backend, images, regions)
+
+    for found, image, each in zip(together, images, regions, strict=True):
+        np.testing.assert_allclose(found, find_keypoints(backend, image, each), atol=1e-3)
 
 
 def test_poses_are_refined(backend):

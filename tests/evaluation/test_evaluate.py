@@ -88,6 +88,9 @@ class Finder:
         found[..., :2] = regions.to_image(off, self.spec.heatmaps.size_hw)
         return found
 
+    def keypoints_of(self, images: Any, regions: Any, **options: Any) -> list[np.ndarray]:
+        return [self.keypoints(*each, **options) for each in zip(images, regions, strict=True)]
+
     def close(self) -> None:
         pass
 

@@ -26,6 +26,7 @@ DOORS = (  # what holds pycuda, or TensorRT, or the GPU that was found
     "edgepose.cuda.frame_memory",
     "edgepose.trt.network",
     "edgepose.trt.pipeline",
+    "edgepose.trt.slot",
     "edgepose.trt.launches",
     "edgepose.trt.backend",
     "edgepose.trt.runtime",

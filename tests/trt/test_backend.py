@@ -226,6 +226,53 @@ def test_a_decoder_for_other_maps_is_the_callers_mistake(gpu, plan):
         load_backend(plan).keypoints(PICTURE, ONE, decoder="udp-combined")
 
 
+# several frames
+
+
+def frames_with_people():
+    """Frames of three sizes and formats, one without people, and their regions."""
+    bgr = Frame(np.ascontiguousarray(dots_image((12, 24), (30, 44))[..., ::-1]), "bgr")
+    wide = np.pad(PICTURE, ((0, 0), (0, 100), (0, 0)))
+    regions = [regions_of(2), NOBODY, regions_of(3), regions_of(1)]
+    return [PICTURE, np.zeros((9, 9, 3), np.uint8), bgr, wide], regions
+
+
+@pytest.mark.parametrize("flip_test", [False, True])
+@pytest.mark.parametrize("max_batch", [2, 8])
+@pytest.mark.parametrize("frame_memory", ["copied", "managed"])
+def test_people_of_several_frames_share_runs_and_keep_their_own(gpu, tmp_path, max_batch, flip_test, frame_memory):
+    backend = load_backend(write_toy_plan(tmp_path / "m.plan", SPEC, max_batch=max_batch), frame_memory=frame_memory)
+    images, regions = frames_with_people()
+    alone = [backend.keypoints(*each, flip_test=flip_test) for each in zip(images, regions, strict=True)]
+    gpu.launched.clear()
+
+    found = backend.keypoints_of(images, regions, flip_test=flip_test)
+
+    assert [len(each) for each in found] == [2, 0, 3, 1]
+    for one, other in zip(found, alone, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4)
+    assert gpu.launched.count("crop_f32") == -(-6 // max_batch)
+
+
+def test_no_frames_and_frames_without_people_cost_nothing(gpu, plan):
+    backend = load_backend(plan)
+    gpu.launched.clear()
+
+    assert backend.keypoints_of([], []) == []
+    assert [each.shape for each in backend.keypoints_of([PICTURE] * 2, [NOBODY] * 2)] == [(0, 2, 3)] * 2
+    assert gpu.launched == []
+
+
+def test_several_frames_wait_until_those_under_way_are_taken(gpu, plan):
+    backend = load_backend(plan)
+    backend.submit(PICTURE, ONE)
+
+    with pytest.raises(ValueError, match="under way"):
+        backend.keypoints_of([PICTURE], [ONE])
+
+    np.testing.assert_allclose(backend.result(), [FOUND], atol=1e-3)
+
+
 # CUDA graphs
 
 
