@@ -9,14 +9,13 @@ from pathlib import Path
 import cv2
 
 from edgepose.backends import Backend
-from edgepose.backends.runtime import Runtime
 from edgepose.benchmarks.latency import FRAME_HW, Latency
 from edgepose.io.columns import aligned
 from edgepose.machine.conditions import Conditions, read_conditions
 from edgepose.machine.gpu import find_gpu
 
 
-def conditions(backends: Sequence[Backend | Runtime], threads: int | None, root: Path = Path("/")) -> Conditions:
+def conditions(backends: Sequence[Backend], threads: int | None, root: Path = Path("/")) -> Conditions:
     """What the numbers hold for: machine, versions, files; and a line for each condition that cannot be read."""
     about = read_conditions(root)
     found = about.found

@@ -15,38 +15,19 @@ import numpy as np
 from edgepose.backends import load_backend
 from edgepose.calibration.budget import LABELLED, Budget, FigureJudge, Judge, Loss, ShiftJudge
 from edgepose.calibration.costs import Device, NodeCost, int8_share, node_costs, predicted_us
-from edgepose.calibration.dataset import CalibrationSet, count_crops, crops_of
+from edgepose.calibration.dataset import count_crops, crops_of
 from edgepose.calibration.files import CalibrationFiles
 from edgepose.calibration.mixes import Ground, mixed, tensors_of_mixes
 from edgepose.calibration.ranges import ranges_by_methods
+from edgepose.calibration.scene import Scene
 from edgepose.calibration.search import Found, Mix, Trial, leaving_order, search
-from edgepose.calibration.sensitivity import layer_sensitivities
+from edgepose.calibration.sensitivity import layer_noises
 from edgepose.errors import CalibrationError, InputError
 from edgepose.files import parse_json, read_input, sha256_of, temporary_folder, write_json
 from edgepose.io.annotations import Annotations, read_annotations
-from edgepose.model.passport import Passport, write_passport
-from edgepose.watching import Watch
+from edgepose.model.passport import write_passport
 
 NOISE_CROPS = 8  # held-out crops that order the layers
-
-
-@dataclass(frozen=True)
-class Scene:
-    """What is known when the layers are chosen.
-
-    Attributes:
-        files: the FP32 file, and where what is made of it goes.
-        made_from: of the calibration table.
-        ground: with the ranges of `method`.
-    """
-
-    files: CalibrationFiles
-    passport: Passport
-    people: CalibrationSet
-    made_from: dict[str, Any]
-    ground: Ground
-    method: str
-    watch: Watch
 
 
 @dataclass(frozen=True)
@@ -97,7 +78,7 @@ def choose_layers(scene: Scene, wanted: Wanted) -> Chosen:
         )
     annotations = _annotations_for(wanted)
     made_from = {
-        **{key: value for key, value in scene.made_from.items() if key != "method"},
+        **{key: value for key, value in scene.table.made_from.items() if key != "method"},
         "unit": wanted.budget.unit,
         "annotations_sha256": annotations.sha256 if annotations else "",
         "openvino": version("openvino"),
@@ -126,10 +107,7 @@ def choose_layers(scene: Scene, wanted: Wanted) -> Chosen:
         if noise is None:
             wanted.say("finding out which layers make most noise")
             crops = list(islice(crops_of(scene.people.held_out, scene.passport.spec), NOISE_CROPS))
-            seen = layer_sensitivities(
-                grounds[method], crops, scene.passport.spec, costs, all_but=False, watch=scene.watch
-            )
-            noise = {each.name: each.only_noise for each in seen}
+            noise = layer_noises(grounds[method], crops, scene.passport.spec, scene.watch)
             memory.keep_noise(method, noise)
         return leaving_order(noise, _savings(costs, scene.ground.layers, wanted.device))
 
@@ -164,7 +142,7 @@ def _annotations_for(wanted: Wanted) -> Annotations | None:
 
 def _grounds(scene: Scene, methods: Sequence[str], memory: _Memory) -> dict[str, Ground]:
     """The ground of each method; ranges that are not known are found in one pass."""
-    ranges = {scene.method: dict(scene.ground.ranges), **memory.ranges}
+    ranges = {scene.table.made_from["method"]: dict(scene.ground.ranges), **memory.ranges}
     missing = [method for method in methods if method not in ranges]
     if missing:
         fitting, spec = scene.people.fitting, scene.passport.spec

@@ -188,6 +188,17 @@ def predicted_us(costs: Collection[NodeCost], layers: Collection[str], device: D
     return microseconds
 
 
+def time_shares(costs: Collection[NodeCost], layers: Collection[str], device: Device) -> dict[str, float]:
+    """Each kernel's share of the predicted time with `layers` in INT8, without the reformats at borders."""
+    times = {
+        cost.name: _layer_us(cost, "int8" if cost.name in layers else "fp16", device)
+        for cost in costs
+        if not cost.fused
+    }
+    total = sum(times.values())
+    return {name: time / total for name, time in times.items()}
+
+
 def _layer_us(cost: NodeCost, precision: str, device: Device) -> float:
     peak = device.int8_tops if precision == "int8" else device.fp16_tflops
     values = cost.values_in + cost.values_out + cost.weights

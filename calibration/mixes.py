@@ -41,9 +41,9 @@ def tensors_of_mixes(prepared: onnx.ModelProto) -> list[str]:
     return list(found)
 
 
-def quantise(ground: Ground, layers: Collection[str]) -> onnx.ModelProto:
-    """`layers` in INT8, all else in FP32."""
-    return insert_qdq(correct_biases(ground.model, layers, ground.means), ground.ranges, layers)
+def quantise(ground: Ground, layers: Collection[str], without: Collection[str] = ()) -> onnx.ModelProto:
+    """`layers` in INT8, all else in FP32; no pair on the tensors of `without`."""
+    return insert_qdq(correct_biases(ground.model, layers, ground.means), ground.ranges, layers, without)
 
 
 def mixed(ground: Ground, layers: Collection[str]) -> onnx.ModelProto:

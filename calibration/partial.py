@@ -6,7 +6,7 @@ whole networks, less where branches lie beside the layer.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper
 
-from edgepose.export.graph.edit import copy_of, drop_unused, replace_nodes
+from edgepose.export.graph.edit import copy_of
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,20 @@ class ChangedPart:
     Attributes:
         model: takes tensors of the base, gives the outputs that change.
         reads: tensors of the base that it takes.
+        outputs: those of the variant that change.
     """
 
     model: onnx.ModelProto
     reads: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+    def run(self, known: Sequence[Mapping[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:
+        """The outputs that change, for each run of the base, whose tensors are known."""
+        if not self.outputs:
+            return [{} for _ in known]
+        session = exact_session(self.model)
+        found = (session.run(self.outputs, {name: values[name] for name in self.reads}) for values in known)
+        return [dict(zip(self.outputs, values, strict=True)) for values in found]
 
 
 def changed_part(base: onnx.ModelProto, variant: onnx.ModelProto) -> ChangedPart:
@@ -37,27 +47,51 @@ def changed_part(base: onnx.ModelProto, variant: onnx.ModelProto) -> ChangedPart
     A node is unchanged if the base has the same node, with the same constants and only unchanged tensors to read.
     Tensors of the same name must mean the same in both, as in graphs that `insert_qdq` made of one graph.
     """
-    known = {node.output[0]: node.SerializeToString() for node in base.graph.node}
-    constants = {item.name: item.SerializeToString() for item in base.graph.initializer}
-    changed = {item.name for item in variant.graph.initializer if constants.get(item.name) != item.SerializeToString()}
+    known = {node.output[0]: node for node in base.graph.node}
+    constants = {item.name: item for item in base.graph.initializer}
+    changed = {item.name for item in variant.graph.initializer if constants.get(item.name) != item}
     kept = []
     for node in variant.graph.node:
-        if changed.intersection(node.input) or known.get(node.output[0]) != node.SerializeToString():
+        if changed.intersection(node.input) or known.get(node.output[0]) != node:
             changed.update(node.output)
             kept.append(node)
     made = {name for node in kept for name in node.output}
-    weights = {item.name for item in variant.graph.initializer}
-    reads = tuple(
-        dict.fromkeys(name for node in kept for name in node.input if name and name not in made and name not in weights)
-    )
-    part = copy_of(variant)
-    replace_nodes(part, kept)
-    drop_unused(part)
-    outputs = [item.name for item in variant.graph.output if item.name in made]
-    del part.graph.input[:], part.graph.output[:], part.graph.value_info[:]
+    read = dict.fromkeys(name for node in kept for name in node.input if name and name not in made)
+    weights = [item for item in variant.graph.initializer if item.name in read]
+    reads = tuple(name for name in read if name not in {item.name for item in weights})
+    outputs = tuple(item.name for item in variant.graph.output if item.name in made)
+    part = onnx.ModelProto(ir_version=variant.ir_version, opset_import=variant.opset_import)
+    part.graph.name = variant.graph.name
+    part.graph.node.extend(kept)
+    part.graph.initializer.extend(weights)
     part.graph.input.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in reads)
     part.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs)
-    return ChangedPart(part, reads)
+    return ChangedPart(part, reads, outputs)
+
+
+class Activations:
+    """Tensors of one graph for some inputs: those asked for first are computed in one run, others when they are wanted.
+
+    Attributes:
+        values: for each input, tensors by name; the graph's input and outputs are among them.
+    """
+
+    def __init__(self, model: onnx.ModelProto, crops: Sequence[np.ndarray], tensors: Collection[str]) -> None:
+        """Run the graph on crops (1, 3, H, W) float32, at least one."""
+        self._model = model
+        self.outputs = [item.name for item in model.graph.output]
+        self.values = run_tapped(
+            model, [{model.graph.input[0].name: crop} for crop in crops], [*tensors, *self.outputs]
+        )
+
+    def with_tensors(self, names: Sequence[str]) -> list[dict[str, np.ndarray]]:
+        """The values, with these tensors among them."""
+        missing = [name for name in names if name not in self.values[0]]
+        if missing:
+            taken = self._model.graph.input[0].name
+            more = run_tapped(self._model, [{taken: values[taken]} for values in self.values], missing)
+            self.values = [{**values, **found} for values, found in zip(self.values, more, strict=True)]
+        return self.values
 
 
 def exact_session(model: onnx.ModelProto) -> Any:

@@ -2,46 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import onnx
 
-from edgepose.backends import load_backend, load_runtime
-from edgepose.calibration.choose import Chosen, Scene
+from edgepose.backends import load_runtime
+from edgepose.calibration.choose import Chosen
 from edgepose.calibration.costs import int8_share, node_costs
 from edgepose.calibration.dataset import (
     BLANK,
     CalibrationImage,
-    CalibrationSet,
-    count_crops,
-    crops_of,
-    read_calibration_set,
     unread,
-    with_close_crops,
 )
-from edgepose.calibration.equalise import equalised, find_factors
-from edgepose.calibration.files import PACKAGES, CalibrationFiles, load_onnx, read_fp32_passport, write_int8
-from edgepose.calibration.mixes import Ground, mixed, tensors_of_mixes
-from edgepose.calibration.qdq import quantisable_layers
-from edgepose.calibration.ranges import find_ranges
-from edgepose.calibration.statistics import CROPS, channel_statistics
-from edgepose.calibration.table import CalibrationTable, usable_table, write_table
-from edgepose.errors import CalibrationError, ModelFileError
+from edgepose.calibration.files import write_int8
+from edgepose.calibration.mixes import mixed
+from edgepose.calibration.scene import Scene, set_scene
+from edgepose.calibration.table import write_table
+from edgepose.errors import ModelFileError
 from edgepose.evaluation.metrics import shift_summary
-from edgepose.export.graph.deconvolutions import without_deconvolutions
-from edgepose.export.graph.fold import fold
-from edgepose.export.graph.run import beyond_fp16
 from edgepose.io.images import turned_warning
 from edgepose.io.people import left_out
-from edgepose.model.passport import Passport, read_passport
+from edgepose.model.passport import read_passport
 from edgepose.stages.one_person import decode_outputs
 from edgepose.watching import Watch, unwatched
 
@@ -162,32 +146,17 @@ def calibrate(
         ModelFileError: the model or its passport is missing, damaged, or not FP32.
         InputError, CalibrationError: the images, boxes or model cannot be used.
     """
-    passport = read_fp32_passport(model_path)
-    folded = fold(load_onnx(model_path))
-    if not quantisable_layers(without_deconvolutions(folded)):
-        raise CalibrationError(f"{model_path} has no layer with constant weights before its head: nothing to do")
-    people = read_calibration_set(images, boxes, limit=limit, seed=seed, watch=watch)
-    if passport.spec.refine is not None:
-        with closing(load_backend(model_path, backend="onnxruntime")) as backend:
-            people = with_close_crops(people, backend, seed=seed, watch=watch)
-    files = CalibrationFiles.of(model_path, output_dir)
-    made_from = _made_from(passport, people, method, limit, seed)
-    table = usable_table(files.table, made_from)
-    reused = table is not None
-    if table is None:
-        table = _measure(folded, people, passport, method, made_from, watch)
-        write_table(files.table, table)
-    prepared = equalised(folded, table.factors)
-    layers = tuple(quantisable_layers(prepared))
-    means = {name: np.array(values) for name, values in table.means.items()}
-    kept_fp32 = beyond_fp16(prepared, next(crops_of(people.held_out, passport.spec)))
-    ground = Ground(prepared, layers, table.ranges, means, tuple(kept_fp32))
+    scene = set_scene(
+        model_path, images, boxes, method=method, limit=limit, seed=seed, output_dir=output_dir, watch=watch
+    )
+    files, passport, people, ground = scene.files, scene.passport, scene.people, scene.ground
+    layers, table = ground.layers, scene.table
     chosen = None
     if choose is not None:
-        chosen = choose(Scene(files, passport, people, made_from, ground, method, watch))
+        chosen = choose(scene)
         ground, layers = chosen.ground, chosen.layers
         if chosen.method != method:
-            table = replace(table, made_from={**made_from, "method": chosen.method}, ranges=dict(ground.ranges))
+            table = replace(table, made_from={**table.made_from, "method": chosen.method}, ranges=dict(ground.ranges))
             write_table(files.table, table)
 
     def judge(written: Path) -> tuple[dict[str, float], np.ndarray]:
@@ -195,11 +164,11 @@ def calibrate(
         return {f"int8_shift_{name}": float(value) for name, value in (shift_summary(moved) or {}).items()}, moved
 
     graph = mixed(ground, layers)
-    distances = write_int8(files, passport, graph, judge, prepared=prepared, layers=layers)
+    distances = write_int8(files, passport, graph, judge, prepared=ground.model, layers=layers)
     return Calibrated(
         files.int8,
         files.table,
-        reused,
+        scene.reused,
         sum(map(len, people.fitting)),
         sum(map(len, people.held_out)),
         people.held_out != people.fitting,
@@ -210,9 +179,9 @@ def calibrate(
         passport.random_weights,
         people.turned,
         people.blank,
-        tuple(kept_fp32),
+        ground.keep_fp32,
         layers,
-        int8_share(node_costs(prepared), layers),
+        int8_share(node_costs(ground.model), layers),
         chosen,
     )
 
@@ -240,49 +209,6 @@ def find_model(folder: Path) -> Path:
         raise ModelFileError(f"several FP32 models here: {', '.join(path.name for path in found)}: choose with --model")
     seen = f"; found only: {', '.join(others)}" if others else ""
     raise ModelFileError(f"no FP32 ONNX with a passport in {folder.resolve()}{seen}: export one, or give --model FILE")
-
-
-def _made_from(passport: Passport, people: CalibrationSet, method: str, limit: int, seed: int) -> dict[str, Any]:
-    """What the table depends on, by content: not on names, places or dates of files."""
-    crops = [[image.sha256, image.boxes_xyxy.tolist()] for image in (*people.fitting, *people.held_out)]
-    return {
-        "model_sha256": passport.sha256,
-        "recipe_sha256": _sha256_of_json(passport.spec.to_json()),
-        "crops_sha256": _sha256_of_json(crops),
-        "method": method,
-        "limit": limit,
-        "seed": seed,
-        "versions": {name: version(name) for name in PACKAGES},
-    }
-
-
-def _sha256_of_json(data: Any) -> str:
-    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
-
-
-def _measure(
-    folded: onnx.ModelProto,
-    people: CalibrationSet,
-    passport: Passport,
-    method: str,
-    made_from: dict[str, Any],
-    watch: Watch,
-) -> CalibrationTable:
-    count = count_crops(people.fitting)
-    some = watch("comparing channels", crops_of(people.fitting, passport.spec), min(count, CROPS))
-    statistics = channel_statistics(folded, some)
-    scales = find_factors(folded, statistics)
-    factors = {name: _short(values) for name, values in scales.items()}
-    means = {name: _short(np.median(seen.mean, axis=0) * scales.get(name, 1.0)) for name, seen in statistics.items()}
-    prepared = equalised(folded, factors)
-    crops = watch("finding ranges", crops_of(people.fitting, passport.spec), count)
-    ranges = find_ranges(prepared, crops, tensors_of_mixes(prepared), method)
-    return CalibrationTable(made_from, ranges, factors, means)
-
-
-def _short(values: np.ndarray) -> list[float]:
-    """Numbers of six digits: the table is read by people too."""
-    return [float(f"{value:.6g}") for value in values]
 
 
 def _distances(reference: Path, quantised: Path, images: Sequence[CalibrationImage], watch: Watch) -> np.ndarray:

@@ -185,21 +185,35 @@ def _hands_on(node: onnx.NodeProto) -> bool:
     return node.op_type in PASSIVE or (node.op_type == "Resize" and attributes_of(node).get("mode", b"") == b"nearest")
 
 
-def insert_qdq(model: onnx.ModelProto, ranges: Mapping[str, float], layers: Collection[str]) -> onnx.ModelProto:
+def insert_qdq(
+    model: onnx.ModelProto, ranges: Mapping[str, float], layers: Collection[str], without: Collection[str] = ()
+) -> onnx.ModelProto:
     """A copy of a prepared graph in which `layers` compute in INT8.
 
     Args:
         model: FP32, from `prepare`.
         ranges: tensor -> the largest magnitude INT8 shall carry; every tensor of `quantised_inputs`.
         layers: names of the layers to quantise.
+        without: tensors that get no pair: only for a study of what one pair does.
     """
+    places = {name: where for name, where in quantised_inputs(model, layers).items() if name not in without}
+    return insert_pairs(model, ranges, places, layers)
+
+
+def insert_pairs(
+    model: onnx.ModelProto,
+    ranges: Mapping[str, float],
+    places: Mapping[str, Collection[tuple[str, int]]],
+    layers: Collection[str],
+) -> onnx.ModelProto:
+    """A copy of a prepared graph with a pair on each tensor of `places`, and the weights of `layers` in INT8."""
     quantised = onnx.ModelProto()
     quantised.CopyFrom(model)
     graph, arrays = quantised.graph, arrays_of(model)
     nodes = {node.output[0]: node for node in graph.node}
     graph.initializer.append(numpy_helper.from_array(np.array(0, np.int8), "int8_zero"))
     pairs: dict[str, list[onnx.NodeProto]] = {}
-    for tensor, places in quantised_inputs(model, layers).items():
+    for tensor, readers in places.items():
         step = as_step(np.array(ranges[tensor]) / LEVELS)
         graph.initializer.append(numpy_helper.from_array(step, f"{tensor}.step"))
         parameters = [f"{tensor}.step", "int8_zero"]
@@ -209,7 +223,7 @@ def insert_qdq(model: onnx.ModelProto, ranges: Mapping[str, float], layers: Coll
                 "DequantizeLinear", [f"{tensor}.int8", *parameters], [f"{tensor}.dq"], f"{tensor}.dequantize"
             ),
         ]
-        for output, position in places:
+        for output, position in readers:
             nodes[output].input[position] = f"{tensor}.dq"
     ordered = list(pairs.get(graph.input[0].name, []))
     for node in graph.node:

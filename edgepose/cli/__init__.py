@@ -30,6 +30,7 @@ COMMANDS = {
     "export": "Turn a PyTorch checkpoint into verified FP32 and FP16 ONNX.",
     "import": "Give a foreign heat-map ONNX a passport.",
     "calibrate": "Quantise an exported model to INT8 with your own images.",
+    "sensitivity": "Measure what INT8 costs, layer by layer.",
     "build": "Build a TensorRT plan from ONNX, on the device that will run it.",
     "infer": "Find key points in images and videos.",
     "evaluate": "Measure AP, AR and PCK on annotated images.",

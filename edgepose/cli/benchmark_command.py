@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -57,8 +56,6 @@ def command(
     Several engines run in turn, round by round; the speed-up is the median over the rounds against the first. A
     TensorRT plan is measured with and without CUDA graphs. People a second, and on a Jetson joules a person, are of
     each running alone, frame after frame; what the board takes when idle is in them.
-
-    Networks that find everybody in a whole image take the frame as it is, without --batch.
     """
     import json
     import sys
@@ -71,17 +68,10 @@ def command(
     from edgepose.benchmarks.latency import measure
     from edgepose.benchmarks.latency_text import conditions, table
     from edgepose.estimate.detect import load_detector
-    from edgepose.estimate.whole import finds_everybody
-    from edgepose.model.passport import read_passport
 
     if len(backends) not in (0, 1, len(engines)):
         raise click.UsageError(f"{len(backends)} backends for {len(engines)} engines: name one, or one for each")
     chosen = backends if len(backends) == len(engines) else [*backends, None][:1] * len(engines)
-    if any(whole := [finds_everybody(read_passport(engine).spec) for engine in engines]):
-        if not all(whole) or detector is not None:
-            raise click.UsageError("networks of whole images are measured by themselves: no crops, no --detector")
-        _measure_pictures(list(zip(engines, chosen, strict=True)), seconds, threads, flip_test, as_json)
-        return
     rails = find_rails()
     rows, missing = [], []
     with ExitStack() as opened:
@@ -126,33 +116,4 @@ def command(
     for name, value in about.found.items():
         click.echo(f"{name}: {value}")
     for line in missing:
-        click.echo(f"not measured: {line}")
-
-
-def _measure_pictures(
-    engines: Sequence[tuple[Path, str | None]], seconds: float, threads: int | None, flip_test: bool, as_json: bool
-) -> None:
-    import json
-    from contextlib import ExitStack, closing
-    from dataclasses import asdict
-
-    from edgepose.backends import load_runtime
-    from edgepose.benchmarks.latency_text import conditions
-    from edgepose.benchmarks.pictures import measure_pictures, table
-
-    with ExitStack() as opened:
-        runtimes = [
-            opened.enter_context(closing(load_runtime(engine, backend=backend, threads=threads)))
-            for engine, backend in engines
-        ]
-        rows = measure_pictures(runtimes, seconds, flip_test=flip_test)
-        about = conditions(runtimes, threads)
-    if as_json:
-        data = {"rows": [asdict(row) for row in rows], "conditions": about.found, "not_measured": about.missing}
-        click.echo(json.dumps(data, indent=2))
-        return
-    click.echo(f"{table(rows)}\n")
-    for name, value in about.found.items():
-        click.echo(f"{name}: {value}")
-    for line in about.missing:
         click.echo(f"not measured: {line}")

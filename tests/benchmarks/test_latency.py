@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -216,14 +215,7 @@ def test_a_wrong_batch_is_explained(value):
     assert "1,4,8" in result.stderr
 
 
-@pytest.fixture
-def of_crops(monkeypatch):
-    """Whatever the engines are, they take crops: the command asks their passports first."""
-    monkeypatch.setattr("edgepose.model.passport.read_passport", lambda path: SimpleNamespace(spec=None))
-    monkeypatch.setattr("edgepose.estimate.whole.finds_everybody", lambda spec: False)
-
-
-def test_backends_are_named_once_or_for_each_engine(clock, monkeypatch, of_crops):
+def test_backends_are_named_once_or_for_each_engine(clock, monkeypatch):
     asked = []
 
     def load(engine, backend, threads):
@@ -249,7 +241,7 @@ def test_a_missing_engine_is_one_line():
     assert result.stderr == "edgepose: absent.onnx: no such file\n"
 
 
-def test_json_carries_numbers_conditions_and_what_was_not_measured(clock, monkeypatch, of_crops):
+def test_json_carries_numbers_conditions_and_what_was_not_measured(clock, monkeypatch):
     backend = TimedBackend(clock, "m.onnx", 2.0)
     monkeypatch.setattr("edgepose.backends.load_backend", lambda *_, **__: backend)
 
@@ -264,7 +256,7 @@ def test_json_carries_numbers_conditions_and_what_was_not_measured(clock, monkey
     assert backend.closed
 
 
-def test_json_carries_energy_where_a_monitor_measures_it(clock, monkeypatch, tmp_path, of_crops):
+def test_json_carries_energy_where_a_monitor_measures_it(clock, monkeypatch, tmp_path):
     backend = TimedBackend(clock, "m.onnx", 2.0)
     monkeypatch.setattr("edgepose.backends.load_backend", lambda *_, **__: backend)
     rails = write_monitor(tmp_path, [("VDD_IN", 5000, 2000), ("VDD_SOC", 5000, 400)])

@@ -7,19 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import cv2
-import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner, Result
 
-from edgepose.calibration.costs import node_costs
-from edgepose.calibration.mixes import Ground, mixed, quantise, tensors_of_mixes
-from edgepose.calibration.partial import changed_part, exact_session, run_tapped
+from edgepose.calibration.mixes import Ground, mixed, tensors_of_mixes
 from edgepose.calibration.qdq import quantisable_layers
-from edgepose.calibration.sensitivity import layer_sensitivities
 from edgepose.cli import main
 from edgepose.model.passport import read_passport, write_passport
-from tests.calibration.graphs import mobile_network, pose_network, prepare, run, toy_crops, toy_spec, write_model
+from tests.calibration.graphs import mobile_network, pose_network, prepare, toy_spec, write_model
 from tests.makers import smooth_image
 
 pytest.importorskip("openvino")
@@ -70,7 +66,7 @@ def test_a_second_search_measures_nothing_again(folder, tmp_path, monkeypatch):
     run_command(folder, tmp_path, "--budget", "0.0000001px", "--method", "mse")
     before = (tmp_path / "toy.search.json").read_bytes()
     monkeypatch.setattr("edgepose.calibration.choose._measured", None)  # to call it is an error
-    monkeypatch.setattr("edgepose.calibration.choose.layer_sensitivities", None)
+    monkeypatch.setattr("edgepose.calibration.choose.layer_noises", None)
 
     result = run_command(folder, tmp_path, "--budget", "0.0000001px", "--method", "mse")
 
@@ -176,54 +172,6 @@ def test_one_image_leaves_nobody_to_measure_on(folder):
 
     assert result.exit_code == 1
     assert "there is one image only" in result.output
-
-
-@pytest.mark.parametrize("network", [pose_network, mobile_network])
-def test_a_changed_part_gives_what_the_whole_variant_gives(network):
-    ground = ground_of(network())
-    crops = [crop[None] for crop in toy_crops(2)]
-    taken = ground.model.graph.input[0].name
-    for layer in ground.layers:
-        variant = quantise(ground, [layer])
-
-        part = changed_part(ground.model, variant)
-
-        known = run_tapped(ground.model, [{taken: crop} for crop in crops], part.reads)
-        session = exact_session(part.model)
-        for crop, values in zip(crops, known, strict=True):
-            (found,) = session.run(None, {name: values[name] for name in part.reads})
-            np.testing.assert_allclose(found, run(variant, crop)[0], atol=1e-5)
-
-
-def test_of_the_last_layer_little_is_computed_anew():
-    ground = ground_of(pose_network())
-
-    none = quantise(ground, ())
-
-    sizes = [len(changed_part(none, quantise(ground, [layer])).model.graph.node) for layer in ground.layers]
-
-    assert sizes[-1] == min(sizes) < sizes[0] / 2
-
-
-def test_a_graph_that_did_not_change_has_no_part():
-    ground = ground_of(pose_network())
-
-    assert not changed_part(ground.model, ground.model).model.graph.node
-
-
-def test_sensitivity_finds_the_layer_with_a_wrong_range():
-    ground = ground_of(mobile_network())
-    ground.ranges["depthwise_clip"] = 0.01  # nearly all is clipped
-    reader = "project"
-    crops = [crop[None] for crop in toy_crops(3)]
-
-    seen = layer_sensitivities(ground, crops, toy_spec(), node_costs(ground.model), all_but=True)
-
-    by_name = {each.name: each for each in seen}
-    assert max(seen, key=lambda each: each.only_noise).name == reader
-    assert min(seen, key=lambda each: each.all_but_noise).name == reader
-    assert by_name[reader].clipped > 0.4
-    assert sum(by_name[reader].histogram) == 3 * 16 * 16 * 12
 
 
 def test_a_mix_holds_int8_weights_for_its_layers_alone():

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from onnx import TensorProto
 
 from edgepose.backends import load_backend
-from edgepose.calibration import pipeline
+from edgepose.calibration import pipeline, scene
 from edgepose.calibration.pipeline import Calibrated, calibrate, find_model
 from edgepose.cli import main
 from edgepose.errors import CalibrationError, ModelFileError
@@ -95,7 +95,7 @@ def test_what_lies_beyond_fp16_stays_in_fp32(model, images, monkeypatch):
     def heads(graph, crops):
         return [node.name for node in graph.graph.node if node.output[0].startswith("heatmaps")]
 
-    monkeypatch.setattr(pipeline, "beyond_fp16", heads)
+    monkeypatch.setattr(scene, "beyond_fp16", heads)
 
     result = calibrate(model, [images], method="mse")
 
@@ -396,9 +396,9 @@ def test_a_network_that_is_run_twice_is_calibrated_and_checked_with_close_crops(
     two_pass = passport.spec.changed(decoder="argmax", refine=Refine(share=0.5, decoder="argmax"))
     write_passport(model, replace(passport, spec=two_pass))
     seen = []
-    find_ranges = pipeline.find_ranges
+    find_ranges = scene.find_ranges
     monkeypatch.setattr(
-        pipeline, "find_ranges", lambda graph, crops, *rest: find_ranges(graph, seen_by(crops, seen), *rest)
+        scene, "find_ranges", lambda graph, crops, *rest: find_ranges(graph, seen_by(crops, seen), *rest)
     )
 
     result = calibrate(model, [images], method="minmax")

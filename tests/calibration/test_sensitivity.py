@@ -1,0 +1,188 @@
+"""edgepose sensitivity, and the partial execution it stands on, on toy networks."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner, Result
+
+from edgepose.calibration import sensitivity
+from edgepose.calibration.mixes import Ground, quantise, tensors_of_mixes
+from edgepose.calibration.partial import changed_part, run_tapped
+from edgepose.calibration.qdq import quantisable_layers, quantised_inputs
+from edgepose.calibration.seen import TensorValues
+from edgepose.calibration.sensitivity import sensitivities
+from edgepose.cli import main
+from edgepose.model.passport import read_passport, write_passport
+from tests.calibration.graphs import mobile_network, pose_network, prepare, run, toy_crops, toy_spec, write_model
+from tests.makers import smooth_image
+
+SPEC = toy_spec().changed(decoder="dark")  # of the other decoders a small error often moves nothing
+
+
+def ground_of(network: onnx.ModelProto) -> Ground:
+    prepared = prepare(network)
+    ranges = {name: 4.0 for name in tensors_of_mixes(prepared)}
+    return Ground(prepared, tuple(quantisable_layers(prepared)), ranges, {})
+
+
+def crops_for(count: int) -> list[np.ndarray]:
+    return [crop[None] for crop in toy_crops(count)]
+
+
+@pytest.mark.parametrize("network", [pose_network, mobile_network])
+def test_a_changed_part_gives_what_the_whole_variant_gives(network):
+    ground = ground_of(network())
+    crops = crops_for(2)
+    taken = ground.model.graph.input[0].name
+    for layer in ground.layers:
+        variant = quantise(ground, [layer])
+
+        part = changed_part(ground.model, variant)
+
+        known = run_tapped(ground.model, [{taken: crop} for crop in crops], part.reads)
+        for crop, found in zip(crops, part.run(known), strict=True):
+            np.testing.assert_allclose(found["heatmaps"], run(variant, crop)[0], atol=1e-5)
+
+
+def test_of_the_last_layer_little_is_computed_anew():
+    ground = ground_of(pose_network())
+
+    none = quantise(ground, ())
+
+    sizes = [len(changed_part(none, quantise(ground, [layer])).model.graph.node) for layer in ground.layers]
+
+    assert sizes[-1] == min(sizes) < sizes[0] / 2
+
+
+def test_a_graph_that_did_not_change_has_no_part():
+    ground = ground_of(pose_network())
+
+    assert not changed_part(ground.model, ground.model).model.graph.node
+
+
+def noise(exact: list[np.ndarray], found: list[np.ndarray]) -> float:
+    error = sum(float(((one - other) ** 2).sum()) for one, other in zip(exact, found, strict=True))
+    return error / sum(float(((one - one.mean((2, 3), keepdims=True)) ** 2).sum()) for one in exact)
+
+
+@pytest.mark.parametrize("network", [pose_network, mobile_network])
+def test_each_effect_is_that_of_the_whole_network_run_anew(network):
+    ground, crops = ground_of(network()), crops_for(2)
+    exact = [run(ground.model, crop)[0] for crop in crops]
+
+    found = sensitivities(ground, crops, SPEC)
+
+    assert list(found.layers) == list(ground.layers)
+    assert list(found.tensors) == list(quantised_inputs(ground.model, ground.layers))
+    for name, each in found.layers.items():
+        rest = [other for other in ground.layers if other != name]
+        for effect, layers in ((each.only, [name]), (each.all_but, rest)):
+            variant = quantise(ground, layers)
+            assert effect.noise == pytest.approx(noise(exact, [run(variant, crop)[0] for crop in crops]), rel=1e-2)
+    for name, each in found.tensors.items():
+        variant = quantise(ground, ground.layers, [name])
+        again = noise(exact, [run(variant, crop)[0] for crop in crops])
+        assert each.all_but.noise == pytest.approx(again, rel=1e-2)  # ties of rounding may fall either way
+
+
+def test_the_layer_and_the_tensor_with_a_wrong_range_are_found():
+    ground = ground_of(mobile_network())
+    ground.ranges["depthwise_clip"] = 0.01  # nearly all is clipped
+
+    found = sensitivities(ground, crops_for(3), SPEC)
+
+    assert max(found.layers, key=lambda name: found.layers[name].only.noise) == "project"
+    assert min(found.layers, key=lambda name: found.layers[name].all_but.noise) == "project"
+    assert found.reads["project"] == "depthwise_clip"
+    assert max(found.tensors, key=lambda name: found.tensors[name].only.noise) == "depthwise_clip"
+    assert found.seen["depthwise_clip"].clipped > 0.4
+    assert sum(found.seen["depthwise_clip"].histogram) == 3 * 16 * 16 * 12
+
+
+def test_groups_of_crops_give_what_all_at_once_give(monkeypatch):
+    ground, crops = ground_of(pose_network()), crops_for(3)
+    together = sensitivities(ground, crops, SPEC)
+    monkeypatch.setattr(sensitivity, "KEPT_BYTES", 1)  # one crop at a time
+
+    apart = sensitivities(ground, crops, SPEC)
+
+    assert apart.seen == together.seen
+    for name, each in apart.layers.items():
+        assert each.only.noise == pytest.approx(together.layers[name].only.noise, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("values", "clipped", "power"),
+    [
+        (np.zeros((1, 4)), 0.0, 0.0),
+        (np.full((1, 4), 127.0), 0.0, 0.0),
+        (np.array([[0.0, 254.0]]), 0.5, 0.25),  # half of the larger value is cut off
+    ],
+)
+def test_what_a_range_costs_is_counted(values, clipped, power):
+    counted = TensorValues(127.0)  # a step of 1
+
+    counted.add(values.astype(np.float32))
+
+    seen = counted.seen()
+    assert seen.clipped == clipped
+    assert seen.noise == pytest.approx(power)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("sensitivity")
+    for seed in range(12):
+        cv2.imwrite(str(folder / f"{seed}.png"), smooth_image(seed=seed))
+    path = write_model(folder, mobile_network())
+    write_passport(path, replace(read_passport(path), spec=SPEC))
+    return folder
+
+
+def ask(folder: Path, output: Path, *arguments: object) -> Result:
+    fixed = ("sensitivity", folder / "toy.onnx", "--images", folder / "*.png", "--crops", 4, "-o", output)
+    return CliRunner().invoke(main, [*map(str, (*fixed, *arguments))])
+
+
+def test_the_command_writes_what_it_found_and_measures_nothing_twice(folder, tmp_path, monkeypatch):
+    first = ask(folder, tmp_path)
+    written = (tmp_path / "toy.sensitivity.json").read_bytes()
+    monkeypatch.setattr("edgepose.calibration.study.sensitivities", None)  # to call it is an error
+
+    second = ask(folder, tmp_path)
+
+    assert first.exit_code == second.exit_code == 0, first.output + second.output
+    assert second.output == first.output
+    assert (tmp_path / "toy.sensitivity.json").read_bytes() == written
+    data = json.loads(written)
+    assert {layer["name"] for layer in data["layers"]} == set(quantisable_layers(prepare(mobile_network())))
+    assert sum(layer["time_share"] for layer in data["layers"]) < 1  # the depthwise layers have some, too
+    assert all(len(tensor["histogram"]) == 64 for tensor in data["tensors"])
+
+
+@pytest.mark.parametrize("damage", ["{", "[]", '{"edgepose_sensitivity": 1}'])
+def test_a_damaged_file_is_measured_anew(folder, tmp_path, damage):
+    (tmp_path / "toy.sensitivity.json").write_text(damage)
+
+    result = ask(folder, tmp_path)
+
+    assert result.exit_code == 0, result.output
+    assert json.loads((tmp_path / "toy.sensitivity.json").read_text())["layers"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [(["--device", "nano"], 1, "none of orin-nano"), (["--crops", "0"], 2, "0 is not in the range")],
+)
+def test_what_cannot_be_measured_is_said_in_a_line(folder, tmp_path, arguments, status, said):
+    result = ask(folder, tmp_path, *arguments)
+
+    assert result.exit_code == status
+    assert said in result.output
