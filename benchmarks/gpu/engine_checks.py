@@ -16,6 +16,7 @@ from edgepose.benchmarks.gpu.models import find_models, read_frame
 from edgepose.benchmarks.gpu.rows import Check, Finding, SkippedError, one_line
 from edgepose.benchmarks.latency import Latency, Measured, measure
 from edgepose.errors import BuildError
+from edgepose.evaluation.agreement import CLEAR, clear_peaks, largest_relative, relative_error
 from edgepose.machine.gpu import find_gpu
 from edgepose.machine.nvcc import find_nvcc
 from edgepose.stages.crop import cut_out
@@ -25,14 +26,6 @@ from edgepose.trt.versions import load_builder
 
 MAX_BATCH = 8
 BATCHES = (1, 8)
-# Heat maps against the CPU's, rms by rms; chosen before any run on a GPU. FP32 may be TF32 there. INT8's levels tip
-# over where activations differ by rounding, with random weights so often that the CPU's own maps tell how far they may
-# differ: so many times what they move by when the crops are rounded as FP16 does.
-LARGEST_RELATIVE = {"fp32": 0.01, "fp16": 0.02, "int8": 0.05}
-TIMES_ROUNDING = 3
-HALF_ROUNDING = 2**-11  # relative, of FP16
-NEAR = 2  # heat-map px: a peak's own neighbourhood
-CLEAR = 4  # times the heat maps' largest difference: so much higher is a clear peak than all that is not near it
 
 
 def engine_checks(models: Path, work: Path, precision: str, seconds: float) -> Iterator[Check]:
@@ -93,10 +86,7 @@ def compare_backends(cpu: Backend, gpu: Backend, image: np.ndarray, boxes: np.nd
     regions = Regions.around(boxes, spec)
     crops = cut_out(image, regions, spec)
     wanted, found = cpu.heatmaps(crops), gpu.heatmaps(crops)
-    rounding = np.random.default_rng(0).normal(0, HALF_ROUNDING, crops.shape).astype(np.float32)
-    rounded = cpu.heatmaps(crops * (1 + rounding))
-    relative, by_rounding = _relative(found, wanted), _relative(rounded, wanted)
-    largest = max(LARGEST_RELATIVE[cpu.passport.precision], TIMES_ROUNDING * by_rounding)
+    relative, largest = relative_error(found, wanted), largest_relative(cpu, crops, wanted)
     clear = clear_peaks(wanted[:, : spec.num_keypoints], CLEAR * float(np.abs(found - wanted).max()))
     moved = gpu.keypoints(image, regions)[..., :2] - cpu.keypoints(image, regions)[..., :2]
     px = np.abs(moved / regions.px_per_step(spec.heatmaps.size_hw)[:, None]).max(axis=-1)[clear]
@@ -106,21 +96,6 @@ def compare_backends(cpu: Backend, gpu: Backend, image: np.ndarray, boxes: np.nd
         return Finding(relative <= largest, f"{text}; no peak is clear of others", limit)
     text += f"; {px.size} of {clear.size} key points are clear peaks, the farthest moved {px.max():.3f} heat-map px"
     return Finding(relative <= largest and bool(px.max() <= 1), text, limit)
-
-
-def _relative(heatmaps: np.ndarray, reference: np.ndarray) -> float:
-    return float(np.sqrt(np.mean((heatmaps - reference) ** 2) / np.mean(reference**2)))
-
-
-def clear_peaks(heatmaps: np.ndarray, margin: float) -> np.ndarray:
-    """(N, K) bool: maps (N, K, h, w) whose peak is higher by `margin` than all that is farther than NEAR px from it."""
-    count, points, height, width = heatmaps.shape
-    index = heatmaps.reshape(count, points, -1).argmax(axis=-1)[..., None, None]
-    far = (np.abs(np.arange(width) - index % width) > NEAR) | (
-        np.abs(np.arange(height)[:, None] - index // width) > NEAR
-    )
-    others = np.where(far, heatmaps, -np.inf).max(axis=(2, 3))
-    return np.asarray(heatmaps.max(axis=(2, 3)) - others > margin)
 
 
 def latency_checks(plan: Path, batch: int, seconds: float) -> Iterator[Check]:

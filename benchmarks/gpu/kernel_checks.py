@@ -12,12 +12,13 @@ import numpy as np
 
 from edgepose.benchmarks.gpu.launch import Kernels
 from edgepose.benchmarks.gpu.rows import Check, Finding, SkippedError
+from edgepose.evaluation.plan_check import as_frame
 from edgepose.model.heads.heatmaps import DECODERS
 from edgepose.model.skeletons import COCO17
 from edgepose.model.spec import ALIGNMENTS, ModelSpec, heatmap_spec
 from edgepose.stages.crop import cut_out, mirror
 from edgepose.stages.decode import decode_heatmaps, merge_flipped
-from edgepose.stages.frames import FORMATS, YUVS, Frame
+from edgepose.stages.frames import FORMATS, YUVS
 from edgepose.stages.geometry import Regions
 from edgepose.stages.peaks import find_peaks
 
@@ -170,16 +171,3 @@ def smooth_image(height: int, width: int) -> np.ndarray:
     """(height, width, 3) uint8 of smooth random colour: a grey level tells more on it than on noise."""
     coarse = np.random.default_rng(0).integers(40, 216, (6, 8, 3), dtype=np.uint8)
     return np.asarray(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC))
-
-
-def as_frame(image: np.ndarray, frame_format: str) -> tuple[Frame, np.ndarray]:
-    """An RGB image as a frame of that format, and the RGB that the frame stands for."""
-    if frame_format == "rgb":
-        return Frame(image), image
-    if frame_format == "bgr":
-        return Frame(np.ascontiguousarray(image[..., ::-1]), "bgr"), image
-    height, width = image.shape[:2]
-    planes = cv2.cvtColor(image, cv2.COLOR_RGB2YUV_I420).reshape(-1)
-    luma, chroma = planes[: height * width], planes[height * width :].reshape(2, -1)
-    pixels = np.concatenate([luma, chroma.T.reshape(-1)]).reshape(-1, width)  # u and v in turns
-    return Frame(pixels, "nv12"), np.asarray(cv2.cvtColor(pixels, cv2.COLOR_YUV2RGB_NV12))

@@ -11,10 +11,11 @@ from functools import partial
 
 import numpy as np
 
-from edgepose.benchmarks.gpu.kernel_checks import SPEC, as_frame, drawn_maps
+from edgepose.benchmarks.gpu.kernel_checks import SPEC, drawn_maps
 from edgepose.benchmarks.gpu.launch import Kernels, Launch
 from edgepose.benchmarks.gpu.rows import Check, Finding
 from edgepose.benchmarks.latency import FRAME_HW, make_frame
+from edgepose.evaluation.plan_check import as_frame
 from edgepose.model.heads.heatmaps import DECODERS
 from edgepose.stages.frames import Frame
 from edgepose.stages.geometry import Regions

@@ -32,6 +32,7 @@ COMMANDS = {
     "calibrate": "Quantise an exported model to INT8 with your own images.",
     "sensitivity": "Measure what INT8 costs, layer by layer.",
     "build": "Build a TensorRT plan from ONNX, on the device that will run it.",
+    "verify": "Compare a TensorRT plan with the CPU, on the device that runs it.",
     "infer": "Find key points in images and videos.",
     "evaluate": "Measure AP, AR and PCK on annotated images.",
     "benchmark": "Time model files, stage by stage.",
@@ -115,6 +116,17 @@ def warn_of_random_weights(model: Path, passport: Passport) -> None:
     """Say on stderr that a model's key points mean nothing, if its weights are random."""
     if passport.random_weights:
         click.echo(f"{model}: its weights are random, key points mean nothing: for timing only", err=True)
+
+
+def warn_of_unverified(plan: Path, passport: Passport) -> None:
+    """Say on stderr that nobody compared a plan with the CPU on this device, or that it differed."""
+    if passport.engine is None or passport.engine.kernels is None:
+        return
+    verdict = passport.engine.verdict
+    if verdict is None:
+        click.echo(f"{plan} was never compared with the CPU on a GPU: edgepose verify {plan}", err=True)
+    elif not verdict.agrees:
+        click.echo(f"{plan} was verified and is not right: {verdict.text}", err=True)
 
 
 def _fail_of_file(error: OSError) -> NoReturn:

@@ -20,6 +20,7 @@ import click
 @click.option("--dla", type=click.IntRange(0), metavar="N", help="Use deep learning accelerator N of the Jetson.")
 @click.option("--target", "targets", multiple=True, help="TensorRT for RTX: architecture to build for, sm_86 say.")
 @click.option("--no-kernels", is_flag=True, help="Only the plan, for trtexec, say; infer needs the kernels.")
+@click.option("--no-verify", is_flag=True, help="Do not compare the plan with the CPU afterwards.")
 @click.option("--runtime", type=click.Choice(("tensorrt", "tensorrt_rtx")), help="Default: the one installed.")
 def command(
     onnx: Path,
@@ -32,6 +33,7 @@ def command(
     dla: int | None,
     targets: tuple[str, ...],
     no_kernels: bool,
+    no_verify: bool,
     runtime: str | None,
 ) -> None:
     """Build a TensorRT plan from ONNX (m.onnx, m.fp16.onnx or m.int8.onnx), on the device that will run it.
@@ -68,3 +70,21 @@ def command(
     )
     if passport.random_weights:
         click.echo("its weights are random: for timing only", err=True)
+    if not no_verify and info.kernels and not targets:
+        _verify(report.plan, onnx)
+
+
+def _verify(plan: Path, onnx: Path) -> None:
+    """Compare the plan with the CPU. It stands as it was built whatever comes of that; exit status 1 if it is wrong."""
+    from edgepose.cli.verify_command import pictures_of
+    from edgepose.errors import BackendError, EdgeposeError
+    from edgepose.evaluation.verify import verify_plan
+
+    try:
+        check, _ = verify_plan(plan, pictures_of(None), onnx=onnx)
+    except EdgeposeError as error:
+        click.echo(f"not verified: {error}", err=True)
+        return
+    if check.fault:
+        raise BackendError(f"{plan} was built and {check.verdict}: edgepose verify {plan} shows all")
+    click.echo(f"verified: {plan} {check.verdict}")

@@ -111,7 +111,7 @@ def command(
     read.
     """
     from edgepose.backends import load_backend, load_runtime
-    from edgepose.cli import warn_of_random_weights
+    from edgepose.cli import warn_of_random_weights, warn_of_unverified
     from edgepose.cli.progress import progress
     from edgepose.errors import InputError
     from edgepose.estimate.detect import EMBEDDED_NOTE
@@ -168,6 +168,7 @@ def command(
                 lifter=None if lift is None else open_lifter(lift, threads=threads),
             )
         warn_of_random_weights(engine, passport)
+        warn_of_unverified(engine, passport)
         opened = [stack.enter_context(closing(source)) for source in _open_sources(sources, raw, csi_mode)]
         picture = _open_picture(opened, show, serve, token)
         if picture is not None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgepose.model.plain import from_plain
+from edgepose.model.verdict import Verdict
 
 OLDEST_TENSORRT = (10, 3)  # of JetPack 6.1
 LARGEST_COUNT = 65535  # people in one launch: a grid's z
@@ -40,6 +41,8 @@ class EngineInfo:
         version_compatible: it also runs with later TensorRT releases of the same major version.
         dla: core of the deep learning accelerator that it uses, or None.
         kernels: compiled for the targets, or None.
+        multiprocessors: the GPU's SMs; None where it was built for named targets, and of older passports.
+        verdict: what `edgepose verify` found on the device; None if it never ran.
     """
 
     runtime: str
@@ -50,13 +53,18 @@ class EngineInfo:
     version_compatible: bool
     dla: int | None
     kernels: KernelsFile | None
+    multiprocessors: int | None = None
+    verdict: Verdict | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.verdict, Mapping):
+            object.__setattr__(self, "verdict", from_plain(Verdict, self.verdict, "verdict"))
         if isinstance(self.kernels, Mapping):  # from JSON
             object.__setattr__(self, "kernels", from_plain(KernelsFile, self.kernels, "kernels"))
         types = {"runtime": str, "tensorrt": str, "gpu": str, "targets": tuple, "max_batch": int}
         _check_types(self, {**types, "version_compatible": bool, "dla": (int, type(None))})
-        _check_types(self, {"kernels": (KernelsFile, type(None))})
+        _check_types(self, {"kernels": (KernelsFile, type(None)), "verdict": (Verdict, type(None))})
+        _check_types(self, {"multiprocessors": (int, type(None))})
         if self.runtime not in RUNTIMES:  # it is imported
             raise ValueError(f"runtime {self.runtime[:80]!r}; known: {', '.join(RUNTIMES)}")
         for key, fits in (

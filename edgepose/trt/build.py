@@ -159,6 +159,7 @@ def build_engine(
                 version_compatible=options.version_compatible,
                 dla=options.dla,
                 kernels=_kernels_file(kernels, plan_path),
+                multiprocessors=gpu.multiprocessors if gpu else None,
             ),
         )
         write_json(passport_file, passport.to_json())

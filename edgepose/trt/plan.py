@@ -57,12 +57,16 @@ def check_engine(plan: Path, passport: Passport, gpu: Gpu, trt: Any) -> None:
             f"build it here: {build_line(plan, passport)}"
         )
     # TensorRT's plans are tuned for one model of GPU, those of TensorRT for RTX are for all of an architecture
-    other_model = info.runtime == "tensorrt" and info.gpu not in ("", gpu.name)
+    # all Orins may bear one name, and have 4 to 16 SMs
+    other_model = info.gpu not in ("", gpu.name) or info.multiprocessors not in (None, gpu.multiprocessors)
+    other_model = other_model and info.runtime == "tensorrt"
     if gpu.target not in info.targets or other_model:
+        counted = info.gpu == gpu.name and info.multiprocessors is not None
         built_for = f"{info.gpu} ({', '.join(info.targets)})" if info.gpu else info.targets[0]
+        built_for += f" with {info.multiprocessors} SMs" if counted else ""
+        here = f"{gpu.name} ({gpu.target})" + (f" with {gpu.multiprocessors} SMs" if counted else "")
         raise EngineMismatchError(
-            f"{plan} was built for {built_for}, this is {gpu.name} ({gpu.target}): "
-            f"build it here: {build_line(plan, passport)}"
+            f"{plan} was built for {built_for}, this is {here}: build it here: {build_line(plan, passport)}"
         )
 
 

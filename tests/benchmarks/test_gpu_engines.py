@@ -10,7 +10,6 @@ import pytest
 from edgepose.benchmarks.gpu import engine_checks, load_checks
 from edgepose.benchmarks.gpu.engine_checks import (
     check_agreement,
-    clear_peaks,
     compare_backends,
     latency_checks,
     plan_path,
@@ -19,6 +18,7 @@ from edgepose.benchmarks.gpu.load_checks import built_plan, check_endurance, che
 from edgepose.benchmarks.gpu.models import BOXES, FRAME, find_models, read_frame
 from edgepose.benchmarks.gpu.rows import SKIPPED, SkippedError, run_check
 from edgepose.errors import BuildError
+from edgepose.evaluation.agreement import clear_peaks
 from edgepose.machine.gpu import Gpu
 from edgepose.model.passport import Passport
 from tests.fake_device.install import fake_device, write_toy_plan

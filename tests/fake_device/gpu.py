@@ -48,6 +48,8 @@ class FakeGpu:
         managed: of these, managed ones, and whether they are a stream's at the moment, and not the CPU's.
         problems: what a real GPU might have let pass, or crashed on.
         launched: names of kernels, copies and "network", in the order they were done.
+        spoil: name of a kernel -> what is done to its arguments' memory after it ran: a kernel that is wrong.
+        stale_graphs: a graph that is replayed does nothing.
         lost: why every call fails, but for those that change the current context; empty while the device works.
         memory_left: bytes that can still be allocated; on an integrated GPU pinned memory counts as well.
     """
@@ -63,6 +65,8 @@ class FakeGpu:
         self.graphs: dict[int, list[Work]] = {}
         self.streams: dict[int, Stream] = {}
         self.lock = threading.RLock()  # around the tables above
+        self.spoil: dict[str, Callable[[tuple[Any, ...]], None]] = {}
+        self.stale_graphs = False
         self.lost = ""
         self.memory_left = 1 << 40
         self.pycuda_cuda = (12, 6, 0)
@@ -456,6 +460,8 @@ class Function:
                 self.gpu.check_address(address, self.name)
             with _ONE_KERNEL_AT_A_TIME:
                 self.run(*given, (ctypes.c_int * 6)(*block, *grid))
+                if self.name in self.gpu.spoil:
+                    self.gpu.spoil[self.name](values)
 
         stream.put(self.name, work)
 
@@ -513,7 +519,8 @@ class LibCuda:
             return self.NO_CONTEXT
         stream = self.gpu.streams[handle.value]
         stream.queue.append(lambda: self.gpu.launched.append("graph"))
-        stream.queue.extend(self.gpu.graphs[executable.value])
+        if not self.gpu.stale_graphs:
+            stream.queue.extend(self.gpu.graphs[executable.value])
         return 0
 
     def cuGraphExecDestroy(self, executable: Any) -> int:

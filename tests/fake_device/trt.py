@@ -22,7 +22,8 @@ def make_plan(onnx: Path, **settings: Any) -> bytes:
     Args:
         onnx: inputs and outputs of any number, the batch first.
         settings: max_batch; min_batch (1); alone: a second profile, for a batch of 1 (false); the name of an input or
-            output: of TYPES ("FLOAT"); capturable (true), more: another output (false), nan: all outputs are (false).
+            output: of TYPES ("FLOAT"); capturable (true), more: another output (false), nan: all outputs are (false),
+            scale: of all outputs (1), layers: what the inspector tells.
     """
     return MAGIC + json.dumps(settings).encode() + b"\n" + onnx.read_bytes()
 
@@ -59,6 +60,7 @@ def make_tensorrt(gpu: FakeGpu, name: str = "tensorrt", version: str = "10.3.0")
         "ILogger": ILogger,
         "Runtime": Runtime,
         "DataType": SimpleNamespace(**{key: key for key in TYPES}),
+        "LayerInformationFormat": SimpleNamespace(JSON="json"),
         "TensorIOMode": SimpleNamespace(INPUT="input", OUTPUT="output"),
         "ProfilingVerbosity": SimpleNamespace(NONE="none", DETAILED="detailed"),
         "ExecutionContextAllocationStrategy": SimpleNamespace(USER_MANAGED="user managed"),
@@ -110,6 +112,9 @@ class Engine:
 
     def get_tensor_dtype(self, name: str) -> str:
         return self.settings.get(name, "FLOAT")
+
+    def create_engine_inspector(self) -> SimpleNamespace:
+        return SimpleNamespace(get_engine_information=lambda _: json.dumps({"Layers": self.settings.get("layers", [])}))
 
     def create_runtime_config(self) -> RuntimeConfig:
         assert self.trt.__name__ == "tensorrt_rtx"
@@ -240,7 +245,7 @@ class ExecutionContext:
                 for name, sizes in shape.items()
             }
             for name, found in zip(engine.outputs, engine.session.run(engine.outputs, feeds), strict=True):
-                values = found * np.nan if engine.settings.get("nan") else found
+                values = found * (np.nan if engine.settings.get("nan") else engine.settings.get("scale", 1))
                 _array(addresses[name], found.shape, TYPES[engine.get_tensor_dtype(name)])[...] = values
 
         stream.put(f"network {next(iter(shape.values()))[0]}", work)

@@ -155,3 +155,10 @@ def test_what_opens_no_plan_says_what_to_do(gpu, tmp_path):
     gpu.memory_left = 4000
     with pytest.raises(BackendError, match="memory does not hold"):
         load_runtime(plan_in(tmp_path))
+
+
+def test_orins_of_one_name_are_told_apart_by_their_sms(gpu, tmp_path):
+    load_runtime(plan_in(tmp_path, engine={"multiprocessors": 16})).close()
+
+    with pytest.raises(EngineMismatchError, match=r"Fake Orin \(sm_87\) with 8 SMs, this is Fake Orin .* with 16 SMs"):
+        load_runtime(plan_in(tmp_path, engine={"multiprocessors": 8}))

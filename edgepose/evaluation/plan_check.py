@@ -1,0 +1,258 @@
+"""Is a plan right on this device? Its key points against the exact CPU's, and where they differ, which part is wrong.
+
+The network's share of an error is told from that of the crop and decoding kernels by comparing each with its numpy
+twin on the same input; what is right launch by launch and wrong replayed is the CUDA graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+from edgepose.backends import Backend, Pipelined
+from edgepose.errors import InputError
+from edgepose.evaluation.agreement import CLEAR, clear_peaks, largest_relative, relative_error
+from edgepose.evaluation.metrics import shift_summary
+from edgepose.model.spec import ModelSpec
+from edgepose.stages.crop import cut_out, mirror
+from edgepose.stages.decode import decode_heatmaps, merge_flipped
+from edgepose.stages.frames import FORMATS, Frame
+from edgepose.stages.geometry import Regions
+from edgepose.trt.layers import PrecisionShares
+
+GREY = 2.0  # levels: OpenCV 4 rounds positions to 1/32 px
+NV12_GREY = 0.5  # more: the reference rounds to RGB first
+HALF_GREY = 0.1  # more: a crop in FP16
+DECODED_PX, CLEAR_SHARE = (
+    0.01,
+    0.1,
+)  # heat-map px, on peaks clear by this share of the largest: below, DARK is ill-posed
+LARGEST_PX = 1.0  # heat-map px, of clear peaks
+LEAST_SHARE = {"int8": 0.5, "fp16": 0.9}  # of the multiply-adds, in that precision or a narrower one
+NARROWER = {"int8": ("INT8",), "fp16": ("FP16", "INT8")}
+FORMS = tuple(product((False, True), (False, True)))  # flip test, CUDA graph
+Picture = tuple[np.ndarray, np.ndarray]  # (H, W, 3) uint8 RGB, (N, 4) boxes
+
+
+class Plan(Pipelined, Protocol):
+    """What of TensorRtBackend is looked at: the whole data path, and its stages one by one."""
+
+    cuda_graphs: bool
+
+    def crops(self, image: np.ndarray | Frame, regions: Regions) -> np.ndarray:
+        """What the crop kernel makes: (N, 3, H, W) float32."""
+        ...
+
+    def decode(self, heatmaps: np.ndarray, regions: Regions) -> np.ndarray:
+        """What the decoding kernel makes: (N, K, 3) float32, image px."""
+        ...
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison.
+
+    Attributes:
+        part: what is wrong where it disagrees: "crop kernel", "network", "decoding kernel", "key points",
+            "CUDA graph", "repetition" or "precision".
+        name: what was compared.
+        agrees: whether it is within `wanted`.
+        found, wanted: for people.
+        shift: of key points, heat-map px: mean, p95, max, share_over_1 and how many; None of other rows.
+    """
+
+    part: str
+    name: str
+    agrees: bool
+    found: str
+    wanted: str
+    shift: dict[str, float | int] | None = None
+
+
+@dataclass(frozen=True)
+class PlanCheck:
+    """All comparisons of a plan, in order."""
+
+    rows: tuple[Row, ...]
+
+    @property
+    def fault(self) -> str:
+        """The part that is wrong: the first of the data path that is; empty if the plan is right."""
+        wrong = {row.part for row in self.rows if not row.agrees}
+        order = ("crop kernel", "network", "decoding kernel", "key points", "CUDA graph", "repetition", "precision")
+        return next((part for part in order if part in wrong), "")
+
+    @property
+    def verdict(self) -> str:
+        """The verdict in a line."""
+        if not self.fault:
+            compared = sum(int(row.shift["keypoints"]) for row in self.rows if row.shift)
+            told = f"{compared} key points compared" if compared else "no key point was clear: give --images of people"
+            return f"agrees with the CPU ({told})"
+        row = next(row for row in self.rows if row.part == self.fault and not row.agrees)
+        return f"WRONG: {self.fault}: {row.name}: {row.found}; wanted {row.wanted}"
+
+
+def check_plan(
+    cpu: Backend,
+    plan: Plan,
+    pictures: Sequence[Picture],
+    *,
+    repeats: int = 200,
+    shares: PrecisionShares | None = None,
+) -> PlanCheck:
+    """Compare a plan with the ONNX that it was made from.
+
+    Args:
+        cpu: the ONNX, computed exactly.
+        plan: the plan; its `cuda_graphs` is changed.
+        pictures: at least one, each with at least one usable box.
+        repeats: frames that are run twice over for equal results.
+        shares: what the plan's layers compute in; None if TensorRT did not tell.
+
+    Raises:
+        InputError: no picture has a usable box.
+        BackendError: the GPU or a CPU runtime failed.
+    """
+    spec, most = plan.spec, plan.passport.plan.max_batch
+    pictures = [(image, boxes) for image, boxes in pictures if len(boxes)]
+    if not pictures:
+        raise InputError("no picture shows a usable box of a person: give others with --images")
+    crowds = [(image, crowd(boxes, most, spec)) for image, boxes in pictures]
+    rows = [*_stage_rows(cpu, plan, *crowds[0])]
+    crops = cut_out(*crowds[0], spec)
+    wanted = cpu.heatmaps(crops)
+    found = plan.heatmaps(crops)
+    error, limit = relative_error(found, wanted), largest_relative(cpu, crops, wanted)
+    text = f"differ by {error:.1e} of their rms, {np.abs(found - wanted).max():.1e} at most"
+    rows.append(Row("network", f"heat maps of {most} crops", error <= limit, text, f"{limit:.2g}"))
+    margin = CLEAR * float(np.abs(found - wanted).max())
+    rows += _keypoint_rows(cpu, plan, crowds, margin)
+    rows.append(_repetition(plan, crowds, repeats))
+    if shares is not None:
+        rows += _precision(plan.passport.precision, shares)
+    return PlanCheck(tuple(rows))
+
+
+def crowd(boxes_xyxy: np.ndarray, count: int, spec: ModelSpec) -> Regions:
+    """Regions of `count` people: the boxes in turn, each time a little farther to the right."""
+    turns = np.arange(count) // len(boxes_xyxy)
+    boxes = np.asarray(boxes_xyxy, np.float64)[np.arange(count) % len(boxes_xyxy)]
+    boxes[:, ::2] += 2.5 * turns[:, None]
+    return Regions.around(boxes, spec)
+
+
+def as_frame(image: np.ndarray, frame_format: str) -> tuple[Frame, np.ndarray]:
+    """An RGB image as a frame of that format, and the RGB that it stands for. NV12 drops an odd row or column."""
+    if frame_format == "rgb":
+        return Frame(image), image
+    if frame_format == "bgr":
+        return Frame(np.ascontiguousarray(image[..., ::-1]), "bgr"), image
+    height, width = (side - side % 2 for side in image.shape[:2])
+    planes = cv2.cvtColor(np.ascontiguousarray(image[:height, :width]), cv2.COLOR_RGB2YUV_I420).reshape(-1)
+    luma, chroma = planes[: height * width], planes[height * width :].reshape(2, -1)
+    pixels = np.concatenate([luma, chroma.T.reshape(-1)]).reshape(-1, width)  # u and v in turns
+    return Frame(pixels, "nv12"), np.asarray(cv2.cvtColor(pixels, cv2.COLOR_YUV2RGB_NV12))
+
+
+def _stage_rows(cpu: Backend, plan: Plan, image: np.ndarray, regions: Regions) -> Iterator[Row]:
+    """Both kernels against their numpy twins, each on its own input."""
+    spec = plan.spec
+    for frame_format in FORMATS:
+        frame, seen = as_frame(image, frame_format)
+        difference = np.abs(plan.crops(frame, regions) - cut_out(seen, regions, spec))
+        levels = float((difference * np.array(spec.image.std, np.float32)[:, None, None]).max())
+        limit = GREY + HALF_GREY + NV12_GREY * (frame_format == "nv12")
+        found = f"{levels:.2f} grey levels at most"
+        yield Row("crop kernel", f"crops of {frame_format.upper()}", levels <= limit, found, f"{limit:g}")
+    heatmaps = cpu.heatmaps(cut_out(image, regions, spec)).astype(np.float16).astype(np.float32)  # exact in both types
+    wanted = decode_heatmaps(heatmaps, spec)
+    wanted[..., :2] = regions.to_image(wanted[..., :2], spec.heatmaps.size_hw)
+    step = spec.num_maps // spec.num_keypoints  # 3 where offsets follow each score
+    clear = clear_peaks(heatmaps[:, ::step], CLEAR_SHARE * float(heatmaps[:, ::step].max()))
+    px = _moved(plan.decode(heatmaps, regions), wanted, regions, spec)[clear]
+    if px.size:
+        found = f"{px.max():.4f} heat-map px at most, of {px.size} clear peaks"
+        right = bool(px.max() <= DECODED_PX)
+        yield Row("decoding kernel", "the CPU's heat maps decoded", right, found, f"{DECODED_PX:g}")
+
+
+def _keypoint_rows(
+    cpu: Backend, plan: Plan, crowds: Sequence[tuple[np.ndarray, Regions]], margin: float
+) -> Iterator[Row]:
+    """The whole data path, for one, an odd number and the most people, in each form, with each format in turn."""
+    spec, most = plan.spec, plan.passport.plan.max_batch
+    step = spec.num_maps // spec.num_keypoints
+    frames, wanted, clear = [], {}, {}
+    for number, (image, regions) in enumerate(crowds):
+        frame, seen = as_frame(image, FORMATS[number % len(FORMATS)])
+        frames.append(frame)
+        crops = cut_out(seen, regions, spec)
+        straight = cpu.heatmaps(crops)
+        for flip_test in (False, True):
+            maps = merge_flipped(straight, cpu.heatmaps(mirror(crops)), spec) if flip_test else straight
+            keypoints = decode_heatmaps(maps, spec)
+            keypoints[..., :2] = regions.to_image(keypoints[..., :2], spec.heatmaps.size_hw)
+            wanted[number, flip_test] = keypoints
+            clear[number, flip_test] = clear_peaks(maps[:, ::step], margin)
+    for count, (flip_test, graph) in product(sorted({1, most - 1 + most % 2, most}), FORMS):
+        plan.cuda_graphs = graph
+        shifts = []
+        for _ in range(2 if graph else 1):  # the first run of a count is recorded, not replayed
+            for number, (_, regions) in enumerate(crowds):
+                some = _first(regions, count)
+                found = plan.keypoints(frames[number], some, flip_test=flip_test)
+                px = _moved(found, wanted[number, flip_test][:count], some, spec)
+                shifts.append(px[clear[number, flip_test][:count]])
+        form = f"{', flip test' * flip_test}{', CUDA graph' * graph}"
+        yield _shift_row(
+            "CUDA graph" if graph else "key points", f"key points of {count}{form}", np.concatenate(shifts)
+        )
+
+
+def _shift_row(part: str, name: str, shift_px: np.ndarray) -> Row:
+    summary = shift_summary(shift_px)
+    wanted = f"clear ones within {LARGEST_PX:g} heat-map px"
+    if summary is None:
+        return Row(part, name, True, "none is clear of others", wanted)
+    found = "mean {mean:.3f}, p95 {p95:.3f}, max {max:.3f} heat-map px; {share_over_1:.1%} over 1 px".format(**summary)
+    return Row(part, name, bool(shift_px.max() <= LARGEST_PX), found, wanted, summary)  # False for NaN
+
+
+def _repetition(plan: Plan, crowds: Sequence[tuple[np.ndarray, Regions]], repeats: int) -> Row:
+    """Frames with people in changing number, twice over: the same bytes come back."""
+    plan.cuda_graphs = True
+    most, passes = plan.passport.plan.max_batch, []
+    for _ in range(2):
+        results = []
+        for number in range(repeats):
+            image, regions = crowds[number % len(crowds)]
+            results.append(plan.keypoints(image, _first(regions, 1 + number % most)).tobytes())
+        passes.append(results)
+    differ = sum(first != second for first, second in zip(*passes, strict=True))
+    return Row("repetition", f"{repeats} frames twice over", differ == 0, f"{differ} differ", "none")
+
+
+def _precision(precision: str, shares: PrecisionShares) -> Iterator[Row]:
+    """Whether TensorRT computes in what the ONNX says."""
+    if precision not in LEAST_SHARE or not shares.shares:
+        return
+    share = sum(shares.shares.get(name, 0) for name in NARROWER[precision])
+    found = shares.text() + (f"; in FP32: {', '.join(shares.in_float32[:5])}" if shares.in_float32 else "")
+    wanted = f"{LEAST_SHARE[precision]:.0%} in {precision.upper()}"
+    yield Row("precision", "layers", share >= LEAST_SHARE[precision], found, wanted)
+
+
+def _first(regions: Regions, count: int) -> Regions:
+    return replace(regions, center_xy=regions.center_xy[:count], size_wh=regions.size_wh[:count])
+
+
+def _moved(found: np.ndarray, wanted: np.ndarray, regions: Regions, spec: ModelSpec) -> np.ndarray:
+    """(N, K) heat-map px between key points in image px."""
+    steps = regions.px_per_step(spec.heatmaps.size_hw)[:, None]
+    return np.asarray(np.linalg.norm((found[..., :2] - wanted[..., :2]) / steps, axis=-1))

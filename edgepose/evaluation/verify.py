@@ -1,0 +1,96 @@
+"""`edgepose verify`: a plan compared with its ONNX on this device, and the verdict kept in the plan's passport."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, cast
+
+from edgepose.backends import load_backend
+from edgepose.errors import BackendError, EdgeposeError, MissingPackageError, ModelFileError
+from edgepose.evaluation.plan_check import Picture, Plan, PlanCheck, check_plan
+from edgepose.io.columns import aligned
+from edgepose.model.passport import Passport, read_passport, write_passport
+from edgepose.model.verdict import Verdict
+from edgepose.trt.layers import PrecisionShares, read_layers, shares_of
+from edgepose.trt.plan import read_engine_passport
+
+
+def verify_plan(
+    path: Path, pictures: Sequence[Picture], *, onnx: Path | None = None, repeats: int = 200
+) -> tuple[PlanCheck, Passport]:
+    """Compare a plan with the ONNX that it was made from, and write the verdict into its passport.
+
+    Args:
+        path: the plan.
+        pictures: of people, with their boxes.
+        onnx: the ONNX; None for the one beside the plan that its passport names.
+        repeats: frames that are run twice over.
+
+    Returns:
+        All that was compared, and the plan's passport as it was written.
+
+    Raises:
+        InputError: no picture has a usable box.
+        ModelFileError: the plan, the ONNX or a passport is missing or damaged, or the ONNX is another one.
+        EngineMismatchError, BackendError: the plan or the ONNX cannot be run here.
+    """
+    passport = read_engine_passport(path)
+    onnx = find_onnx(path, passport, onnx)
+    with ExitStack() as stack:
+        plan = stack.enter_context(load_backend(path))
+        try:
+            cpu = stack.enter_context(load_backend(onnx, exact=True))
+        except MissingPackageError as error:
+            raise BackendError(f"a plan is compared with the CPU, and that wants a package: {error}") from error
+        check = check_plan(cpu, cast(Plan, plan), pictures, repeats=repeats, shares=_shares(path, passport))
+    verdict = Verdict(not check.fault, check.verdict)
+    passport = replace(passport, engine=replace(passport.plan, verdict=verdict))
+    write_passport(path, passport)
+    return check, passport
+
+
+def find_onnx(path: Path, passport: Passport, onnx: Path | None = None) -> Path:
+    """The ONNX that a plan was made from.
+
+    Raises:
+        ModelFileError: it is not there, or is another export.
+    """
+    name, wanted = next(iter(passport.made_from.items()), ("its ONNX", ""))
+    found = onnx or path.with_name(name)
+    if not found.is_file():
+        raise ModelFileError(
+            f"{path} is compared with {name}, which is not at {found}: copy it there, or name it with --onnx"
+        )
+    if read_passport(found).sha256 != wanted:
+        raise ModelFileError(
+            f"{found} is not what {path} was built from (another export): give that one with --onnx, or build anew"
+        )
+    return found
+
+
+def as_json(check: PlanCheck, passport: Passport) -> dict[str, Any]:
+    """All that was compared, for a report: plain JSON values."""
+    return {
+        "agrees": not check.fault,
+        "fault": check.fault,
+        "verdict": check.verdict,
+        "rows": [asdict(row) for row in check.rows],
+        "passport": passport.to_json(),
+    }
+
+
+def as_table(check: PlanCheck) -> list[str]:
+    """The lines of `edgepose verify`."""
+    rows = [("", "compared", "found", "wanted")]
+    rows += [("ok" if row.agrees else "WRONG", row.name, row.found, row.wanted) for row in check.rows]
+    return aligned(rows)
+
+
+def _shares(path: Path, passport: Passport) -> PrecisionShares | None:
+    try:
+        return shares_of(read_layers(path, passport))
+    except EdgeposeError:  # a plan without layer information is compared all the same
+        return None

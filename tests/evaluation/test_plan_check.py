@@ -1,0 +1,143 @@
+"""Plans compared with the CPU on a stand-in device, with faults put in on purpose. Nothing here runs on a GPU."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from edgepose.backends import load_backend
+from edgepose.errors import InputError
+from edgepose.evaluation.plan_check import check_plan
+from edgepose.trt.layers import parse_layers, shares_of
+from tests.fake_device.gpu import FakeGpu
+from tests.fake_device.install import fake_device, write_toy_plan
+from tests.makers import dots_image, dots_spec
+from tests.nvcc import needs_nvcc
+
+pytest.importorskip("onnxruntime")
+pytestmark = needs_nvcc
+SPEC = dots_spec()
+BOXES = np.array([[0, 0, 48, 64], [2, 1, 50, 65]], np.float32)
+PICTURES = [(dots_image((left, 20), (28, 40)), BOXES) for left in (8, 14)]
+
+
+@contextmanager
+def opened(folder, **settings) -> Iterator[tuple]:
+    """The device, the CPU's backend and the plan's."""
+    with fake_device() as gpu, ExitStack() as stack:
+        plan = write_toy_plan(folder / "m.plan", SPEC, **{"max_batch": 1, **settings})
+        cpu = stack.enter_context(load_backend(folder / "m.onnx", backend="onnxruntime"))
+        yield gpu, cpu, stack.enter_context(load_backend(plan))
+
+
+def spoil_corner(values: tuple) -> None:
+    """The last pixel of the first crop is white, far beyond what any is."""
+    address, height, width = values[8], *values[10:12]
+    (ctypes.c_float * (3 * height * width)).from_address(address)[3 * height * width - 1] = 5
+
+
+def move_decoded(values: tuple) -> None:
+    (ctypes.c_float * 1).from_address(values[5])[0] += 9
+
+
+@pytest.mark.parametrize("types", [{"max_batch": 4}, {"crops": "HALF", "heatmaps": "HALF"}], ids=["fp32", "fp16"])
+def test_a_right_plan_agrees_in_every_form(tmp_path, types):
+    with opened(tmp_path, **types) as (gpu, cpu, plan):
+        check = check_plan(cpu, plan, PICTURES, repeats=2)
+
+        assert [row for row in check.rows if not row.agrees] == []
+        assert check.fault == ""
+        assert check.verdict.startswith("agrees with the CPU (")
+        names = [row.name for row in check.rows]
+        assert {
+            f"key points of {n}{form}"
+            for n in ((1, 3, 4) if "max_batch" in types else (1,))
+            for form in ("", ", flip test, CUDA graph")
+        } <= set(names)
+        assert {"crops of RGB", "crops of BGR", "crops of NV12"} <= set(names)
+        assert gpu.problems == []
+
+
+def break_crop(gpu: FakeGpu) -> None:
+    gpu.spoil["crop_f32"] = spoil_corner
+
+
+def break_decode(gpu: FakeGpu) -> None:
+    gpu.spoil["decode_f32"] = move_decoded
+
+
+def break_graphs(gpu: FakeGpu) -> None:
+    gpu.stale_graphs = True
+
+
+@pytest.mark.parametrize(
+    ("break_it", "settings", "fault", "told"),
+    [
+        (break_crop, {}, "crop kernel", "crops of RGB: .* grey levels at most; wanted 2.1"),
+        (break_decode, {}, "decoding kernel", "the CPU's heat maps decoded: .* px at most"),
+        (break_graphs, {}, "CUDA graph", "key points of 1, CUDA graph: .* over 1 px"),
+        (None, {"scale": 1.25}, "network", "heat maps of 1 crops: differ by 2.5e-01 of their rms"),
+        (None, {"nan": True}, "network", "heat maps of 1 crops: differ by nan"),
+    ],
+    ids=["crop", "decode", "graph", "scale", "nan"],
+)
+def test_a_fault_is_found_and_named(tmp_path, break_it, settings, fault, told):
+    with opened(tmp_path, **settings) as (gpu, cpu, plan):
+        if break_it is not None:
+            break_it(gpu)
+
+        check = check_plan(cpu, plan, PICTURES, repeats=2)
+
+    assert check.fault == fault
+    assert re.search(f"^WRONG: {fault}: {told}", check.verdict), check.verdict
+
+
+def test_results_that_change_from_run_to_run_are_found(tmp_path, monkeypatch):
+    with opened(tmp_path) as (_, cpu, plan):
+        drift = iter(np.linspace(0, 0.01, 1000))  # heat-map px: too little for a shift to be wrong
+        keypoints = plan.keypoints
+        monkeypatch.setattr(plan, "keypoints", lambda *args, **named: keypoints(*args, **named) + next(drift))
+
+        check = check_plan(cpu, plan, PICTURES, repeats=3)
+
+    assert check.fault == "repetition"
+
+
+def test_a_plan_that_computes_fp32_where_int8_was_meant_is_found_with_its_layers(tmp_path):
+    def layers(kind: str) -> list[dict]:
+        return [
+            {
+                "Name": "conv1",
+                "LayerType": "CaskConvolution",
+                "Outputs": [{"Dimensions": [1, 2, 4, 4]}],
+                "Weights": {"Type": kind, "Count": 18},
+            }
+        ]
+
+    with opened(tmp_path) as (_, cpu, plan):
+        plan.passport = replace(plan.passport, precision="int8")
+        for kind, fault in (("Float", "precision"), ("Int8", "")):
+            shares = shares_of(parse_layers(json.dumps({"Layers": layers(kind)})))
+            check = check_plan(cpu, plan, PICTURES, repeats=1, shares=shares)
+            assert check.fault == fault
+            assert ("in FP32: conv1" in check.verdict) == bool(fault)
+
+
+def test_pictures_without_a_box_are_one_line(tmp_path):
+    with opened(tmp_path) as (_, cpu, plan), pytest.raises(InputError, match="no picture shows a usable box"):
+        check_plan(cpu, plan, [(PICTURES[0][0], BOXES[:0])])
+
+
+def test_a_picture_in_which_no_peak_is_clear_says_what_to_give(tmp_path):
+    with opened(tmp_path) as (_, cpu, plan):
+        check = check_plan(cpu, plan, [(np.full((64, 48, 3), 90, np.uint8), BOXES)], repeats=1)
+
+    assert check.fault == ""
+    assert "no key point was clear: give --images of people" in check.verdict
