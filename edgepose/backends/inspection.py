@@ -13,7 +13,7 @@ from edgepose.model.heads import Shape
 from edgepose.model.heads.heatmaps import Heatmaps, HeatmapsWithOffsets
 from edgepose.model.passport import Passport
 from edgepose.model.spec import ModelSpec
-from edgepose.trt.layers import read_layers, shares_of
+from edgepose.trt.layers import read_layers
 
 
 def describe(path: Path, passport: Passport) -> list[str]:
@@ -53,13 +53,16 @@ def _engine(path: Path, passport: Passport) -> list[tuple[str, str]]:
         rows.append(("kernels", f"{kernels_path(path).name}, {len(kernels) / 2**10:.0f} KiB"))
     except EngineMismatchError as error:
         rows.append(("kernels", str(error)))
+    if info.computes is not None:
+        rows.append(("computes", info.computes.text()))
+    if info.verdict is not None:
+        rows.append(("verified", info.verdict.text))
     try:
         layers = read_layers(path, passport)
     except EdgeposeError as error:
         return [*rows, ("layers", f"not listed: {error}")]
     counts = Counter(layer.precision for layer in layers)
     rows.append(("layers", ", ".join(f"{count} {precision}" for precision, count in counts.most_common())))
-    rows.append(("computes", shares_of(layers).text()))
     return rows + [("", f"{layer.precision:<5} {layer.kind} {layer.name}") for layer in layers]
 
 

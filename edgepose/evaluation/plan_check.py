@@ -18,23 +18,19 @@ from edgepose.backends import Backend, Pipelined
 from edgepose.errors import InputError
 from edgepose.evaluation.agreement import CLEAR, clear_peaks, largest_relative, relative_error
 from edgepose.evaluation.metrics import shift_summary
+from edgepose.model.computes import LEAST_SHARE, Computes
 from edgepose.model.spec import ModelSpec
 from edgepose.stages.crop import cut_out, mirror
 from edgepose.stages.decode import decode_heatmaps, merge_flipped
 from edgepose.stages.frames import FORMATS, Frame
 from edgepose.stages.geometry import Regions
-from edgepose.trt.layers import PrecisionShares
 
 GREY = 2.0  # levels: OpenCV 4 rounds positions to 1/32 px
 NV12_GREY = 0.5  # more: the reference rounds to RGB first
 HALF_GREY = 0.1  # more: a crop in FP16
-DECODED_PX, CLEAR_SHARE = (
-    0.01,
-    0.1,
-)  # heat-map px, on peaks clear by this share of the largest: below, DARK is ill-posed
+DECODED_PX = 0.01  # heat-map px
+CLEAR_SHARE = 0.1  # of the largest value: DARK is ill-posed on peaks that are clear by less
 LARGEST_PX = 1.0  # heat-map px, of clear peaks
-LEAST_SHARE = {"int8": 0.5, "fp16": 0.9}  # of the multiply-adds, in that precision or a narrower one
-NARROWER = {"int8": ("INT8",), "fp16": ("FP16", "INT8")}
 FORMS = tuple(product((False, True), (False, True)))  # flip test, CUDA graph
 Picture = tuple[np.ndarray, np.ndarray]  # (H, W, 3) uint8 RGB, (N, 4) boxes
 
@@ -104,7 +100,6 @@ def check_plan(
     pictures: Sequence[Picture],
     *,
     repeats: int = 200,
-    shares: PrecisionShares | None = None,
 ) -> PlanCheck:
     """Compare a plan with the ONNX that it was made from.
 
@@ -113,7 +108,6 @@ def check_plan(
         plan: the plan; its `cuda_graphs` is changed.
         pictures: at least one, each with at least one usable box.
         repeats: frames that are run twice over for equal results.
-        shares: what the plan's layers compute in; None if TensorRT did not tell.
 
     Raises:
         InputError: no picture has a usable box.
@@ -134,8 +128,7 @@ def check_plan(
     margin = CLEAR * float(np.abs(found - wanted).max())
     rows += _keypoint_rows(cpu, plan, crowds, margin)
     rows.append(_repetition(plan, crowds, repeats))
-    if shares is not None:
-        rows += _precision(plan.passport.precision, shares)
+    rows += _precision(plan.passport.plan.computes)
     return PlanCheck(tuple(rows))
 
 
@@ -238,14 +231,11 @@ def _repetition(plan: Plan, crowds: Sequence[tuple[np.ndarray, Regions]], repeat
     return Row("repetition", f"{repeats} frames twice over", differ == 0, f"{differ} differ", "none")
 
 
-def _precision(precision: str, shares: PrecisionShares) -> Iterator[Row]:
-    """Whether TensorRT computes in what the ONNX says."""
-    if precision not in LEAST_SHARE or not shares.shares:
-        return
-    share = sum(shares.shares.get(name, 0) for name in NARROWER[precision])
-    found = shares.text() + (f"; in FP32: {', '.join(shares.in_float32[:5])}" if shares.in_float32 else "")
-    wanted = f"{LEAST_SHARE[precision]:.0%} in {precision.upper()}"
-    yield Row("precision", "layers", share >= LEAST_SHARE[precision], found, wanted)
+def _precision(computes: Computes | None) -> Iterator[Row]:
+    """Whether TensorRT computes in what the ONNX says, as `edgepose build` read from the plan's layers."""
+    if computes is not None and computes.meant:
+        wanted = f"{LEAST_SHARE:.0%} of what the ONNX has in {' and '.join(computes.meant)}"
+        yield Row("precision", "layers", computes.kept, computes.text(), wanted)
 
 
 def _first(regions: Regions, count: int) -> Regions:

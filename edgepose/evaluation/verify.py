@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any, cast
 
 from edgepose.backends import load_backend
-from edgepose.errors import BackendError, EdgeposeError, MissingPackageError, ModelFileError
+from edgepose.errors import BackendError, MissingPackageError, ModelFileError
 from edgepose.evaluation.plan_check import Picture, Plan, PlanCheck, check_plan
 from edgepose.io.columns import aligned
 from edgepose.model.passport import Passport, read_passport, write_passport
 from edgepose.model.verdict import Verdict
-from edgepose.trt.layers import PrecisionShares, read_layers, shares_of
 from edgepose.trt.plan import read_engine_passport
 
 
@@ -45,7 +44,7 @@ def verify_plan(
             cpu = stack.enter_context(load_backend(onnx, exact=True))
         except MissingPackageError as error:
             raise BackendError(f"a plan is compared with the CPU, and that wants a package: {error}") from error
-        check = check_plan(cpu, cast(Plan, plan), pictures, repeats=repeats, shares=_shares(path, passport))
+        check = check_plan(cpu, cast(Plan, plan), pictures, repeats=repeats)
     verdict = Verdict(not check.fault, check.verdict)
     passport = replace(passport, engine=replace(passport.plan, verdict=verdict))
     write_passport(path, passport)
@@ -87,10 +86,3 @@ def as_table(check: PlanCheck) -> list[str]:
     rows = [("", "compared", "found", "wanted")]
     rows += [("ok" if row.agrees else "WRONG", row.name, row.found, row.wanted) for row in check.rows]
     return aligned(rows)
-
-
-def _shares(path: Path, passport: Passport) -> PrecisionShares | None:
-    try:
-        return shares_of(read_layers(path, passport))
-    except EdgeposeError:  # a plan without layer information is compared all the same
-        return None

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from edgepose.model.computes import Computes
 from edgepose.model.plain import from_plain
 from edgepose.model.verdict import Verdict
 
@@ -42,6 +43,7 @@ class EngineInfo:
         dla: core of the deep learning accelerator that it uses, or None.
         kernels: compiled for the targets, or None.
         multiprocessors: the GPU's SMs; None where it was built for named targets, and of older passports.
+        computes: what precisions it computes in; None where TensorRT did not tell, and of older passports.
         verdict: what `edgepose verify` found on the device; None if it never ran.
     """
 
@@ -55,15 +57,19 @@ class EngineInfo:
     kernels: KernelsFile | None
     multiprocessors: int | None = None
     verdict: Verdict | None = None
+    computes: Computes | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.verdict, Mapping):
             object.__setattr__(self, "verdict", from_plain(Verdict, self.verdict, "verdict"))
+        if isinstance(self.computes, Mapping):
+            object.__setattr__(self, "computes", from_plain(Computes, self.computes, "computes"))
         if isinstance(self.kernels, Mapping):  # from JSON
             object.__setattr__(self, "kernels", from_plain(KernelsFile, self.kernels, "kernels"))
         types = {"runtime": str, "tensorrt": str, "gpu": str, "targets": tuple, "max_batch": int}
         _check_types(self, {**types, "version_compatible": bool, "dla": (int, type(None))})
         _check_types(self, {"kernels": (KernelsFile, type(None)), "verdict": (Verdict, type(None))})
+        _check_types(self, {"computes": (Computes, type(None))})
         _check_types(self, {"multiprocessors": (int, type(None))})
         if self.runtime not in RUNTIMES:  # it is imported
             raise ValueError(f"runtime {self.runtime[:80]!r}; known: {', '.join(RUNTIMES)}")

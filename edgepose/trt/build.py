@@ -12,20 +12,24 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from edgepose.cuda.nvcc import Compiled, compile_kernels, kernels_path
-from edgepose.errors import BuildError, ModelFileError
+from edgepose.errors import BuildError, EdgeposeError, ModelFileError
 from edgepose.files import whole_file, write_json
 from edgepose.machine.gpu import Gpu, find_gpu
 from edgepose.machine.nvcc import find_nvcc, nvcc_cuda
+from edgepose.model.computes import LEAST_SHARE, Computes
 from edgepose.model.engine_info import LARGEST_COUNT, EngineInfo, KernelsFile
 from edgepose.model.heads.heatmaps import Heatmaps, HeatmapsWithOffsets
 from edgepose.model.passport import Passport, passport_path, read_passport
+from edgepose.trt.interleaving import MOVED, move_pairs
+from edgepose.trt.layers import computes_of, engine_information, parse_layers, parse_log
 from edgepose.trt.log import Messages, logger_of, messages_of
+from edgepose.trt.meant import Meant, meant_of
 from edgepose.trt.plan import runtime_cache_path
 from edgepose.trt.versions import load_builder
 
@@ -140,7 +144,7 @@ def build_engine(
             kernels = compile_kernels(targets, "pose.cu")
             files.enter_context(whole_file(kernels_path(plan_path))).write_bytes(kernels.fatbin)
         log = files.enter_context(messages_of(trt))
-        plan = _build_plan(trt, log, onnx_path, options, cache_file, progress)
+        plan, meant = _build_plan(trt, log, onnx_path, options, cache_file, progress)
         plan_file.write_bytes(plan)
         passport = Passport(
             spec=source.spec,
@@ -162,6 +166,8 @@ def build_engine(
                 multiprocessors=gpu.multiprocessors if gpu else None,
             ),
         )
+        computes = _computes(trt, plan, plan_path, passport, log, meant)
+        passport = replace(passport, engine=replace(passport.plan, computes=computes))
         write_json(passport_file, passport.to_json())
     if kernels is None:
         kernels_path(plan_path).unlink(missing_ok=True)  # of an earlier build
@@ -169,6 +175,26 @@ def build_engine(
     peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     warnings = dict.fromkeys([*log.warnings, *(kernels.warnings if kernels else ())])
     return BuildReport(plan_path, passport, tuple(warnings), peak_kib // 1024)
+
+
+def _computes(
+    trt: Any, plan: bytes, plan_path: Path, passport: Passport, log: Messages, meant: Meant
+) -> Computes | None:
+    """What the plan's layers compute in: from TensorRT's inspector, which wants a GPU, else from its build log."""
+    try:
+        if passport.plan.gpu:
+            computes = computes_of(parse_layers(engine_information(trt, plan_path, passport, plan)), meant)
+        else:
+            computes = computes_of(parse_log(log.layers), meant)
+    except EdgeposeError as error:  # the plan is good without
+        log.warnings.append(f"which precisions the plan computes in is not known: {error}")
+        return None
+    if not computes.kept:
+        wanted = ", ".join(f"{share:.0%} of {name}" for name, share in computes.meant.items())
+        log.warnings.append(
+            f"TensorRT did not keep the ONNX's precision ({wanted} kept, {LEAST_SHARE:.0%} wanted): {computes.text()}"
+        )
+    return computes if computes.shares else None
 
 
 def _kernels_file(kernels: Compiled | None, plan_path: Path) -> KernelsFile | None:
@@ -179,22 +205,30 @@ def _kernels_file(kernels: Compiled | None, plan_path: Path) -> KernelsFile | No
 
 def _build_plan(
     trt: Any, log: Messages, onnx_path: Path, options: BuildOptions, cache_file: Path | None, progress: Progress | None
-) -> bytes:
+) -> tuple[bytes, Meant]:
+    """The plan, and what the network that it is of was meant to compute in."""
     with _explained(log, onnx_path):
         builder = trt.Builder(logger_of(trt))
-        network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-        _parse(trt, network, log, onnx_path)
-        config = builder.create_builder_config()
-        _configure(trt, builder, network, config, options)
-        with _interruptible(trt, config, progress) as interruption:
-            plan = builder.build_serialized_network(network, config)
-        if interruption.reason is not None:
-            raise interruption.reason
+        for moved in (False, True):
+            network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+            _parse(trt, network, log, onnx_path)
+            if moved and (log.out_of_memory() or not move_pairs(trt, network)):
+                break
+            meant = meant_of(trt, network)
+            config = builder.create_builder_config()
+            _configure(trt, builder, network, config, options)
+            with _interruptible(trt, config, progress) as interruption:
+                plan = builder.build_serialized_network(network, config)
+            if interruption.reason is not None:
+                raise interruption.reason
+            if plan is not None:
+                log.warnings += [MOVED] * moved
+                break
         if plan is None:
             raise BuildError(f"TensorRT could not build {onnx_path}: {log.last_errors()}")
     if cache_file is not None:
         cache_file.write_bytes(bytes(config.get_timing_cache().serialize()))
-    return bytes(plan)
+    return bytes(plan), meant
 
 
 def _check_target(trt: Any, options: BuildOptions, gpu: Gpu | None, precision: str) -> None:

@@ -13,8 +13,10 @@ from typing import Any
 
 from edgepose.errors import BackendError, ModelFileError
 from edgepose.machine.gpu import find_gpu
+from edgepose.model.computes import LISTED, Computes
 from edgepose.model.passport import Passport
 from edgepose.trt.log import messages_of
+from edgepose.trt.meant import Meant
 from edgepose.trt.plan import check_engine, open_plan
 from edgepose.trt.versions import load_runner
 
@@ -30,6 +32,7 @@ class Layer:
         inputs, weights, outputs: their types.
         tactic: the kernel that TensorRT chose.
         multiply_adds: of a run of one row; 0 of a layer without weights, and where shapes are not told.
+        onnx_names: of the nodes that it computes.
     """
 
     name: str
@@ -40,37 +43,7 @@ class Layer:
     outputs: tuple[str, ...] = ()
     tactic: str = ""
     multiply_adds: int = 0
-
-
-@dataclass(frozen=True)
-class PrecisionShares:
-    """What a plan computes in.
-
-    Attributes:
-        shares: precision -> share of the multiply-adds, or of the layers with weights where shapes are not told.
-        in_float32: names of the layers with weights that compute in FP32.
-        reformats, unfused: layers that only change a tensor's form, and quantise or dequantise it.
-        layers: of all kinds.
-    """
-
-    shares: dict[str, float]
-    in_float32: tuple[str, ...]
-    reformats: int
-    unfused: int
-    layers: int
-
-    def text(self) -> str:
-        """The same in words."""
-        shares = ", ".join(f"{share:.0%} {precision}" for precision, share in self.shares.items())
-        parts = [f"multiply-adds {shares}" if shares else "no layer tells its precision"]
-        return "; ".join(
-            [
-                *parts,
-                f"{self.layers} layers",
-                f"{self.reformats} reformat",
-                f"{self.unfused} quantise or dequantise alone",
-            ]
-        )
+    onnx_names: tuple[str, ...] = ()
 
 
 def read_layers(plan_path: Path, passport: Passport) -> list[Layer]:
@@ -86,13 +59,23 @@ def read_layers(plan_path: Path, passport: Passport) -> list[Layer]:
         raise BackendError("TensorRT reads a plan on a GPU only, and no NVIDIA GPU or driver was found")
     trt = load_runner(plan_path, passport.plan)
     check_engine(plan_path, passport, gpu, trt)
-    runtime, engine = open_plan(trt, plan_path, passport)
+    return parse_layers(engine_information(trt, plan_path, passport))
+
+
+def engine_information(trt: Any, plan_path: Path, passport: Passport, data: bytes | None = None) -> str:
+    """What the engine inspector says of a plan, as JSON; `data` is as of `open_plan`.
+
+    Raises:
+        BackendError: the GPU's memory does not hold it.
+        ModelFileError: TensorRT cannot read the plan, or tells nothing of it.
+    """
+    runtime, engine = open_plan(trt, plan_path, passport, data)
     with messages_of(trt) as log:
         information = engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
         del engine, runtime  # in this order
     if not information:
         raise ModelFileError(f"TensorRT tells nothing of {plan_path}: {log.last_errors()}")
-    return parse_layers(information)
+    return str(information)
 
 
 def parse_layers(information: str) -> list[Layer]:
@@ -103,43 +86,111 @@ def parse_layers(information: str) -> list[Layer]:
     ]
 
 
-def shares_of(layers: Sequence[Layer]) -> PrecisionShares:
-    """How much of a plan computes in which precision."""
-    weighty = [layer for layer in layers if layer.weights or layer.multiply_adds]
-    counted = any(layer.multiply_adds for layer in weighty)
-    amounts: Counter[str] = Counter()
-    for layer in weighty:
-        amounts[layer.precision or "unknown"] += layer.multiply_adds if counted else 1
-    whole = sum(amounts.values())
-    return PrecisionShares(
-        {precision: amount / whole for precision, amount in amounts.most_common()},
-        tuple(layer.name for layer in weighty if layer.precision == "FP32"),
-        sum("reformat" in f"{layer.kind} {layer.name}".lower() for layer in layers),
-        sum(bool(re.search("quantize", layer.kind, re.IGNORECASE)) for layer in layers),
+def parse_log(message: str) -> list[Layer]:
+    """The same from what TensorRT for RTX 1.7 writes into its build log at detailed verbosity: a line a layer."""
+    lines = message.split("\n\n", 1)[0].splitlines()
+    return [_parse_layer(_fields(line)) for line in lines if line.startswith("Name: ")]
+
+
+def computes_of(layers: Sequence[Layer], meant: Meant) -> Computes:
+    """Hold a plan's layers against what the ONNX says. Of several profiles the first one's layers count.
+
+    A layer of the ONNX computes in what the plan's layer with the most multiply-adds does that names it and has
+    weights: its bias and activation may be kernels of their own.
+    """
+    layers = [layer for layer in layers if not _OTHER_PROFILE.search(layer.name)]
+    naming: dict[str, Layer] = {}
+    for layer in layers:
+        for name in layer.onnx_names:
+            known = naming.get(name)
+            if layer.weights and (known is None or layer.multiply_adds > known.multiply_adds):
+                naming[name] = layer
+    shares: Counter[str] = Counter()
+    wanted: Counter[str] = Counter()
+    kept: Counter[str] = Counter()
+    fell_back = []
+    for each in meant.layers:
+        precision = naming[each.name].precision if each.name in naming else ""
+        shares[precision or "unknown"] += each.multiply_adds
+        wanted[each.precision] += each.multiply_adds
+        if _WIDTHS.get(precision, 99) <= _WIDTHS.get(each.precision, 99):
+            kept[each.precision] += each.multiply_adds
+        elif precision:
+            fell_back.append(each.name)
+    whole = max(1, sum(wanted.values()))
+    told = bool(naming)
+    return Computes(
+        {name: count / whole for name, count in shares.most_common()} if told else {},
+        {name: kept[name] / count for name, count in wanted.items() if name in _NARROW and count} if told else {},
+        tuple(fell_back[:LISTED]),
+        len(fell_back),
         len(layers),
+        sum("reformat" in f"{layer.kind} {layer.name}".lower() for layer in layers),
+        sum(_quantises(layer, meant) for layer in layers),
     )
 
 
+_WIDTHS = {"INT8": 1, "FP8": 1, "FP16": 2, "BF16": 2, "FP32": 4}
+_NARROW = ("INT8", "FP16")
 _PRECISIONS = {"float": "FP32", "half": "FP16", "bfloat16": "BF16"}
 _TYPE = re.compile(r"\b(?:[BF]P\d+|BF16|BFloat16|U?Int\d+|Float|Half|Bool)\b", re.IGNORECASE)
 _TYPE_KEYS = ("DataType", "Datatype", "Format/Datatype", "Type", "Format")  # by release
+_OTHER_PROFILE = re.compile(r"\[profile [1-9]\d*\]|_myl[1-9]\d*_\d+$")
+_FIELD = re.compile(r"(?:^|, )(\w+): (\[[^\[\]]*(?:\[[^\[\]]*\][^\[\]]*)*\]|(?:(?!, \w+: ).)*)")
+
+
+def _fields(line: str) -> dict[str, Any]:
+    """A line of the log, `Name: a, Inputs: [ { Name: b, Dimensions: [1,2], ... }], ...`, as the inspector's JSON."""
+    line, _, metadata = line.partition(", Metadata: ")
+    found: dict[str, Any] = dict(_FIELD.findall(line))
+    for key in ("Inputs", "Constants", "Outputs"):
+        told = [dict(_FIELD.findall(text.strip())) for text in re.findall(r"\{([^{}]*)\}", found.get(key, ""))]
+        for each in told:
+            each["Dimensions"] = [int(size) for size in re.findall(r"-?\d+", each.get("Dimensions", ""))]
+        found[key] = told
+    return {**found, "Metadata": metadata}
 
 
 def _parse_layer(layer: Mapping[str, Any]) -> Layer:
     inputs, outputs = (tuple(map(_type_of, layer.get(key, ()))) for key in ("Inputs", "Outputs"))
-    weights = layer.get("Weights")
-    weights = weights if isinstance(weights, Mapping) else {}
-    types = (_type_of(weights), *inputs[:1], *outputs[:1])
+    weights, count = _weights(layer)
+    types = (weights, *inputs[:1], *outputs[:1])
+    name, told = layer.get("Name", ""), str(layer.get("Metadata", ""))
     return Layer(
-        layer.get("Name", ""),
+        name,
         layer.get("LayerType", ""),
         next(filter(None, types), ""),
         inputs,
-        types[0],
+        weights,
         outputs,
         str(layer.get("TacticName", "")),
-        _multiply_adds(weights.get("Count", 0), layer.get("Outputs", ())),
+        _multiply_adds(count, layer.get("Outputs", ())),
+        tuple(re.findall(r"\[ONNX Layer: ([^\]]+)\]", told)) or tuple(name.split(" + ")),
     )
+
+
+def _weights(layer: Mapping[str, Any]) -> tuple[str, int]:
+    """The type and number of a layer's weights; "" and 0 without.
+
+    TensorRT's own kernels tell their weights. Those of its graph compiler (Myelin) tell constants, of which the largest
+    with two sides or more is the weights: biases and scales have one. Kernels that it makes itself (kgen) have none.
+    """
+    weights = layer.get("Weights")
+    if isinstance(weights, Mapping) and isinstance(count := weights.get("Count", 0), int):
+        return _type_of(weights), count
+    best, kind = 0, ""
+    for constant in layer.get("Constants", ()) if layer.get("LayerType") != "kgen" else ():
+        sizes = [int(size) for size in constant.get("Dimensions", ())]
+        if sum(size > 1 for size in sizes) >= 2 and (count := prod(sizes)) > best:
+            best, kind = count, _type_of(constant)
+    return kind, best
+
+
+def _quantises(layer: Layer, meant: Meant) -> bool:
+    if re.search("quantize", layer.kind, re.IGNORECASE):
+        return True
+    own = not layer.weights and layer.kind in ("kgen", "PointWiseV2", "PointWise", "Myelin")
+    return own and any(name in meant.pairs for name in layer.onnx_names)
 
 
 def _type_of(described: Mapping[str, Any]) -> str:
@@ -150,9 +201,7 @@ def _type_of(described: Mapping[str, Any]) -> str:
     return ""
 
 
-def _multiply_adds(weights: Any, outputs: Sequence[Mapping[str, Any]]) -> int:
+def _multiply_adds(weights: int, outputs: Sequence[Mapping[str, Any]]) -> int:
     """Of a convolution (N, C, H, W) each weight serves every position once; of a product (N, C) once."""
     sizes = outputs[0].get("Dimensions", ()) if outputs else ()
-    if not isinstance(weights, int) or len(sizes) < 2:
-        return 0
-    return weights * abs(prod(int(size) for size in sizes[2:]))
+    return 0 if len(sizes) < 2 else weights * abs(prod(int(size) for size in sizes[2:]))

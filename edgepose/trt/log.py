@@ -15,6 +15,11 @@ class Messages:
 
     warnings: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
+    layers: str = ""  # of the plan built last, as TensorRT for RTX writes them at detailed verbosity
+
+    def out_of_memory(self) -> bool:
+        """Whether an error was that memory was short."""
+        return "out of memory" in " ".join(self.errors).lower().replace("outofmemory", "out of memory")
 
     def last_errors(self) -> str:
         """The last errors and what to do about them, on one line."""
@@ -47,6 +52,8 @@ def logger_of(trt: Any) -> Any:
                     listener.errors.append(message)
                 elif severity == trt.ILogger.WARNING:
                     listener.warnings.append(message)
+                elif message.startswith("Layers:\n"):
+                    listener.layers = message
 
     return Log()
 

@@ -70,8 +70,11 @@ def check_engine(plan: Path, passport: Passport, gpu: Gpu, trt: Any) -> None:
         )
 
 
-def open_plan(trt: Any, plan: Path, passport: Passport) -> tuple[Any, Any]:
+def open_plan(trt: Any, plan: Path, passport: Passport, data: bytes | None = None) -> tuple[Any, Any]:
     """TensorRT's runtime and the plan's engine. The runtime must outlive the engine.
+
+    Args:
+        data: what shall stand in the file, where it is not written yet; None to read it.
 
     Raises:
         ModelFileError: TensorRT cannot read the plan; carries its last error lines.
@@ -85,13 +88,13 @@ def open_plan(trt: Any, plan: Path, passport: Passport) -> tuple[Any, Any]:
                 runtime.engine_host_code_allowed = True  # such a plan brings its own small runtime along
             if info.dla is not None:
                 runtime.DLA_core = info.dla
-            engine = runtime.deserialize_cuda_engine(plan.read_bytes())
+            engine = runtime.deserialize_cuda_engine(plan.read_bytes() if data is None else data)
         except (TypeError, RuntimeError):  # how the bindings say null
             engine = None
         if engine is not None:
             return runtime, engine
         reason = log.last_errors()
-    if "out of memory" in reason.lower().replace("outofmemory", "out of memory"):
+    if log.out_of_memory():
         raise BackendError(f"the GPU's memory does not hold {plan}: {reason}")
     raise ModelFileError(f"TensorRT cannot read {plan} ({reason}): {build_line(plan, passport)}")
 

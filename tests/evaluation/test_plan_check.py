@@ -15,7 +15,9 @@ import pytest
 from edgepose.backends import load_backend
 from edgepose.errors import InputError
 from edgepose.evaluation.plan_check import check_plan
-from edgepose.trt.layers import parse_layers, shares_of
+from edgepose.model.computes import Computes
+from edgepose.trt.layers import computes_of, parse_layers
+from edgepose.trt.meant import Meant, MeantLayer
 from tests.fake_device.gpu import FakeGpu
 from tests.fake_device.install import fake_device, write_toy_plan
 from tests.makers import dots_image, dots_spec
@@ -39,7 +41,7 @@ def opened(folder, **settings) -> Iterator[tuple]:
 
 def spoil_corner(values: tuple) -> None:
     """The last pixel of the first crop is white, far beyond what any is."""
-    address, height, width = values[8], *values[10:12]
+    address, height, width = values[5], *values[7:9]
     (ctypes.c_float * (3 * height * width)).from_address(address)[3 * height * width - 1] = 5
 
 
@@ -111,23 +113,18 @@ def test_results_that_change_from_run_to_run_are_found(tmp_path, monkeypatch):
 
 
 def test_a_plan_that_computes_fp32_where_int8_was_meant_is_found_with_its_layers(tmp_path):
-    def layers(kind: str) -> list[dict]:
-        return [
-            {
-                "Name": "conv1",
-                "LayerType": "CaskConvolution",
-                "Outputs": [{"Dimensions": [1, 2, 4, 4]}],
-                "Weights": {"Type": kind, "Count": 18},
-            }
-        ]
+    def computes(kind: str) -> Computes:
+        tensor = {"Dimensions": [1, 2, 4, 4], "Format/Datatype": kind}
+        layer = {"Name": "conv1", "LayerType": "CaskConvolution", "Inputs": [tensor], "Outputs": [tensor]}
+        layers = parse_layers(json.dumps({"Layers": [{**layer, "Weights": {"Type": kind, "Count": 18}}]}))
+        return computes_of(layers, Meant((MeantLayer("conv1", "INT8", 288),)))
 
     with opened(tmp_path) as (_, cpu, plan):
-        plan.passport = replace(plan.passport, precision="int8")
         for kind, fault in (("Float", "precision"), ("Int8", "")):
-            shares = shares_of(parse_layers(json.dumps({"Layers": layers(kind)})))
-            check = check_plan(cpu, plan, PICTURES, repeats=1, shares=shares)
+            plan.passport = replace(plan.passport, engine=replace(plan.passport.plan, computes=computes(kind)))
+            check = check_plan(cpu, plan, PICTURES, repeats=1)
             assert check.fault == fault
-            assert ("in FP32: conv1" in check.verdict) == bool(fault)
+            assert ("wider than the ONNX says: conv1" in check.verdict) == bool(fault)
 
 
 def test_pictures_without_a_box_are_one_line(tmp_path):

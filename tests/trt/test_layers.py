@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,8 +11,11 @@ import pytest
 from edgepose.errors import ModelFileError
 from edgepose.model.passport import Passport
 from edgepose.trt import layers as engine_layers
-from edgepose.trt.layers import Layer, parse_layers, read_layers, shares_of
+from edgepose.trt.layers import Layer, computes_of, parse_layers, parse_log, read_layers
+from edgepose.trt.meant import Meant, MeantLayer
 from tests.makers import make_engine, make_spec
+
+DUMP = Path(__file__).parent / "dumps" / "rtx_1.7.1_sm86_resnet50_int8.txt"  # some layers of SimpleBaseline-R50
 
 
 class FakeTensorRt:
@@ -114,23 +118,87 @@ def conv(name: str, given: str, weights: str, made: str, count: int = 100, key: 
 def test_an_int8_convolution_that_writes_fp32_is_int8(key):
     (layer,) = parse_layers(json.dumps({"Layers": [conv("a", "Int8", "Int8", "Float", key=key)]}))
 
-    assert layer == Layer("a", "CaskConvolution", "INT8", ("INT8",), "INT8", ("FP32",), "a_kernel", 6400)
+    assert layer == Layer("a", "CaskConvolution", "INT8", ("INT8",), "INT8", ("FP32",), "a_kernel", 6400, ("a",))
 
 
-def test_shares_are_of_multiply_adds_and_name_what_fell_back():
+def meant(*layers: tuple[str, str, int]) -> Meant:
+    return Meant(tuple(MeantLayer(*layer) for layer in layers), frozenset({"c.quantize"}))
+
+
+def test_what_the_onnx_has_in_int8_is_held_against_what_the_plan_computes_in():
     layers = [
-        conv("a + relu", "Int8", "Int8", "Int8", 300),
+        conv("a + relu", "Int8", "Int8", "Int8"),
         conv("b", "Float", "Float", "Float"),
+        conv("d", "Half", "Half", "Half"),
+        conv("d [profile 1]", "Float", "Float", "Float"),  # of a second profile: the first one counts
         {"Name": "Reformatting CopyNode for Input Tensor 0", "LayerType": "Reformat", "Outputs": []},
         {"Name": "c.quantize", "LayerType": "Quantize", "Outputs": [{"Format/Datatype": "Int8"}]},
     ]
 
-    shares = shares_of(parse_layers(json.dumps({"Layers": layers})))
+    computes = computes_of(
+        parse_layers(json.dumps({"Layers": layers})),
+        meant(("a", "INT8", 600), ("b", "INT8", 200), ("d", "FP16", 200)),
+    )
 
-    assert shares.shares == {"INT8": 0.75, "FP32": 0.25}
-    assert (shares.in_float32, shares.reformats, shares.unfused, shares.layers) == (("b",), 1, 1, 4)
-    assert shares.text().startswith("multiply-adds 75% INT8, 25% FP32; 4 layers; 1 reformat")
-    assert shares_of([]).text().startswith("no layer tells")
+    assert computes.shares == {"INT8": 0.6, "FP32": 0.2, "FP16": 0.2}
+    assert computes.meant == {"INT8": 0.75, "FP16": 1.0}
+    assert (computes.fell_back, computes.fallen, computes.kept) == (("b",), 1, False)
+    assert (computes.layers, computes.reformats, computes.unfused) == (5, 1, 1)
+    assert computes.text() == (
+        "multiply-adds 60% INT8, 20% FP32, 20% FP16; 75% of what the ONNX has in INT8; 100% of what the ONNX has in "
+        "FP16; 5 layers, 1 reformat, 1 quantise on their own; wider than the ONNX says: b"
+    )
+
+
+def test_a_layer_that_the_plan_does_not_name_is_unknown_and_not_kept():
+    computes = computes_of(
+        parse_layers(json.dumps({"Layers": [conv("a", "Int8", "Int8", "Int8")]})),
+        meant(("a", "INT8", 50), ("x", "INT8", 50)),
+    )
+
+    assert (computes.shares, computes.meant, computes.fallen) == (
+        {"INT8": 0.5, "unknown": 0.5},
+        {"INT8": 0.5},
+        0,
+    )
+
+
+def test_without_layers_or_their_types_nothing_is_claimed():
+    for layers in ([], parse_layers('{"Layers": ["a"]}')):
+        computes = computes_of(layers, meant(("a", "INT8", 50)))
+
+        assert (computes.shares, computes.meant, computes.kept) == ({}, {}, True)
+        assert computes.text().startswith("no layer tells its precision")
+
+
+def test_the_log_of_tensorrt_for_rtx_is_read_with_its_onnx_names():
+    layers = parse_log(DUMP.read_text())
+
+    assert [layer.kind for layer in layers[1:5]] == ["kgen", "correlation", "kgen", "maxpool"]
+    first, head = layers[2], layers[-2]
+    assert (first.name, first.precision, first.inputs, first.outputs) == (
+        "/conv1/Conv_myl0_2",
+        "INT8",
+        ("INT8",),
+        ("FP32",),
+    )
+    assert first.onnx_names == ("/conv1/Conv", "crops.dequantize", "/conv1/Conv_output_0.weight.dequantize")
+    assert first.multiply_adds == 64 * 4 * 7 * 7 * 128 * 96  # the fourth channel is TensorRT's
+    assert (head.onnx_names, head.precision, head.multiply_adds) == (("/final_layer/Conv",), "FP16", 17 * 256 * 64 * 48)
+
+
+def test_a_kernel_that_only_adds_a_bias_is_not_what_a_convolution_computes_in():
+    layers = parse_log(DUMP.read_text())
+    wanted = Meant(
+        (MeantLayer("/conv1/Conv", "INT8", 90), MeantLayer("/final_layer/Conv", "FP16", 10)),
+        frozenset({"/Relu_output_0.quantize"}),
+    )
+
+    computes = computes_of(layers, wanted)
+
+    assert computes.shares == {"INT8": 0.9, "FP16": 0.1}
+    assert computes.meant == {"INT8": 1.0, "FP16": 1.0}
+    assert computes.unfused == 1
 
 
 def test_a_plan_built_with_names_only_has_layers_without_precision():

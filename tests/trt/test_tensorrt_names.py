@@ -33,7 +33,16 @@ ENTRY_POINTS = (
 RUNTIME = "trt/network.py"
 SOURCES = [
     Path(edgepose.__file__).parent / name
-    for name in ("trt/build.py", "trt/layers.py", "trt/log.py", "trt/plan.py", "trt/versions.py", RUNTIME)
+    for name in (
+        "trt/build.py",
+        "trt/interleaving.py",
+        "trt/layers.py",
+        "trt/log.py",
+        "trt/meant.py",
+        "trt/plan.py",
+        "trt/versions.py",
+        RUNTIME,
+    )
 ]
 # how they call TensorRT's objects -> the TensorRT class they are of
 VARIABLES = {
@@ -43,6 +52,9 @@ VARIABLES = {
     "parser": "OnnxParser",
     "profile": "IOptimizationProfile",
     "tensor": "ITensor",
+    "node": "ILayer",
+    "reader": "ILayer",
+    "convolution": "IConvolutionLayer",
     "runtime": "Runtime",
     "engine": "ICudaEngine",
     "inspector": "EngineInspector",
