@@ -18,6 +18,7 @@ from edgepose.calibration.costs import Device, NodeCost, int8_share, node_costs,
 from edgepose.calibration.dataset import count_crops, crops_of
 from edgepose.calibration.files import CalibrationFiles
 from edgepose.calibration.mixes import Ground, mixed, tensors_of_mixes
+from edgepose.calibration.qdq import all_layers
 from edgepose.calibration.ranges import ranges_by_methods
 from edgepose.calibration.scene import Scene
 from edgepose.calibration.search import Found, Mix, Trial, leaving_order, search
@@ -84,7 +85,8 @@ def choose_layers(scene: Scene, wanted: Wanted) -> Chosen:
         "openvino": version("openvino"),
     }
     memory = _Memory(search_path(scene.files), made_from)
-    grounds = _grounds(scene, wanted.methods, memory)
+    layers = tuple(all_layers(scene.ground.model))
+    grounds = _grounds(scene, layers, wanted.methods, memory)
     costs = node_costs(scene.ground.model)
     with closing(load_backend(scene.files.model, backend="openvino")) as reference:
         judge: Judge
@@ -109,14 +111,14 @@ def choose_layers(scene: Scene, wanted: Wanted) -> Chosen:
             crops = list(islice(crops_of(scene.people.held_out, scene.passport.spec), NOISE_CROPS))
             noise = layer_noises(grounds[method], crops, scene.passport.spec, scene.watch)
             memory.keep_noise(method, noise)
-        return leaving_order(noise, _savings(costs, scene.ground.layers, wanted.device))
+        return leaving_order(noise, _savings(costs, layers, wanted.device))
 
     def say(trial: Trial, met: bool) -> None:
-        wanted.say(describe(trial, wanted.budget, met, len(scene.ground.layers)))
+        wanted.say(describe(trial, wanted.budget, met, len(layers)))
 
-    found = search(scene.ground.layers, wanted.methods, order, measure, wanted.budget, say=say)
+    found = search(layers, scene.ground.layers, wanted.methods, order, measure, wanted.budget, say=say)
     best = found.best.mix
-    kept = tuple(name for name in scene.ground.layers if name in best.layers)
+    kept = tuple(name for name in layers if name in best.layers)
     return Chosen(grounds[best.method], kept, best.method, found)
 
 
@@ -140,16 +142,14 @@ def _annotations_for(wanted: Wanted) -> Annotations | None:
     return read_annotations(wanted.annotations)
 
 
-def _grounds(scene: Scene, methods: Sequence[str], memory: _Memory) -> dict[str, Ground]:
-    """The ground of each method; ranges that are not known are found in one pass."""
-    ranges = {scene.table.made_from["method"]: dict(scene.ground.ranges), **memory.ranges}
-    missing = [method for method in methods if method not in ranges]
+def _grounds(scene: Scene, layers: tuple[str, ...], methods: Sequence[str], memory: _Memory) -> dict[str, Ground]:
+    """The ground of each method, with ranges for all of `layers`; those that are not known are found in one pass."""
+    missing = [method for method in methods if method not in memory.ranges]
     if missing:
-        fitting, spec = scene.people.fitting, scene.passport.spec
-        crops = scene.watch("finding ranges by other methods", crops_of(fitting, spec), count_crops(fitting))
-        ranges |= ranges_by_methods(scene.ground.model, crops, tensors_of_mixes(scene.ground.model), missing)
-        memory.keep_ranges({method: ranges[method] for method in missing})
-    return {method: replace(scene.ground, ranges=ranges[method]) for method in methods}
+        model, fitting, spec = scene.ground.model, scene.people.fitting, scene.passport.spec
+        crops = scene.watch("finding ranges", crops_of(fitting, spec), count_crops(fitting))
+        memory.keep_ranges(ranges_by_methods(model, crops, tensors_of_mixes(model, layers), missing))
+    return {method: replace(scene.ground, layers=layers, ranges=memory.ranges[method]) for method in methods}
 
 
 def _measured(ground: Ground, layers: Collection[str], scene: Scene, judge: Judge) -> Loss:

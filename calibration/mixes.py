@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 
 from edgepose.calibration.biases import correct_biases
-from edgepose.calibration.qdq import insert_qdq, pairs_beyond_fp16, quantisable_layers, quantised_inputs
+from edgepose.calibration.qdq import insert_qdq, pairs_beyond_fp16, quantised_inputs
 from edgepose.export.graph.fp16 import to_fp16
 
 
@@ -19,7 +19,7 @@ class Ground:
 
     Attributes:
         model: FP32, prepared: folded, equalised, without deconvolutions.
-        layers: names of all layers that can be INT8.
+        layers: names of the layers that are INT8 where nothing else is asked for.
         ranges: tensor -> the magnitude that 127 stands for; of all `tensors_of_mixes`.
         means: tensor -> (C,) the usual mean of each channel.
         keep_fp32: names of nodes that FP16 cannot hold.
@@ -32,9 +32,8 @@ class Ground:
     keep_fp32: tuple[str, ...] = ()
 
 
-def tensors_of_mixes(prepared: onnx.ModelProto) -> list[str]:
-    """The tensors that some choice of layers puts a pair on."""
-    layers = quantisable_layers(prepared)
+def tensors_of_mixes(prepared: onnx.ModelProto, layers: Collection[str]) -> list[str]:
+    """The tensors that some choice of these layers puts a pair on."""
     found = dict.fromkeys(quantised_inputs(prepared, layers))
     for layer in layers:  # a skip may need a pair beside one layer, and none beside two
         found |= dict.fromkeys(quantised_inputs(prepared, [layer]))

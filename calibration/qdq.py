@@ -8,7 +8,7 @@ INT8 kernel of Conv, Add, ReLU and the next pair, and a pair between Conv and Ad
 One tensor gets one pair, whoever reads it. The heat-map head stays in
 float: an INT8 step of a heat map is 0.8 % of its peak, which makes plateaus and ties where the peak is sought.
 Depthwise convolutions stay in float too: they are few of the operations and lose most by INT8, which makes them no
-faster.
+faster. A search within a budget (`choose`) measures what head and depthwise layers cost, and may have some in INT8.
 
 Matrix products with constant weights (MatMul, Gemm) are layers like convolutions: a pair on their input, weights per
 output column. Products of two activations, LayerNormalization, Softmax and the additions between transformer layers
@@ -47,6 +47,21 @@ def quantisable_layers(model: onnx.ModelProto, maps: Collection[int] = ()) -> li
         node.output[0]
         for node in model.graph.node
         if node.output[0] not in head and is_layer(node, arrays.get(node.input[1]) if len(node.input) > 1 else None)
+    ]
+
+
+def all_layers(model: onnx.ModelProto) -> list[str]:
+    """Names of all layers that INT8 can compute: `quantisable_layers`, depthwise convolutions and the head.
+
+    A search that measures what each costs may have these, too.
+    """
+    arrays = arrays_of(model)
+    return [
+        node.output[0]
+        for node in model.graph.node
+        if len(node.input) > 1
+        and (weight := arrays.get(node.input[1])) is not None
+        and (is_layer(node, weight) or (node.op_type == "Conv" and _is_depthwise(node, weight)))
     ]
 
 

@@ -136,7 +136,7 @@ def _measure(
     means = {name: _short(np.median(seen.mean, axis=0) * scales.get(name, 1.0)) for name, seen in statistics.items()}
     prepared = equalised(folded, factors)
     crops = watch("finding ranges", crops_of(people.fitting, passport.spec), count)
-    ranges = find_ranges(prepared, crops, tensors_of_mixes(prepared), method)
+    ranges = find_ranges(prepared, crops, tensors_of_mixes(prepared, quantisable_layers(prepared)), method)
     return CalibrationTable(made_from, ranges, factors, means)
 
 

@@ -1,8 +1,9 @@
 """The cheapest mix of INT8 and FP16 layers within a budget, found by measuring mixes on held-out people.
 
-First the range methods compete with all layers in INT8; another than the first is taken only where it is better by
-more than the standard error of the difference, paired over people. Then layers go to FP16, those first that make most
-noise for what their INT8 saves; a bisection finds how many must. At last some of them are tried in INT8 again.
+First the range methods compete with the usual layers in INT8; another than the first is taken only where it is better
+by more than the standard error of the difference, paired over people. Then, from all layers in INT8, depthwise ones and
+the head among them, those go to FP16 first that make most noise for what their INT8 saves; a bisection finds how many
+must. At last some of them are tried in INT8 again.
 """
 
 from __future__ import annotations
@@ -94,6 +95,7 @@ def _rank(trial: Trial) -> tuple[float, float, float]:
 
 def search(
     layers: Collection[str],
+    usual: Collection[str],
     methods: Sequence[str],
     order: Order,
     measure: Measure,
@@ -104,7 +106,7 @@ def search(
     """Find the cheapest mix within a budget.
 
     Args:
-        layers: all that can be INT8; at least one.
+        layers: all that can be INT8; at least one. `usual`: those of them with which the methods are compared.
         methods: of ranges; the first is kept unless another is better by more than the standard error.
         measure: makes and measures a mix; KeyboardInterrupt from it ends the search.
         say: is told each trial, and whether it is within the budget.
@@ -114,7 +116,7 @@ def search(
     """
     run = _Search(measure, budget, say)
     try:
-        _run(run, layers, methods, order)
+        _run(run, layers, usual, methods, order)
     except KeyboardInterrupt:
         if not any(run.meets(trial) for trial in run.trials):
             raise
@@ -122,13 +124,14 @@ def search(
     return run.found()
 
 
-def _run(run: _Search, layers: Collection[str], methods: Sequence[str], order: Order) -> None:
-    best = run.attempt(methods[0], layers)
+def _run(run: _Search, layers: Collection[str], usual: Collection[str], methods: Sequence[str], order: Order) -> None:
+    best = run.attempt(methods[0], usual)
     for method in methods[1:]:
-        best = _better(best, run.attempt(method, layers))
-    if run.meets(best):
+        best = _better(best, run.attempt(method, usual))
+    method = best.mix.method
+    if run.meets(run.attempt(method, layers)):
         return
-    method, leaving = best.mix.method, list(order(best.mix.method))
+    leaving = list(order(method))
     low, high = 0, len(leaving)  # with `low` layers gone the budget is not met; with `high` it is, or nothing helps
     while high - low > 1:
         middle = (low + high) // 2

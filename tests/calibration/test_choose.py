@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from edgepose.calibration.mixes import Ground, mixed, tensors_of_mixes
-from edgepose.calibration.qdq import quantisable_layers
+from edgepose.calibration.qdq import all_layers, quantisable_layers
 from edgepose.cli import main
 from edgepose.model.passport import read_passport, write_passport
 from tests.calibration.graphs import mobile_network, pose_network, prepare, toy_spec, write_model
@@ -39,18 +39,28 @@ def run_command(folder: Path, output: Path, *arguments: object) -> Result:
 
 def ground_of(network: onnx.ModelProto) -> Ground:
     prepared = prepare(network)
-    ranges = {name: 4.0 for name in tensors_of_mixes(prepared)}
+    ranges = {name: 4.0 for name in tensors_of_mixes(prepared, all_layers(prepared))}
     return Ground(prepared, tuple(quantisable_layers(prepared)), ranges, {})
 
 
 @pytest.mark.parametrize("budget", ["1000px", "1oks"])
-def test_a_wide_budget_leaves_all_layers_in_int8(folder, tmp_path, budget):
+def test_a_wide_budget_leaves_all_layers_in_int8_the_head_and_depthwise_ones_too(folder, tmp_path, budget):
     result = run_command(folder, tmp_path, "--budget", budget)
 
     assert result.exit_code == 0, result.output
     passport = read_passport(tmp_path / "toy.int8.onnx")
+    assert {"depthwise", "heatmaps"} <= set(passport.layers["int8"])
+    assert passport.layers["float"] == []
+    assert passport.int8_share == 1
+
+
+def test_without_a_budget_the_head_and_depthwise_layers_stay_in_float(folder, tmp_path):
+    result = run_command(folder, tmp_path)
+
+    assert result.exit_code == 0, result.output
+    passport = read_passport(tmp_path / "toy.int8.onnx")
     assert set(passport.layers["int8"]) == set(quantisable_layers(prepare(mobile_network())))
-    assert "depthwise" in passport.layers["float"]
+    assert {"depthwise", "heatmaps"} <= set(passport.layers["float"])
     assert 0 < passport.int8_share < 1
 
 
@@ -138,7 +148,7 @@ def test_a_budget_of_ap_is_measured_on_annotated_images_that_were_not_calibrated
     )
 
     assert result.exit_code == 0, result.output
-    (loss,) = json.loads((tmp_path / "toy.search.json").read_text())["losses"]
+    loss = json.loads((tmp_path / "toy.search.json").read_text())["losses"][0]
     assert len(loss["parts"]) == 2  # 24 images, a tenth of which are held out: a group each
 
 

@@ -34,7 +34,7 @@ class Numbers:
 
 
 def find(numbers: Numbers, budget: float, methods: tuple[str, ...] = ("mse",)):
-    return search(LAYERS, methods, numbers.order, numbers, Budget(budget, "px"))
+    return search(LAYERS, LAYERS, methods, numbers.order, numbers, Budget(budget, "px"))
 
 
 def few_bad(bad: int = 3) -> Numbers:
@@ -68,6 +68,17 @@ def test_a_layer_that_fits_beside_the_others_comes_back():
     assert len(found.best.mix.layers) == len(LAYERS) - 3
 
 
+def test_layers_that_are_not_usual_come_in_where_they_fit_and_stay_out_where_they_do_not():
+    numbers = Numbers(
+        {name: (0.0, 0.001, 5.0)[0 if index < 10 else 1 + index % 2] for index, name in enumerate(LAYERS)}
+    )
+
+    found = search(LAYERS, LAYERS[:10], ("mse",), numbers.order, numbers, Budget(0.1, "px"))
+
+    assert found.met
+    assert found.best.mix.layers == {*LAYERS[:10], *LAYERS[10::2]}
+
+
 def test_where_nothing_is_within_the_budget_the_least_loss_is_given_and_not_called_done():
     numbers = Numbers(dict.fromkeys(LAYERS, 1.0))
 
@@ -94,7 +105,7 @@ def test_a_method_that_is_better_by_noise_alone_is_not_taken():
         parts += (1.0 if mix.method == "mse" else 0.99) - parts.mean()  # a gain of 0.01 where 0.12 is noise
         return Trial(mix, Loss(float(parts.mean()), parts), 0.0, len(mix.layers) / len(LAYERS))
 
-    found = search(LAYERS, ("mse", "entropy"), lambda method: LAYERS, measure, Budget(0.5, "px"))
+    found = search(LAYERS, LAYERS, ("mse", "entropy"), lambda method: LAYERS, measure, Budget(0.5, "px"))
 
     assert {trial.mix.method for trial in found.trials if trial.mix.layers != frozenset(LAYERS)} == {"mse"}
 

@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from edgepose.calibration import sensitivity
 from edgepose.calibration.mixes import Ground, quantise, tensors_of_mixes
 from edgepose.calibration.partial import changed_part, run_tapped
-from edgepose.calibration.qdq import quantisable_layers, quantised_inputs
+from edgepose.calibration.qdq import all_layers, quantisable_layers, quantised_inputs
 from edgepose.calibration.seen import TensorValues
 from edgepose.calibration.sensitivity import sensitivities
 from edgepose.cli import main
@@ -28,7 +28,7 @@ SPEC = toy_spec().changed(decoder="dark")  # of the other decoders a small error
 
 def ground_of(network: onnx.ModelProto) -> Ground:
     prepared = prepare(network)
-    ranges = {name: 4.0 for name in tensors_of_mixes(prepared)}
+    ranges = {name: 4.0 for name in tensors_of_mixes(prepared, all_layers(prepared))}
     return Ground(prepared, tuple(quantisable_layers(prepared)), ranges, {})
 
 
