@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from edgepose.model.skeletons import COCO17, MPII16, Skeleton
     from edgepose.model.spec import ModelSpec
     from edgepose.stages.frames import Frame
+    from edgepose.stages.gpu_frame import GpuFrame
     from edgepose.stages.poses import Poses
 
 __version__ = "0.1.0"
@@ -32,6 +33,7 @@ __all__ = [
     "EdgeposeError",
     "Following",
     "Frame",
+    "GpuFrame",
     "ModelSpec",
     "Passport",
     "Poses",
@@ -61,6 +63,7 @@ _HOMES = {  # loaded when they are asked for: the command must start before nump
     "edgepose.model.skeletons": ("COCO17", "MPII16", "Skeleton"),
     "edgepose.model.spec": ("ModelSpec",),
     "edgepose.stages.frames": ("Frame",),
+    "edgepose.stages.gpu_frame": ("GpuFrame",),
     "edgepose.stages.poses": ("Poses",),
 }
 

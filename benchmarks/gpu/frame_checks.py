@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 
@@ -29,6 +30,7 @@ def frame_checks(work: Path) -> Iterator[Check]:
     for count in (1, MAX_BATCH):
         name = f"1080p frame {', '.join(MEMORIES)}, {count} people"
         yield name, partial(check_frame_memory, work, count)
+    yield f"a 1080p frame that is on the GPU, {MAX_BATCH} people", partial(check_frame_on_gpu, work)
     name = f"{MAX_BATCH} people in {CAMERAS} 1080p frames, in one run and frame by frame"
     yield name, partial(check_several_frames, work)
 
@@ -51,6 +53,50 @@ def check_frame_memory(work: Path, count: int, rounds: int = ROUNDS) -> Finding:
         upload, crop, whole = (median(column) * 1000 for column in zip(*rows, strict=True))
         found.append(f"{kind} upload {upload:.3f} ms, crop {crop:.3f}, whole {whole:.3f}")
     return Finding(equal, "; ".join(found), "equal to the bit")
+
+
+def check_frame_on_gpu(work: Path, rounds: int = ROUNDS) -> Finding:
+    """A frame that is on the GPU already, and key points that stay there: as from a frame of the CPU, and how long."""
+    from edgepose.cuda.memory import DeviceMemory, Stream, open_device  # pycuda
+
+    plan = built_plan(work)
+    image, boxes = make_frame(MAX_BATCH)
+    device = open_device()
+    with load_backend(plan) as backend:
+        assert hasattr(backend, "keypoints_on_gpu")
+        regions = Regions.around(boxes, backend.spec)
+        with device.active():
+            stream, memory = Stream(), DeviceMemory(image.nbytes)
+            stream.upload(memory.address, image)
+            stream.wait()
+        on_gpu: Any = _OnGpu(image, memory.address)
+        wanted, found = backend.keypoints(image, regions), backend.keypoints(on_gpu, regions)
+        stays = backend.keypoints_on_gpu(on_gpu, regions)
+        read = np.empty_like(wanted)
+        backend.keypoints(image, regions)  # behind it on the same stream
+        with device.active():
+            stream.download(read, stays.address)
+            stream.wait()
+        equal = np.array_equal(wanted, found) and np.array_equal(wanted, read)
+        pictures: dict[str, Any] = {"the CPU": image, "the GPU": on_gpu}
+        times: dict[str, list[float]] = {name: [] for name in pictures}
+        for _ in range(rounds):
+            for name, picture in pictures.items():
+                times[name].append(_time(backend, picture, regions)[2])
+        del stays
+        with device.active():
+            memory.free()
+            del stream
+    said = ", ".join(f"from {name} {median(each) * 1000:.3f} ms" for name, each in times.items())
+    return Finding(equal, f"{plan.name}: key points {'equal' if equal else 'DIFFER'}; {said}", "equal to the bit")
+
+
+class _OnGpu:
+    """An image's copy on the GPU, as other libraries say it."""
+
+    def __init__(self, image: np.ndarray, address: int) -> None:
+        interface = {"shape": image.shape, "typestr": "|u1", "data": (address, False), "strides": None}
+        self.__cuda_array_interface__ = {**interface, "stream": None, "version": 3}
 
 
 def check_several_frames(work: Path, rounds: int = ROUNDS) -> Finding:
@@ -83,7 +129,7 @@ def check_several_frames(work: Path, rounds: int = ROUNDS) -> Finding:
     return Finding(near <= 1, found, "1 heat-map px in the median")
 
 
-def _time(backend: Backend, image: np.ndarray, regions: Regions) -> tuple[float, float, float]:
+def _time(backend: Backend, image: Any, regions: Regions) -> tuple[float, float, float]:
     """Seconds of the upload, of the crop, and of all with the copy on the CPU."""
     start = perf_counter()
     with measured() as times:

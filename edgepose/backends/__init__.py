@@ -16,8 +16,8 @@ from edgepose.errors import BackendError, MissingPackageError, ModelFileError
 from edgepose.model.heads.heatmaps import Heatmaps, HeatmapsWithOffsets
 from edgepose.model.passport import Passport, read_passport
 from edgepose.model.spec import ModelSpec
-from edgepose.stages.frames import Frame
 from edgepose.stages.geometry import Regions
+from edgepose.stages.gpu_frame import Picture
 
 BACKENDS = ("openvino", "onnxruntime")  # of an ONNX, on a CPU; in the order of preference
 ENGINE_SUFFIXES = (".plan", ".engine")
@@ -81,7 +81,7 @@ class Backend(Protocol):
         ...
 
     def keypoints(
-        self, image: np.ndarray | Frame, regions: Regions, *, flip_test: bool = False, decoder: str | None = None
+        self, image: Picture, regions: Regions, *, flip_test: bool = False, decoder: str | None = None
     ) -> np.ndarray:
         """Image (H, W, 3) uint8 RGB, or a Frame, and N regions -> (N, K, 3) float32: x, y in image px, score.
 
@@ -93,7 +93,7 @@ class Backend(Protocol):
 
     def keypoints_of(
         self,
-        images: Sequence[np.ndarray | Frame],
+        images: Sequence[Picture],
         regions: Sequence[Regions],
         *,
         flip_test: bool = False,
@@ -119,9 +119,7 @@ class Pipelined(Backend, Protocol):
 
     frames_in_flight: int
 
-    def submit(
-        self, image: np.ndarray | Frame, regions: Regions, *, flip_test: bool = False, decoder: str | None = None
-    ) -> None:
+    def submit(self, image: Picture, regions: Regions, *, flip_test: bool = False, decoder: str | None = None) -> None:
         """Begin what `keypoints` does; at most frames_in_flight times more than `result` has been called."""
         ...
 

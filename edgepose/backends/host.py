@@ -12,8 +12,8 @@ from edgepose.backends.runtime import Runtime
 from edgepose.model.passport import Passport
 from edgepose.model.spec import ModelSpec
 from edgepose.stages.crop import cut_out_of, mirror
-from edgepose.stages.frames import Frame
 from edgepose.stages.geometry import Regions, join_regions, split_rows
+from edgepose.stages.gpu_frame import Picture, on_cpu
 from edgepose.stages.one_person import check_person_head, decode_outputs, merge_flipped_outputs
 from edgepose.timing import stage
 
@@ -83,7 +83,7 @@ class HostBackend:
         return self.run(crops)["heatmaps"]
 
     def keypoints(
-        self, image: np.ndarray | Frame, regions: Regions, *, flip_test: bool = False, decoder: str | None = None
+        self, image: Picture, regions: Regions, *, flip_test: bool = False, decoder: str | None = None
     ) -> np.ndarray:
         """Image (H, W, 3) uint8 RGB, or a Frame, and N regions -> (N, K, 3) float32: x, y in image px, score.
 
@@ -93,7 +93,7 @@ class HostBackend:
 
     def keypoints_of(
         self,
-        images: Sequence[np.ndarray | Frame],
+        images: Sequence[Picture],
         regions: Sequence[Regions],
         *,
         flip_test: bool = False,
@@ -105,7 +105,7 @@ class HostBackend:
         spec = self.spec if decoder is None else self.spec.changed(decoder=decoder)
         together, frame_of = join_regions(regions)
         with stage("crop"):
-            pictures = [image.to_rgb() if isinstance(image, Frame) else image for image in images]
+            pictures = [on_cpu(image) for image in images]
         keypoints = np.empty((len(together), spec.num_keypoints, 3), np.float32)
         for start in range(0, len(together), MAX_PEOPLE):
             part = slice(start, start + MAX_PEOPLE)

@@ -154,6 +154,10 @@ class Stream:
         """Fill a contiguous array from the GPU."""
         cuda.memcpy_dtoh_async(array, address, self._stream)
 
+    def copy(self, to: int, source: int, nbytes: int) -> None:
+        """Copy within the GPU's memory, from address to address."""
+        cuda.memcpy_dtod_async(to, source, nbytes, self._stream)
+
     def lend(self, memory: ManagedMemory) -> None:
         """Let the work that comes behind on this stream reach it, and the CPU no more."""
         memory.array.base.attach(int(cuda.mem_attach_flags.SINGLE), self._stream)  # type: ignore[union-attr]

@@ -5,26 +5,24 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from typing import Any
 
 import numpy as np
 
 from edgepose.backends import Backend, Pipelined
-from edgepose.errors import BackendError, FrameError
+from edgepose.errors import BackendError
 from edgepose.estimate.two_pass import find_keypoints, find_keypoints_of
-from edgepose.stages.frames import Frame
 from edgepose.stages.geometry import Regions, usable_boxes
+from edgepose.stages.gpu_frame import Picture, as_frame
 from edgepose.stages.poses import Poses
 
 
-def estimate_poses(
-    backend: Backend, image: np.ndarray | Frame, boxes_xyxy: np.ndarray, *, flip_test: bool = False
-) -> Poses:
+def estimate_poses(backend: Backend, image: Picture, boxes_xyxy: np.ndarray, *, flip_test: bool = False) -> Poses:
     """Find the key points of the person in each box.
 
     Args:
         backend: from `load_backend`.
-        image: (H, W, 3) uint8, RGB; or a Frame, which may be BGR or NV12.
+        image: (H, W, 3) uint8, RGB; a Frame, which may be BGR or NV12; or, for a plan, a picture that is on the GPU
+            already: a GpuFrame, or an RGB array with DLPack or `__cuda_array_interface__`.
         boxes_xyxy: (N, 4), image px; N may be 0. A box that is not finite or has no area gives
             key points of NaN position and score 0 in its place, so that rows keep their box.
         flip_test: average with the mirrored crop, as published accuracies do; costs twice the network.
@@ -40,7 +38,7 @@ def estimate_poses(
 
 def estimate_many(
     backend: Backend,
-    images: Sequence[np.ndarray | Frame],
+    images: Sequence[Picture],
     boxes_xyxy: Sequence[np.ndarray],
     *,
     flip_test: bool = False,
@@ -60,7 +58,7 @@ def estimate_many(
 
 
 def estimate_frames(
-    backend: Backend, frames: Iterable[tuple[np.ndarray | Frame, np.ndarray]], *, flip_test: bool = False
+    backend: Backend, frames: Iterable[tuple[Picture, np.ndarray]], *, flip_test: bool = False
 ) -> Iterator[Poses]:
     """The poses of each frame of a video, (image, boxes_xyxy) as `estimate_poses` takes them; in order.
 
@@ -90,12 +88,10 @@ def estimate_frames(
                 backend.result()
 
 
-def _checked(backend: Backend, image: np.ndarray | Frame, boxes_xyxy: np.ndarray) -> tuple[Any, np.ndarray, Regions]:
+def _checked(backend: Backend, image: Picture, boxes_xyxy: np.ndarray) -> tuple[Picture, np.ndarray, Regions]:
     """The image as the backend takes it, (N, 4) float32 boxes, and the regions of the usable ones."""
-    if not isinstance(image, Frame):
-        image = np.asarray(image)
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-            raise FrameError(f"image must be (H, W, 3) uint8, got {image.shape} {image.dtype}")
+    frame = as_frame(image)
+    image = image if isinstance(image, np.ndarray) else frame
     boxes = np.asarray(boxes_xyxy, dtype=np.float32)
     if boxes.size == 0:
         boxes = boxes.reshape(0, 4)

@@ -12,15 +12,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from edgepose.backends import Backend
-from edgepose.stages.frames import Frame
 from edgepose.stages.geometry import Regions
+from edgepose.stages.gpu_frame import Picture
 
 SURE = 0.8  # of the first pass's score: below it the closer look may have found something else, or nothing
 FAR = 0.15  # of the closer crop: what is found so far from its centre is taken for another key point
 
 
-def find_keypoints(backend: Backend, image: np.ndarray, regions: Regions, *, flip_test: bool = False) -> np.ndarray:
-    """Image (H, W, 3) uint8 RGB and N regions -> (N, K, 3) float32: x, y in image px, score. N may be 0.
+def find_keypoints(backend: Backend, image: Picture, regions: Regions, *, flip_test: bool = False) -> np.ndarray:
+    """An image, as `estimate_poses` takes it, and N regions -> (N, K, 3) float32: x, y in image px, score. N may be 0.
 
     With a spec that has `refine`, the first pass costs N crops and the second one for each key point it located.
     Position and score are the second pass's; where it is much less sure than the first, both count by their scores,
@@ -33,7 +33,7 @@ def find_keypoints(backend: Backend, image: np.ndarray, regions: Regions, *, fli
 
 
 def find_keypoints_of(
-    backend: Backend, images: Sequence[np.ndarray | Frame], regions: Sequence[Regions], *, flip_test: bool = False
+    backend: Backend, images: Sequence[Picture], regions: Sequence[Regions], *, flip_test: bool = False
 ) -> list[np.ndarray]:
     """What `find_keypoints` gives for each of several images, whose people share the runs of the network."""
     found = backend.keypoints_of(images, regions, flip_test=flip_test)

@@ -14,14 +14,16 @@ from types import TracebackType
 
 import numpy as np
 
+from edgepose.cuda.arrays import GpuArray
 from edgepose.cuda.graphs import GraphError, recording
 from edgepose.cuda.memory import CudaError, OutOfMemory, keep, open_device
 from edgepose.cuda.nvcc import read_kernels
 from edgepose.errors import BackendError
 from edgepose.model.passport import Passport
 from edgepose.model.spec import ModelSpec
-from edgepose.stages.frames import MEMORIES, Frame
+from edgepose.stages.frames import MEMORIES
 from edgepose.stages.geometry import Regions, join_regions, split_rows
+from edgepose.stages.gpu_frame import Picture, as_frame
 from edgepose.timing import add_seconds
 from edgepose.trt.pipeline import FRAMES_IN_FLIGHT, Pipeline, Request
 from edgepose.trt.plan import check_engine, smaller_batch
@@ -70,7 +72,7 @@ class TensorRtBackend:
         with self._guarded():
             try:
                 self._pipeline = Pipeline(
-                    path, passport, trt, kernels, use_graphs=cuda_graphs, frame_memory=frame_memory
+                    path, passport, trt, self._device, kernels, use_graphs=cuda_graphs, frame_memory=frame_memory
                 )
             except ValueError as error:  # heat maps that the decoding kernel cannot take
                 raise BackendError(f"{path}: {error}") from error
@@ -126,7 +128,7 @@ class TensorRtBackend:
         with self._guarded():
             return pipeline.stages.heatmaps(crops)
 
-    def crops(self, image: np.ndarray | Frame, regions: Regions) -> np.ndarray:
+    def crops(self, image: Picture, regions: Regions) -> np.ndarray:
         """What the GPU cuts out of a picture for 1 to max_batch regions: (N, 3, H, W) float32.
 
         Raises:
@@ -135,7 +137,7 @@ class TensorRtBackend:
         """
         pipeline = self._idle(len(regions))
         with self._guarded():
-            return pipeline.crops(image if isinstance(image, Frame) else Frame(image), regions)
+            return pipeline.crops(as_frame(image), regions)
 
     def decode(self, heatmaps: np.ndarray, regions: Regions) -> np.ndarray:
         """What the GPU reads from (N, C, h, w) float32 heat maps of 1 to max_batch regions: (N, K, 3), image px.
@@ -157,12 +159,13 @@ class TensorRtBackend:
         return pipeline
 
     def keypoints(
-        self, image: np.ndarray | Frame, regions: Regions, *, flip_test: bool = False, decoder: str | None = None
+        self, image: Picture, regions: Regions, *, flip_test: bool = False, decoder: str | None = None
     ) -> np.ndarray:
-        """Image (H, W, 3) uint8 RGB, or a Frame, and N regions -> (N, K, 3) float32: x, y in image px, score.
+        """An image and N regions -> (N, K, 3) float32: x, y in image px, score.
 
         Args:
-            decoder: one of passport.DECODERS, in place of the spec's; None for the spec's.
+            image: (H, W, 3) uint8 RGB, a Frame, or a picture on the GPU (`GpuFrame`).
+            decoder: one of heads.heatmaps.DECODERS, in place of the spec's; None for the spec's.
 
         Raises:
             ValueError: an image of another shape or dtype; or frames are under way.
@@ -175,7 +178,7 @@ class TensorRtBackend:
 
     def keypoints_of(
         self,
-        images: Sequence[np.ndarray | Frame],
+        images: Sequence[Picture],
         regions: Sequence[Regions],
         *,
         flip_test: bool = False,
@@ -193,10 +196,28 @@ class TensorRtBackend:
         self._submit(images, regions, flip_test, decoder)
         return split_rows(self.result(), regions)
 
-    def submit(
-        self, image: np.ndarray | Frame, regions: Regions, *, flip_test: bool = False, decoder: str | None = None
-    ) -> None:
-        """Begin what `keypoints` does, and return at once. The image may be changed afterwards.
+    def keypoints_on_gpu(
+        self, image: Picture, regions: Regions, *, flip_test: bool = False, decoder: str | None = None
+    ) -> GpuArray:
+        """What `keypoints` gives, left on the GPU for what goes on there; nobody waits for it.
+
+        Returns:
+            (N, K, 3) float32 with `__cuda_array_interface__`. A frame that was on the GPU already must stay as it is
+            until the array's stream has come so far.
+
+        Raises:
+            ValueError, BackendError: as `keypoints`.
+        """
+        if self._opened().in_flight:
+            raise ValueError("frames are under way: take their result() first")
+        self._submit([image], [regions], flip_test, decoder, on_gpu=True)
+        keypoints = self._result()
+        assert isinstance(keypoints, GpuArray)
+        return keypoints
+
+    def submit(self, image: Picture, regions: Regions, *, flip_test: bool = False, decoder: str | None = None) -> None:
+        """Begin what `keypoints` does, and return at once. The image may be changed afterwards; one on the GPU may not,
+        until its result was taken.
 
         More people than the engine's batch are done in parts, and only the last part is not waited for.
 
@@ -208,15 +229,16 @@ class TensorRtBackend:
 
     def _submit(
         self,
-        images: Sequence[np.ndarray | Frame],
+        images: Sequence[Picture],
         regions: Sequence[Regions],
         flip_test: bool,
         decoder: str | None,
+        on_gpu: bool = False,
     ) -> None:
         pipeline = self._opened()
-        frames = [image if isinstance(image, Frame) else Frame(image) for image in images]
+        frames = [as_frame(image) for image in images]
         together, frame_of = join_regions(regions)
-        request = Request(frames, together, frame_of, flip_test, decoder or self.spec.heatmaps.decoder)
+        request = Request(frames, together, frame_of, flip_test, decoder or self.spec.heatmaps.decoder, on_gpu)
         with self._guarded():
             seconds = pipeline.submit(request)
         add_seconds(seconds)
@@ -228,6 +250,11 @@ class TensorRtBackend:
             ValueError: none is under way.
             BackendError: the GPU failed.
         """
+        keypoints = self._result()
+        assert isinstance(keypoints, np.ndarray)
+        return keypoints
+
+    def _result(self) -> np.ndarray | GpuArray:
         pipeline = self._opened()
         with self._guarded():
             keypoints, seconds = pipeline.result()

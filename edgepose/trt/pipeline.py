@@ -11,17 +11,21 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from edgepose.cuda.arrays import GpuArray
 from edgepose.cuda.graphs import recording
+from edgepose.cuda.memory import Device, DeviceMemory
 from edgepose.model.heads.heatmaps import HeatmapsWithOffsets
 from edgepose.model.passport import Passport
 from edgepose.model.spec import ModelSpec
 from edgepose.stages.frames import Frame
 from edgepose.stages.geometry import Regions
+from edgepose.stages.gpu_frame import GpuFrame
 from edgepose.trt.launches import Stages
 from edgepose.trt.slot import Slot
 
@@ -41,13 +45,15 @@ class Request:
         frame_of: (N,) int32: which frame a region lies in.
         flip_test: average with the mirrored crops.
         decoder: one of heads.heatmaps.DECODERS.
+        on_gpu: the key points stay there.
     """
 
-    frames: Sequence[Frame]
+    frames: Sequence[Frame | GpuFrame]
     regions: Regions
     frame_of: np.ndarray
     flip_test: bool
     decoder: str
+    on_gpu: bool = False
 
 
 @dataclass
@@ -55,7 +61,7 @@ class _Job:
     """A frame under way: where its key points go, which of them are on the way, and what is timed."""
 
     slot: Slot
-    keypoints: np.ndarray
+    keypoints: np.ndarray | GpuArray
     waiting: slice
     stages: tuple[str, ...] = ()
 
@@ -66,7 +72,8 @@ class Pipeline:
     Args:
         path, passport: the plan's, already checked.
         trt: the TensorRT module.
-        kernels: compiled for the GPU.
+        device: the GPU.
+        kernels: compiled for it.
         use_graphs: replay CUDA graphs.
         frame_memory: one of frames.MEMORIES.
 
@@ -75,9 +82,17 @@ class Pipeline:
     """
 
     def __init__(
-        self, path: Path, passport: Passport, trt: Any, kernels: bytes, *, use_graphs: bool, frame_memory: str
+        self,
+        path: Path,
+        passport: Passport,
+        trt: Any,
+        device: Device,
+        kernels: bytes,
+        *,
+        use_graphs: bool,
+        frame_memory: str,
     ) -> None:
-        self._spec = passport.spec
+        self._spec, self._device = passport.spec, device
         self._jobs: deque[_Job] = deque()
         with recording, ExitStack() as resources:
             self.stages = Stages(path, passport, trt, kernels, use_graphs=use_graphs)
@@ -111,7 +126,7 @@ class Pipeline:
         if isinstance(spec.head, HeatmapsWithOffsets) != isinstance(self._spec.head, HeatmapsWithOffsets):
             raise ValueError(f"a network for {self._spec.heatmaps.decoder} cannot be decoded with {request.decoder}")
         people = len(request.regions)
-        job = _Job(slot, np.empty((people, spec.num_keypoints, 3), np.float32), slice(0, 0))
+        job = _Job(slot, self._room((people, spec.num_keypoints, 3), request.on_gpu), slice(0, 0))
         times: StageSeconds = []
         if people:
             slot.take(request.frames, request.frame_of, self.stages.stream)
@@ -119,19 +134,32 @@ class Pipeline:
         for start in range(0, people, most):
             times += self._collect(job)
             job.waiting = slice(start, min(start + most, people))
-            job.stages = self._enqueue(slot, request, spec, job.waiting)
+            job.stages = self._enqueue(job, request, spec)
         self._jobs.append(job)
         return times
 
-    def result(self) -> tuple[np.ndarray, StageSeconds]:
-        """The oldest frame's key points, (N, K, 3) float32, and its stages with their seconds."""
+    def _room(self, shape: tuple[int, int, int], on_gpu: bool) -> np.ndarray | GpuArray:
+        if not on_gpu:
+            return np.empty(shape, np.float32)
+        memory = DeviceMemory(4 * prod(shape)) if shape[0] else None
+        return GpuArray(shape, memory, self.stages.stream, self._device)
+
+    def result(self) -> tuple[np.ndarray | GpuArray, StageSeconds]:
+        """The oldest request's key points, (N, K, 3) float32, and its stages with their seconds.
+
+        Those that stay on the GPU are not waited for, and have no stages.
+        """
         if not self._jobs:
             raise ValueError("no frame is under way: submit() one first")
         job = self._jobs.popleft()
+        if isinstance(job.keypoints, GpuArray):
+            job.slot.waiting = job.slot.events[len(job.stages)] if job.stages else None
+            return job.keypoints, []
         times = self._collect(job)
+        job.slot.release()
         return job.keypoints, times
 
-    def crops(self, frame: Frame, regions: Regions) -> np.ndarray:
+    def crops(self, frame: Frame | GpuFrame, regions: Regions) -> np.ndarray:
         """What the crop kernel makes of 1 to max_batch people, (N, 3, H, W) float32; no frame may be under way."""
         slot, stages = self._slots[0], self.stages
         inside = np.zeros(len(regions), np.int32)
@@ -153,9 +181,10 @@ class Pipeline:
             self.stages.stream.wait()
             self._resources.close()
 
-    def _enqueue(self, slot: Slot, request: Request, spec: ModelSpec, part: slice) -> tuple[str, ...]:
+    def _enqueue(self, job: _Job, request: Request, spec: ModelSpec) -> tuple[str, ...]:
         """Put up to max_batch people on the stream; the names of the stages between the slot's events."""
-        stages, stream, count, flip_test = self.stages, self.stages.stream, part.stop - part.start, request.flip_test
+        stages, stream, slot, part = self.stages, self.stages.stream, job.slot, job.waiting
+        count, flip_test = part.stop - part.start, request.flip_test
         events = iter(slot.events)
         stream.mark(next(events))
         if part.start == 0:
@@ -176,7 +205,11 @@ class Pipeline:
             stream.mark(next(events))
             stages.decode(count, flip_test, spec)
         stream.mark(next(events))
-        stream.download(slot.keypoints(count), stages.keypoints.address)
+        if isinstance(job.keypoints, GpuArray):
+            row = 12 * spec.num_keypoints
+            stream.copy(job.keypoints.address + part.start * row, stages.keypoints.address, count * row)
+        else:
+            stream.download(slot.keypoints(count), stages.keypoints.address)
         stream.mark(next(events))
         if graph is None and stages.use_graphs:
             stages.record(count, flip_test, spec)  # for the next time
@@ -188,7 +221,8 @@ class Pipeline:
             return []
         events = job.slot.events[: len(job.stages) + 1]
         events[-1].synchronize()
-        job.keypoints[job.waiting] = job.slot.keypoints(job.waiting.stop - job.waiting.start)
+        if isinstance(job.keypoints, np.ndarray):
+            job.keypoints[job.waiting] = job.slot.keypoints(job.waiting.stop - job.waiting.start)
         job.waiting = slice(0, 0)
         return [
             (name, end.time_since(start) / 1000)

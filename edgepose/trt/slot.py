@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from typing import Any
 
 import numpy as np
 
+from edgepose.cuda.external import open_frame
 from edgepose.cuda.frame_memory import FrameMemory
 from edgepose.cuda.graphs import recording
 from edgepose.cuda.launch import PlacedFrame, Tables, placed
@@ -14,6 +16,7 @@ from edgepose.cuda.memory import HostMemory, Stream, make_events
 from edgepose.model.spec import ModelSpec
 from edgepose.stages.frames import Frame
 from edgepose.stages.geometry import Regions
+from edgepose.stages.gpu_frame import GpuFrame
 
 _ALIGNMENT = 256  # bytes, of a frame among others
 
@@ -34,6 +37,8 @@ class Slot:
         self._memory: FrameMemory | None = None
         self._nbytes = 0
         self._placed: dict[int, PlacedFrame] = {}  # by the frame's number
+        self._owners: list[Any] = []  # of frames that were on the GPU
+        self.waiting: Any = None  # for this event: nobody has waited for the slot's last work
         resources.callback(self._free_frames)
         self._tables = HostMemory(Tables(most, most).nbytes)
         resources.callback(self._tables.free)
@@ -46,16 +51,34 @@ class Slot:
         points = self._spec.num_keypoints
         return self._keypoints.array.view(np.float32)[: count * points * 3].reshape(count, points, 3)
 
-    def take(self, frames: Sequence[Frame], frame_of: np.ndarray, stream: Stream) -> None:
-        """Copy those frames that somebody is in; they may change afterwards.
+    def take(self, frames: Sequence[Frame | GpuFrame], frame_of: np.ndarray, stream: Stream) -> None:
+        """Copy those frames that somebody is in; they may change afterwards. Frames on the GPU stay where they are.
 
         Args:
             frame_of: (N,) int: which of the frames each person is in.
-            stream: what an interrupted call left on it is waited for.
+            stream: where they will be read. What an interrupted call left on it is waited for.
+
+        Raises:
+            FrameError: a frame on the GPU cannot be read there.
         """
-        used = [(int(number), frames[number]) for number in np.unique(frame_of)]
-        starts = np.cumsum([0, *(-(-frame.pixels.nbytes // _ALIGNMENT) * _ALIGNMENT for _, frame in used)])
-        self._nbytes = int(starts[-1])
+        if self.waiting is not None:
+            self.waiting.synchronize()
+        self.release()
+        numbers = [int(number) for number in np.unique(frame_of)]
+        copied: dict[int, Frame] = {}
+        for number in numbers:
+            frame = frames[number]
+            if isinstance(frame, GpuFrame):
+                self._placed[number], owners = open_frame(frame, stream.handle)
+                self._owners += owners
+            else:
+                copied[number] = frame
+        if copied:
+            self._copy(copied, stream)
+
+    def _copy(self, frames: dict[int, Frame], stream: Stream) -> None:
+        sizes = [-(-frame.pixels.nbytes // _ALIGNMENT) * _ALIGNMENT for frame in frames.values()]
+        self._nbytes = sum(sizes)
         if self._memory is not None and self._memory.lent:
             stream.wait()
         if self._memory is None or self._memory.array.nbytes < self._nbytes:
@@ -64,20 +87,25 @@ class Slot:
                     stream.wait()
                     self._free_frames()
                 self._memory = FrameMemory(self._kind, self._nbytes)
-        self._placed = {}
-        for (number, frame), start in zip(used, starts[:-1].tolist(), strict=True):
+        start = 0
+        for (number, frame), size in zip(frames.items(), sizes, strict=True):
             room = self._memory.array[start : start + frame.pixels.nbytes]
             np.copyto(room.reshape(frame.pixels.shape), frame.pixels)
             self._placed[number] = placed(frame, self._memory.address + start)
+            start += size
+
+    def release(self) -> None:
+        """Let the frames go that lie on the GPU: they have been read."""
+        self._placed, self._owners, self.waiting, self._nbytes = {}, [], None, 0
 
     def lend(self, stream: Stream) -> None:
         """Let the work that comes behind on the stream read the frames."""
-        if self._memory is not None:
+        if self._memory is not None and self._nbytes:
             self._memory.lend(stream, self._nbytes)
 
     def take_back(self, stream: Stream) -> None:
         """Give the frames' memory back to the CPU when what is on the stream before is done."""
-        if self._memory is not None:
+        if self._memory is not None and self._nbytes:
             self._memory.take_back(stream)
 
     def put_tables(self, stream: Stream, address: int, regions: Regions, frame_of: np.ndarray | None = None) -> None:

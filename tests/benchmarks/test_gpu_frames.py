@@ -72,3 +72,20 @@ def test_frames_taken_for_each_other_are_found(gpu, tmp_path, monkeypatch):
     monkeypatch.setattr(frame_checks, "load_backend", load_wrong)
 
     assert not frame_checks.check_several_frames(tmp_path, rounds=1).ok
+
+
+def test_a_frame_on_the_gpu_is_compared_with_one_of_the_cpu(gpu, tmp_path, monkeypatch):
+    write_toy_plan(tmp_path / "m.plan")
+
+    assert frame_checks.check_frame_on_gpu(tmp_path, rounds=1).ok
+    assert gpu.live == {}
+    assert gpu.problems == []
+
+    monkeypatch.setattr("edgepose.benchmarks.gpu.frame_checks._OnGpu.__init__", wrong_address)
+    assert not frame_checks.check_frame_on_gpu(tmp_path, rounds=1).ok
+
+
+def wrong_address(frame, image, address):
+    """Three pixels further, and so less high."""
+    interface = {"shape": (len(image) - 1, *image.shape[1:]), "typestr": "|u1", "data": (address + 9, False)}
+    frame.__cuda_array_interface__ = {**interface, "strides": None, "stream": None, "version": 3}

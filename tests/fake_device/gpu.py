@@ -50,6 +50,8 @@ class FakeGpu:
         launched: names of kernels, copies and "network", in the order they were done.
         spoil: name of a kernel -> what is done to its arguments' memory after it ran: a kernel that is wrong.
         stale_graphs: a graph that is replayed does nothing.
+        events: of libcuda, and how they are waited for.
+        ordinals: allocations that lie on another GPU, and its number.
         lost: why every call fails, but for those that change the current context; empty while the device works.
         memory_left: bytes that can still be allocated; on an integrated GPU pinned memory counts as well.
     """
@@ -64,6 +66,8 @@ class FakeGpu:
         self.launched: list[str] = []
         self.graphs: dict[int, list[Work]] = {}
         self.streams: dict[int, Stream] = {}
+        self.events: dict[int, Work] = {}
+        self.ordinals: dict[int, int] = {}
         self.lock = threading.RLock()  # around the tables above
         self.spoil: dict[str, Callable[[tuple[Any, ...]], None]] = {}
         self.stale_graphs = False
@@ -284,6 +288,16 @@ class FakeGpu:
 
             stream.put("upload", work)
 
+        def memcpy_dtod_async(dest: int, src: int, size: int, stream: Stream) -> None:
+            gpu.check("cuMemcpyDtoDAsync")
+            must_be_int(dest, src, size)
+
+            def work() -> None:
+                gpu.check_address(src, "copy")
+                gpu.copy(dest, src, size, dest)
+
+            stream.put("copy", work)
+
         def memcpy_dtoh_async(dest: np.ndarray, src: int, stream: Stream) -> None:
             gpu.check("cuMemcpyDtoHAsync")
             must_be_int(src)
@@ -311,6 +325,7 @@ class FakeGpu:
             "managed_empty": managed_empty,
             "mem_attach_flags": SimpleNamespace(HOST=2, SINGLE=4),
             "mem_alloc": DeviceAllocation,
+            "memcpy_dtod_async": memcpy_dtod_async,
             "memcpy_dtoh_async": memcpy_dtoh_async,
             "memcpy_htod_async": memcpy_htod_async,
             "module_from_buffer": module_from_buffer,
@@ -479,7 +494,7 @@ _ONE_KERNEL_AT_A_TIME = threading.Lock()  # on the CPU the grid is in global var
 
 
 class LibCuda:
-    """The six calls of graphs.py. Handles are numbers; a graph is the work that was recorded."""
+    """The calls of graphs.py and external.py. Handles are numbers; a graph is the work that was recorded."""
 
     CAPTURING, INVALIDATED, NO_CONTEXT = 900, 901, 201
 
@@ -528,6 +543,41 @@ class LibCuda:
         return 0
 
     cuGraphDestroy = cuGraphExecDestroy
+
+    def cuPointerGetAttribute(self, value: Any, number: int, address: Any) -> int:
+        owner = self.gpu.owner(address.value)
+        if owner is None:
+            return 1
+        size = self.gpu.live[owner].ctypes.data + len(self.gpu.live[owner]) - owner
+        value._obj.value = {9: self.gpu.ordinals.get(owner, 0), 11: owner, 12: size}[number]
+        return 0
+
+    def cuEventCreate(self, event: Any, flags: int) -> int:
+        assert flags == 2
+        event._obj.value = 1 + max(self.gpu.events, default=0)
+        self.gpu.events[event._obj.value] = lambda: None
+        return 0
+
+    def cuEventRecord(self, event: Any, handle: Any) -> int:
+        producer, happened = self.gpu.streams.get(handle.value), []
+        if producer is None:
+            return 400
+        producer.queue.append(lambda: happened.append(True))
+
+        def wait() -> None:
+            while not happened:
+                producer.queue.popleft()()
+
+        self.gpu.events[event.value] = wait
+        return 0
+
+    def cuStreamWaitEvent(self, handle: Any, event: Any, flags: int) -> int:
+        self.gpu.streams[handle.value].queue.append(self.gpu.events[event.value])
+        return 0
+
+    def cuEventDestroy_v2(self, event: Any) -> int:
+        del self.gpu.events[event.value]
+        return 0
 
     def _keep(self, work: list[Work]) -> int:
         with self.gpu.lock:

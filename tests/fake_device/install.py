@@ -23,6 +23,8 @@ from tests.makers import dots_spec, write_toy_model
 
 DOORS = (  # what holds pycuda, or TensorRT, or the GPU that was found
     "edgepose.cuda.memory",
+    "edgepose.cuda.arrays",
+    "edgepose.cuda.external",
     "edgepose.cuda.frame_memory",
     "edgepose.trt.network",
     "edgepose.trt.pipeline",
