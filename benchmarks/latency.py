@@ -7,7 +7,7 @@ of an engine running alone, frame after frame, as `edgepose infer` runs a video.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Protocol, runtime_checkable
@@ -15,6 +15,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from edgepose.backends import Backend
+from edgepose.backends.runtime import Runtime
 from edgepose.benchmarks.energy import Energy, Meter, Rail
 from edgepose.estimate.top_down import estimate_frames
 from edgepose.estimate.two_pass import find_keypoints
@@ -30,6 +31,9 @@ ALONE = 0.5  # of the measuring time, for throughput and energy
 Progress = Callable[[float], None]  # share of the measuring time that has gone by
 
 
+Engine = Backend | Runtime
+
+
 @runtime_checkable
 class Graphed(Backend, Protocol):
     """A backend that can replay CUDA graphs: it is measured with and without them."""
@@ -38,21 +42,24 @@ class Graphed(Backend, Protocol):
 
 
 @dataclass(frozen=True)
-class Variant:
-    """A backend as it is run: with CUDA graphs, without, or (None) where it knows none."""
+class Work:
+    """What one engine does with a frame, as it is measured.
 
-    backend: Backend
+    Attributes:
+        engine: what runs the network.
+        cuda_graph: with CUDA graphs, without, or (None) where it knows none.
+        people: in the frame.
+        prepare: lets the engine run so.
+        frame: from a decoded image to key points in image px.
+        frames: the same for as many frames as it is given ticks; an engine may work on some ahead.
+    """
+
+    engine: Engine
     cuda_graph: bool | None
-
-    def prepare(self) -> None:
-        """Let the backend run so."""
-        if self.cuda_graph is not None:
-            assert isinstance(self.backend, Graphed)
-            self.backend.cuda_graphs = self.cuda_graph
-
-    def is_possible(self) -> bool:
-        """False where the backend has just found that its network cannot be recorded as a graph."""
-        return not (self.cuda_graph and isinstance(self.backend, Graphed) and not self.backend.cuda_graphs)
+    people: int
+    prepare: Callable[[], None]
+    frame: Callable[[], object]
+    frames: Callable[[Iterator[None]], Iterable[object]]
 
 
 @dataclass(frozen=True)
@@ -63,13 +70,15 @@ class Latency:
         engine: the file's name.
         precision, backend: what ran it.
         cuda_graph: whether the network was replayed as a CUDA graph; None where the backend knows none.
-        batch: people in the frame.
+        batch: people in the frame; of a network that finds everybody, how many it found.
         rounds: how often it was measured.
         total_ms: p50, p90 and p99 of a frame, from decoded image to key points in image px.
         stages_ms: p50 of each stage; "host" is what is left of the frame.
-        people_per_s: alone, frame after frame; where the backend takes several frames at once, so many are under way.
+        people_per_s, frames_per_s: alone, frame after frame; where the backend takes several frames at once, so many
+            are under way.
         speedup: median over the rounds of first engine's time / this engine's time.
-        joules_per_person: while it ran alone, the machine's own needs in it; None where nothing measures it.
+        joules_per_person: while it ran alone, the machine's own needs in it; None where nothing measures it, or nobody
+            is in the frame.
         joules_by_rail: of these, by power rail; those that are not counted, too.
     """
 
@@ -82,6 +91,7 @@ class Latency:
     total_ms: tuple[float, float, float]
     stages_ms: dict[str, float]
     people_per_s: float
+    frames_per_s: float
     speedup: float
     joules_per_person: float | None
     joules_by_rail: dict[str, float]
@@ -128,12 +138,19 @@ def measure(
         progress: called after each round.
     """
     image, boxes = make_frame(batch)
-    variants, missing = _possible(backends, image, boxes, flip_test)
+    works, missing = _works(backends, image, boxes, flip_test)
+    return Measured(measure_works(works, seconds, rails=rails, progress=progress), missing)
+
+
+def measure_works(
+    works: Sequence[Work], seconds: float, *, rails: Sequence[Rail] = (), progress: Progress | None = None
+) -> list[Latency]:
+    """Measure every work: latency interleaved, then throughput and energy of each alone; see `measure`."""
     totals: list[list[float]] = []
     stages: list[list[dict[str, float]]] = []
 
     def run_round() -> None:
-        runs = [_run(variant, image, boxes, flip_test) for variant in variants]
+        runs = [_run(work) for work in works]
         totals.append([total for total, _ in runs])
         stages.append([spent for _, spent in runs])
 
@@ -145,69 +162,80 @@ def measure(
         run_round()
     totals.clear()
     stages.clear()
-    start, wanted = perf_counter(), seconds * len(variants)
+    start, wanted = perf_counter(), seconds * len(works)
     while len(totals) < FEWEST_ROUNDS or perf_counter() - start < wanted:
         run_round()
         report(min(1.0, (perf_counter() - start) / wanted))
-    times = np.array(totals)  # (rounds, variants)
+    times = np.array(totals)  # (rounds, works)
     rows = []
-    for index, variant in enumerate(variants):
-        people_per_s, energy = _run_alone(variant, image, boxes, seconds * ALONE, flip_test, rails)
-        report(1 + ALONE * (index + 1) / len(variants))
+    for index, work in enumerate(works):
+        frames_per_s, energy = _run_alone(work, seconds * ALONE, rails)
+        report(1 + ALONE * (index + 1) / len(works))
         row_stages = [row[index] for row in stages]
-        rows.append(_summarise(variant, batch, times[:, index], row_stages, times[:, 0], people_per_s, energy))
-    return Measured(rows, missing)
+        rows.append(_summarise(work, times[:, index], row_stages, times[:, 0], frames_per_s, energy))
+    return rows
 
 
-def _possible(
+def _works(
     backends: Sequence[Backend], image: np.ndarray, boxes: np.ndarray, flip_test: bool
-) -> tuple[list[Variant], list[str]]:
+) -> tuple[list[Work], list[str]]:
     """How the backends can be run; of those that cannot, a line."""
-    variants, missing = [], []
+    works, missing = [], []
     for backend in backends:
         ways: tuple[bool | None, ...] = (True, False) if isinstance(backend, Graphed) else (None,)
         for way in ways:
-            variant = Variant(backend, way)
-            _run(variant, image, boxes, flip_test)  # a first run of a size records its graph
-            if variant.is_possible():
-                variants.append(variant)
-            else:
+            work = _work(backend, way, image, boxes, flip_test)
+            _run(work)  # a first run of a size records its graph
+            if way and isinstance(backend, Graphed) and not backend.cuda_graphs:
                 missing.append(f"{backend.path.name} with a CUDA graph: it cannot be recorded as one")
-    return variants, missing
+            else:
+                works.append(work)
+    return works, missing
 
 
-def _run(variant: Variant, image: np.ndarray, boxes: np.ndarray, flip_test: bool) -> tuple[float, dict[str, float]]:
+def _work(backend: Backend, cuda_graph: bool | None, image: np.ndarray, boxes: np.ndarray, flip_test: bool) -> Work:
+    def prepare() -> None:
+        if cuda_graph is not None:
+            assert isinstance(backend, Graphed)
+            backend.cuda_graphs = cuda_graph
+
+    def frame() -> object:
+        return find_keypoints(backend, image, Regions.around(boxes, backend.spec), flip_test=flip_test)
+
+    def frames(ticks: Iterator[None]) -> Iterable[object]:
+        return estimate_frames(backend, ((image, boxes) for _ in ticks), flip_test=flip_test)
+
+    return Work(backend, cuda_graph, len(boxes), prepare, frame, frames)
+
+
+def _run(work: Work) -> tuple[float, dict[str, float]]:
     """Seconds of one frame, in all and by stage."""
-    backend = variant.backend
-    variant.prepare()
+    work.prepare()
     with measured() as times:
         start = perf_counter()
-        find_keypoints(backend, image, Regions.around(boxes, backend.spec), flip_test=flip_test)
+        work.frame()
         total = perf_counter() - start
     spent = {name: value for name, value in times.seconds.items() if value > 0}
     return total, {**spent, "host": total - sum(spent.values())}
 
 
-def _run_alone(
-    variant: Variant, image: np.ndarray, boxes: np.ndarray, seconds: float, flip_test: bool, rails: Sequence[Rail]
-) -> tuple[float, Energy | None]:
-    """People a second, and what they took."""
+def _run_alone(work: Work, seconds: float, rails: Sequence[Rail]) -> tuple[float, Energy | None]:
+    """Frames a second, and what their people took."""
     end = perf_counter() + seconds
     frames = 0
 
-    def endless() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def endless() -> Iterator[None]:
         while frames < FEWEST_ROUNDS or perf_counter() < end:
-            yield image, boxes
+            yield
 
-    variant.prepare()
+    work.prepare()
     with Meter(list(rails)) as meter:
         start = perf_counter()
-        for _ in estimate_frames(variant.backend, endless(), flip_test=flip_test):
+        for _ in work.frames(endless()):
             frames += 1
         elapsed = perf_counter() - start
-    people = frames * len(boxes)
-    energy = meter.energy
-    return people / elapsed, energy and energy.per(people)
+    people = frames * work.people
+    return frames / elapsed, meter.energy.per(people) if meter.energy and people else None
 
 
 def _is_warm(totals: list[list[float]]) -> bool:
@@ -220,27 +248,26 @@ def _is_warm(totals: list[list[float]]) -> bool:
 
 
 def _summarise(
-    variant: Variant,
-    batch: int,
+    work: Work,
     totals: np.ndarray,
     stages: list[dict[str, float]],
     first: np.ndarray,
-    people_per_s: float,
+    frames_per_s: float,
     energy: Energy | None,
 ) -> Latency:
     p50, p90, p99 = np.percentile(totals * 1e3, [50, 90, 99])
     names = list(dict.fromkeys(name for row in stages for name in row if name != "host"))
-    backend = variant.backend
     return Latency(
-        engine=backend.path.name,
-        precision=backend.passport.precision,
-        backend=backend.name,
-        cuda_graph=variant.cuda_graph,
-        batch=batch,
+        engine=work.engine.path.name,
+        precision=work.engine.passport.precision,
+        backend=work.engine.name,
+        cuda_graph=work.cuda_graph,
+        batch=work.people,
         rounds=len(totals),
         total_ms=(float(p50), float(p90), float(p99)),
         stages_ms={name: float(np.median([row.get(name, 0.0) for row in stages]) * 1e3) for name in (*names, "host")},
-        people_per_s=people_per_s,
+        people_per_s=frames_per_s * work.people,
+        frames_per_s=frames_per_s,
         speedup=float(np.median(first / totals)),
         joules_per_person=energy.total if energy else None,
         joules_by_rail=energy.joules if energy else {},

@@ -8,22 +8,32 @@ from pathlib import Path
 
 import cv2
 
-from edgepose.backends import Backend
-from edgepose.benchmarks.latency import FRAME_HW, Latency
+from edgepose.benchmarks.latency import FRAME_HW, Engine, Latency
 from edgepose.io.columns import aligned
 from edgepose.machine.conditions import Conditions, read_conditions
 from edgepose.machine.gpu import find_gpu
 
+MADE_FRAME = "{1}x{0} RGB, decoded".format(*FRAME_HW)
 
-def conditions(backends: Sequence[Backend], threads: int | None, root: Path = Path("/")) -> Conditions:
-    """What the numbers hold for: machine, versions, files; and a line for each condition that cannot be read."""
+
+def conditions(
+    backends: Sequence[Engine], threads: int | None, root: Path = Path("/"), *, frame: str = MADE_FRAME
+) -> Conditions:
+    """What the numbers hold for: machine, versions, files; and a line for each condition that cannot be read.
+
+    Args:
+        backends: or runtimes.
+        threads: of a CPU, as asked for.
+        root: where /proc and /sys are.
+        frame: which picture it was.
+    """
     about = read_conditions(root)
     found = about.found
     if any(backend.passport.engine for backend in backends) and (gpu := find_gpu()):
         found["GPU"] = f"{gpu.name} ({gpu.target}), driver for CUDA {{}}.{{}}".format(*gpu.driver_cuda)
     if any(backend.passport.engine is None for backend in backends):
         found["CPU threads"] = str(threads) if threads else "the backend's choice"
-    found["frame"] = "{1}x{0} RGB, decoded".format(*FRAME_HW)
+    found["frame"] = frame
     found["OpenCV"] = cv2.__version__
     for package in ("edgepose", "numpy", "pycuda", *sorted({backend.name for backend in backends})):
         try:
@@ -51,7 +61,7 @@ def cells(rows: Sequence[Latency]) -> list[list[str]]:
     graphs = any(row.cuda_graph is not None for row in rows)
     energy = any(row.joules_per_person is not None for row in rows)
     head = ["engine", "precision", "backend", *["graph"] * graphs, "people", "p50 ms", "p90", "p99", *stages, "host"]
-    lines = [[*head, "people/s", *["J/person"] * energy, "speed-up"]]
+    lines = [[*head, "frames/s", "people/s", *["J/person"] * energy, "speed-up"]]
     for row in rows:
         joules = row.joules_per_person
         lines.append(
@@ -63,6 +73,7 @@ def cells(rows: Sequence[Latency]) -> list[list[str]]:
                 str(row.batch),
                 *(f"{value:.2f}" for value in row.total_ms),
                 *(f"{row.stages_ms[name]:.3f}" if name in row.stages_ms else "-" for name in (*stages, "host")),
+                f"{row.frames_per_s:.1f}",
                 f"{row.people_per_s:.1f}",
                 *["-" if joules is None else f"{joules:.3g}"] * energy,
                 f"{row.speedup:.2f}x",

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from edgepose.benchmarks.latency import Latency
 
 from edgepose.cli.options import THREADS, Number
 from edgepose.limits import LONGEST_MEASUREMENT
 
 
-def _batches(_: click.Context, __: click.Parameter, value: str) -> list[int]:
+def _batches(_: click.Context, __: click.Parameter, value: str | None) -> list[int] | None:
+    if value is None:
+        return None
     try:
         batches = [int(part) for part in value.split(",")]
     except ValueError:
@@ -22,7 +31,12 @@ def _batches(_: click.Context, __: click.Parameter, value: str) -> list[int]:
 
 @click.command("benchmark")
 @click.option("--engine", "engines", type=click.Path(path_type=Path), multiple=True, required=True, help="Repeatable.")
-@click.option("--batch", "batches", default="1,4,8", show_default=True, callback=_batches, help="People in the frame.")
+@click.option("--batch", "batches", callback=_batches, help="People in the frame, of crops.  [default: 1,4,8]")
+@click.option(
+    "--image",
+    type=click.Path(path_type=Path),
+    help="The picture for networks of whole images; grouping takes longer with more people.  [default: one of nobody]",
+)
 @click.option(
     "--seconds",
     type=Number(0, LONGEST_MEASUREMENT, min_open=True),
@@ -39,11 +53,12 @@ def _batches(_: click.Context, __: click.Parameter, value: str) -> list[int]:
     help="Once for all engines, or once for each in their order.  [default: the best for each file]",
 )
 @click.option("--detector", type=click.Path(path_type=Path), help="Time this person detector as well.")
-@click.option("--flip-test", is_flag=True, help="Run the mirrored crops as well.")
+@click.option("--flip-test", is_flag=True, help="Run the mirrored pictures as well.")
 @click.option("--json", "as_json", is_flag=True, help="All numbers and conditions as JSON.")
 def command(
     engines: tuple[Path, ...],
-    batches: list[int],
+    batches: list[int] | None,
+    image: Path | None,
     seconds: float,
     threads: int | None,
     backends: tuple[str, ...],
@@ -55,44 +70,41 @@ def command(
 
     Several engines run in turn, round by round; the speed-up is the median over the rounds against the first. A
     TensorRT plan is measured with and without CUDA graphs. People a second, and on a Jetson joules a person, are of
-    each running alone, frame after frame; what the board takes when idle is in them.
+    each running alone, frame after frame; what the board takes when idle is in them. Networks that find everybody in a
+    whole image are measured on one image, and the people are those that they find in it.
     """
     import json
-    import sys
     from contextlib import ExitStack, closing
     from dataclasses import asdict
 
-    from edgepose.backends import load_backend
+    from edgepose.backends import load_backend, load_runtime
     from edgepose.benchmarks.detection import measure_detector
     from edgepose.benchmarks.energy import counted, find_rails
-    from edgepose.benchmarks.latency import measure
-    from edgepose.benchmarks.latency_text import conditions, table
+    from edgepose.benchmarks.latency_text import MADE_FRAME, conditions, table
     from edgepose.estimate.detect import load_detector
 
     if len(backends) not in (0, 1, len(engines)):
         raise click.UsageError(f"{len(backends)} backends for {len(engines)} engines: name one, or one for each")
+    whole = _takes_whole_images(engines)
+    if whole and (batches or detector):
+        raise click.UsageError(f"--batch and --detector go with crops of people; {engines[0]} takes whole images")
+    if image is not None and not whole:
+        raise click.UsageError(f"--image goes with networks of whole images; {engines[0]} takes crops of people")
     chosen = backends if len(backends) == len(engines) else [*backends, None][:1] * len(engines)
     rails = find_rails()
-    rows, missing = [], []
     with ExitStack() as opened:
+        load: Callable[..., Any] = load_runtime if whole else load_backend
         loaded = [
-            opened.enter_context(closing(load_backend(engine, backend=backend, threads=threads)))
+            opened.enter_context(closing(load(engine, backend=backend, threads=threads)))
             for engine, backend in zip(engines, chosen, strict=True)
         ]
-        for batch in batches:
-            with click.progressbar(length=1000, label=f"{batch} people", file=sys.stderr) as bar:
-                measured = measure(
-                    loaded,
-                    batch,
-                    seconds,
-                    flip_test=flip_test,
-                    rails=rails,
-                    progress=lambda share: bar.update(int(share * 1000) - bar.pos),
-                )
-            rows += measured.rows
-            missing += measured.missing
-        about = conditions(loaded, threads)
         found = None
+        if whole:
+            rows, missing, frame = _measure_whole(loaded, image, seconds, flip_test, rails)
+        else:
+            rows, missing = _measure_crops(loaded, batches or [1, 4, 8], seconds, flip_test, rails)
+            frame = MADE_FRAME
+        about = conditions(loaded, threads, frame=frame)
         if detector is not None:
             finder = opened.enter_context(closing(load_detector(detector, threads=threads)))
             found = measure_detector(finder, seconds)
@@ -117,3 +129,58 @@ def command(
         click.echo(f"{name}: {value}")
     for line in missing:
         click.echo(f"not measured: {line}")
+
+
+def _takes_whole_images(engines: Sequence[Path]) -> bool:
+    """Whether the engines find everybody in a whole image; they must agree."""
+    from edgepose.estimate.whole import finds_everybody
+    from edgepose.model.passport import passport_path, read_passport
+
+    kinds = [passport_path(engine).is_file() and finds_everybody(read_passport(engine).spec) for engine in engines]
+    if len(set(kinds)) > 1:
+        raise click.UsageError(
+            f"{engines[kinds.index(True)]} takes whole images and {engines[kinds.index(False)]} does not: measure "
+            f"them apart"
+        )
+    return kinds[0]
+
+
+def _measure_crops(
+    loaded: Sequence[Any], batches: Sequence[int], seconds: float, flip_test: bool, rails: Sequence[Any]
+) -> tuple[list[Latency], list[str]]:
+    from edgepose.benchmarks.latency import measure
+
+    rows: list[Latency] = []
+    missing: list[str] = []
+    for batch in batches:
+        with _bar(f"{batch} people") as progress:
+            measured = measure(loaded, batch, seconds, flip_test=flip_test, rails=rails, progress=progress)
+        rows += measured.rows
+        missing += measured.missing
+    return rows, missing
+
+
+def _measure_whole(
+    loaded: Sequence[Any], image: Path | None, seconds: float, flip_test: bool, rails: Sequence[Any]
+) -> tuple[list[Latency], list[str], str]:
+    """The rows, what could not be measured, and which picture it was."""
+    from edgepose.benchmarks.latency import make_frame
+    from edgepose.benchmarks.latency_text import MADE_FRAME
+    from edgepose.benchmarks.whole_images import measure_whole
+    from edgepose.io.images import read_image
+
+    pixels, frame = make_frame(0)[0], MADE_FRAME
+    missing = ["grouping of people: the made frame shows nobody; give --image with a picture of some"]
+    if image is not None:
+        pixels, missing = read_image(image), []
+        frame = f"{image.name}, {pixels.shape[1]}x{pixels.shape[0]} RGB, decoded"
+    with _bar("whole image") as progress:
+        rows = measure_whole(loaded, pixels, seconds, flip_test=flip_test, rails=rails, progress=progress)
+    return rows, missing, frame
+
+
+@contextmanager
+def _bar(label: str) -> Iterator[Callable[[float], None]]:
+    """Shows on stderr how much of a measurement is done."""
+    with click.progressbar(length=1000, label=label, file=sys.stderr) as bar:
+        yield lambda share: bar.update(int(share * 1000) - bar.pos)
