@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgepose.cli.options import THREADS
+from edgepose.cli.options import SCALE_HELP, THREADS
 
 if TYPE_CHECKING:
     from edgepose.evaluation.report import Report
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     "--detector", type=click.Path(path_type=Path), help="Find the boxes with this detector, in place of --boxes."
 )
 @click.option("--flip-test", is_flag=True, help="Average with the mirrored crop, as published figures do.")
+@click.option("--scale", "scales", type=click.Path(path_type=Path), multiple=True, help=SCALE_HELP)
 @click.option("--limit", type=click.IntRange(1), help="Only the first so many images with annotated people.")
 @click.option("--backend", type=click.Choice(("openvino", "onnxruntime")), help="Default: the best installed.")
 @click.option("--threads", type=THREADS, help="CPU threads.  [default: the runtime's]")
@@ -61,6 +62,7 @@ def command(
     boxes: str,
     detector: Path | None,
     flip_test: bool,
+    scales: tuple[Path, ...],
     limit: int | None,
     backend: str | None,
     threads: int | None,
@@ -103,8 +105,10 @@ def command(
             raise click.UsageError("--boxes goes with crops of people: these networks take whole images")
         from edgepose.evaluation.bottom_up import evaluate_maps
 
-        _report(json_file, partial(evaluate_maps, engines, images, annotations, **options))
+        _report(json_file, partial(evaluate_maps, engines, images, annotations, scales=scales, **options))
         return
+    if scales:
+        raise click.UsageError(f"--scale goes with bottom-up networks; {engines[0]} takes crops of people")
     options |= {"boxes": None if boxes == "gt" else Path(boxes), "store_fp16": exact_fp16}
     _report(json_file, partial(_of_crops, engines, images, annotations, detector, **options))
 

@@ -16,7 +16,7 @@ import click
 if TYPE_CHECKING:
     from edgepose.infer.report import InferReport
 
-from edgepose.cli.options import THREADS, Number
+from edgepose.cli.options import SCALE_HELP, THREADS, Number
 from edgepose.cli.source_options import (
     DETECT_EVERY,
     detector_option,
@@ -59,6 +59,7 @@ from edgepose.cli.source_options import (
     help="Folder for keypoints.json and overlays/; - for JSON lines on stdout.  [default: poses]",
 )
 @click.option("--flip-test", is_flag=True, help="Average with the mirrored crop: better, and twice the work.")
+@click.option("--scale", "scales", type=click.Path(path_type=Path), multiple=True, help=SCALE_HELP)
 @click.option("--save-overlay/--no-save-overlay", default=True, show_default=True, help="Write annotated copies.")
 @click.option(
     "--format",
@@ -98,6 +99,7 @@ def command(
     smooth: bool,
     out: str | None,
     flip_test: bool,
+    scales: tuple[Path, ...],
     save_overlay: bool,
     form: str,
     lift: Path | None,
@@ -146,15 +148,20 @@ def command(
         raise click.UsageError(
             f"--detector, --detect-every, --boxes and --lift go with crops of people; {engine} takes whole images"
         )
+    if scales and not whole:
+        raise click.UsageError(f"--scale goes with bottom-up networks; {engine} takes crops of people")
     if boxes is not None and (detector is not None or sources):
         raise click.UsageError("--boxes goes with --input, and without --detector: it tells itself where people are")
     if lift is not None and len(sources) > 1:
         raise click.UsageError("--lift waits for a video's end: give one --source at a time")
     with ExitStack() as stack:
         if whole:
-            runtime = stack.enter_context(closing(load_runtime(engine, backend=backend, threads=threads)))
+            load = partial(load_runtime, backend=backend, threads=threads)
+            runtime, *others = (stack.enter_context(closing(load(path))) for path in (engine, *scales))
             finder = None
-            run: Callable[..., InferReport] = partial(infer_whole, runtime, paths, min_score=min_box_score)
+            run: Callable[..., InferReport] = partial(
+                infer_whole, runtime, paths, min_score=min_box_score, scales=others
+            )
         else:
             pose = stack.enter_context(load_backend(engine, backend=backend, threads=threads, cuda_graphs=cuda_graphs))
             finder = None if boxes else stack.enter_context(closing(_load_detector(detector, backend, threads)))

@@ -1,4 +1,4 @@
-"""Types of options that several commands take."""
+"""Types and texts of options that several commands take."""
 
 from __future__ import annotations
 
@@ -10,6 +10,12 @@ import click
 from edgepose.limits import MOST_THREADS
 
 THREADS = click.IntRange(1, MOST_THREADS)
+
+
+SCALE_HELP = (
+    "Of a bottom-up network: the same one for another input size. Maps are averaged over the scales, as published "
+    "figures of several scales are made. Repeatable."
+)
 
 
 class Number(click.FloatRange):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
-from edgepose.backends.runtime import Runtime
+from edgepose.backends.runtime import Arrays, Runtime
 from edgepose.errors import ModelFileError
 from edgepose.estimate import bottom_up, one_stage
 from edgepose.estimate.follow import Follower, Following
+from edgepose.estimate.scales import check_scales, merge_scales
 from edgepose.model.heads.fields import Fields
 from edgepose.model.heads.people import People
 from edgepose.model.heads.tags import Tags
@@ -42,7 +44,12 @@ def head_of(spec: ModelSpec) -> Fields | Tags | People:
 
 
 def estimate_people(
-    runtime: Runtime, image: np.ndarray | Frame, *, flip_test: bool = False, min_score: float = 0.0
+    runtime: Runtime,
+    image: np.ndarray | Frame,
+    *,
+    flip_test: bool = False,
+    min_score: float = 0.0,
+    scales: Sequence[Runtime] = (),
 ) -> tuple[Poses, np.ndarray]:
     """Find all people in an image.
 
@@ -51,36 +58,60 @@ def estimate_people(
         image: (H, W, 3) uint8 RGB, or a Frame.
         flip_test: with the mirrored picture as well, as published accuracies of tags do; costs twice the network.
         min_score: people of a lower score are left out.
+        scales: the same bottom-up network at other input sizes, whose maps are averaged with its own: `merge_scales`.
 
     Returns:
-        N people, best first, and (N,) float32 how sure each is: of fields a sum, which may be over 1. A key point that
-        was not found is NaN, of score 0. N may be 0.
+        N people and (N,) float32 how sure each is: of fields a sum, which may be over 1; of a head of people, best
+        first. A key point that was not found is NaN, of score 0. N may be 0.
 
     Raises:
-        ModelFileError: the network finds something else, or there is no flip test of its head.
+        ModelFileError: the network finds something else, there is no flip test of its head, or a scale is of another
+            network.
         BackendError: the runtime failed.
     """
     spec = runtime.passport.spec
     head = head_of(spec)
     if flip_test and not isinstance(head, Tags):
         raise ModelFileError(f"{spec.name} has a {head.kind} head, of which no flip test was published: leave it out")
+    check_scales(spec, [each.passport.spec for each in scales])
+    pixels = image.to_rgb() if isinstance(image, Frame) else image
+    if isinstance(head, People):
+        letterbox, found = _look(runtime, pixels, flip_test=False)
+        with stage("decode"):
+            return one_stage.find_people(found, spec, letterbox, min_score=min_score)
+    looks = [_merged_look(each, pixels, flip_test=flip_test) for each in (runtime, *scales)]
+    outputs, letterbox = looks[0]
+    if scales:
+        with stage("scales"):
+            outputs, head = merge_scales(looks, head)
+    poses, scores = bottom_up.find_people(outputs, head, letterbox)
+    kept = scores >= min_score
+    return Poses(poses.xy[kept], poses.scores[kept], poses.boxes_xyxy[kept]), scores[kept]
+
+
+def _merged_look(runtime: Runtime, pixels: np.ndarray, *, flip_test: bool) -> tuple[Arrays, Letterbox]:
+    """A bottom-up network's outputs by name, without the batch, with those of the mirror image; and the letterbox."""
+    spec = runtime.passport.spec
+    head = head_of(spec)
+    assert isinstance(head, (Fields, Tags))
+    letterbox, found = _look(runtime, pixels, flip_test=flip_test)
+    outputs, *mirrored = ({name: maps[i] for name, maps in found.items()} for i in range(1 + flip_test))
+    if not mirrored:
+        return outputs, letterbox
+    return bottom_up.merge_mirrored(outputs, mirrored[0], head, spec.skeleton.flip_order), letterbox
+
+
+def _look(runtime: Runtime, pixels: np.ndarray, *, flip_test: bool) -> tuple[Letterbox, Arrays]:
+    """How the image lies in the input, and the outputs by name, of it and, in a flip test, of its mirror image."""
+    picture = runtime.passport.spec.image
     with stage("letterbox"):
-        pixels = image.to_rgb() if isinstance(image, Frame) else image
-        letterbox = Letterbox.of((pixels.shape[0], pixels.shape[1]), spec.image)
-        pictures = as_input(pixels, letterbox, spec.image)[None]
+        letterbox = Letterbox.of((pixels.shape[0], pixels.shape[1]), picture)
+        pictures = as_input(pixels, letterbox, picture)[None]
         if flip_test:
             pictures = np.concatenate([pictures, pictures[..., ::-1]])
     with stage("network"):
         found = runtime.run({"images": np.ascontiguousarray(pictures)})
-    if isinstance(head, People):
-        with stage("decode"):
-            return one_stage.find_people(found, spec, letterbox, min_score=min_score)
-    outputs, *mirrored = ({name: maps[i] for name, maps in found.items()} for i in range(len(pictures)))
-    if mirrored:
-        outputs = dict(bottom_up.merge_mirrored(outputs, mirrored[0], head, spec.skeleton.flip_order))
-    poses, scores = bottom_up.find_people(outputs, head, letterbox)
-    kept = scores >= min_score
-    return Poses(poses.xy[kept], poses.scores[kept], poses.boxes_xyxy[kept]), scores[kept]
+    return letterbox, found
 
 
 class WholeFollowers:
@@ -90,7 +121,7 @@ class WholeFollowers:
         runtime: see `estimate_people`.
         videos: how many.
         following: how people are followed; `detect_every` must be 1.
-        flip_test, min_score: see `estimate_people`.
+        flip_test, min_score, scales: see `estimate_people`.
     """
 
     def __init__(
@@ -101,11 +132,12 @@ class WholeFollowers:
         *,
         flip_test: bool = False,
         min_score: float = 0.0,
+        scales: Sequence[Runtime] = (),
     ) -> None:
         following = following or Following()
         if following.detect_every != 1:
             raise ValueError(f"every frame is looked at: detect_every must be 1, got {following.detect_every}")
-        self._runtime, self._flip_test, self._min_score = runtime, flip_test, min_score
+        self._find = partial(estimate_people, runtime, flip_test=flip_test, min_score=min_score, scales=scales)
         spec = runtime.passport.spec
         if following.tracking is None and not isinstance(spec.head, People):
             following = replace(following, tracking=GROUPED)
@@ -115,7 +147,7 @@ class WholeFollowers:
         """The poses of one frame of each of some videos: (number of the video, image, seconds)."""
         followed = []
         for video, image, seconds in frames:
-            poses, scores = estimate_people(self._runtime, image, flip_test=self._flip_test, min_score=self._min_score)
+            poses, scores = self._find(image)
             image_hw = image.hw if isinstance(image, Frame) else (image.shape[0], image.shape[1])
             poses = replace(poses, box_scores=scores)
             followed.append(self._followers[video].follow(poses, seconds, image_hw, detected=True))

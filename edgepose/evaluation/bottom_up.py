@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,8 @@ class MapsEvaluation:
         """Which people, and that they were found in whole images."""
         told = self.conditions
         people = f"{told['people']} people in {told['images']} images of {told['annotations']}"
-        return [f"{people}, whole images, {'with' if told['flip_test'] else 'no'} flip test"]
+        scales = f", maps averaged with those of {', '.join(told['scales'])}" if "scales" in told else ""
+        return [f"{people}, whole images, {'with' if told['flip_test'] else 'no'} flip test{scales}"]
 
     def notes(self) -> list[str]:
         """Images left out."""
@@ -95,6 +97,7 @@ def evaluate_maps(
     annotations: Path,
     *,
     flip_test: bool = False,
+    scales: Sequence[Path] = (),
     limit: int | None = None,
     backend: str | None = None,
     threads: int | None = None,
@@ -110,6 +113,8 @@ def evaluate_maps(
         engines: ONNX files with passports.
         images: the folder that the annotations' file names are relative to.
         annotations: COCO key-point annotations.
+        flip_test: see `estimate_people`.
+        scales: files of the same network for other input sizes, which each of the engines is run with.
         limit: only the first so many images with posed people.
         backend, threads: as `load_runtime` takes them.
 
@@ -119,7 +124,8 @@ def evaluate_maps(
     """
     truth = read_annotations(annotations)
     chosen = [image for image in truth.images if image.posed.any()][:limit]
-    runtimes = [load_runtime(path, exact=True, backend=backend, threads=threads) for path in engines]
+    load = partial(load_runtime, exact=True, backend=backend, threads=threads)
+    runtimes, others = [load(path) for path in engines], [load(path) for path in scales]
     orders = [_coco_order(runtime.passport.spec, truth) for runtime in runtimes]
     used: list[AnnotatedImage] = []
     found: list[list[Found]] = [[] for _ in runtimes]
@@ -133,7 +139,7 @@ def evaluate_maps(
             continue
         used.append(image)
         for runtime, people in zip(runtimes, found, strict=True):
-            people.append(estimate_people(runtime, pixels, flip_test=flip_test))
+            people.append(estimate_people(runtime, pixels, flip_test=flip_test, scales=others))
     if not used:
         raise InputError(f"none of the {len(chosen)} images of {annotations} can be used; {unreadable[0]}")
     rows = []
@@ -157,6 +163,8 @@ def evaluate_maps(
         "boxes": "none: whole images",
         "flip_test": flip_test,
     }
+    if scales:
+        conditions["scales"] = ["{}x{}".format(*each.passport.spec.image.size_hw) for each in others]
     return MapsEvaluation(conditions, rows, unreadable)
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
@@ -25,6 +26,7 @@ from edgepose.io.people import read_picture
 from edgepose.io.sources import FileSource, Source
 from edgepose.io.video import VIDEO_SUFFIXES
 from edgepose.model.heads.people import People
+from edgepose.stages.poses import Poses
 from edgepose.timing import StageTimes, measured
 from edgepose.watching import Watch, unwatched
 
@@ -43,6 +45,7 @@ def infer_whole(
     table: bool = False,
     flip_test: bool = False,
     min_score: float | None = None,
+    scales: Sequence[Runtime] = (),
     save_overlays: bool = True,
     watch: Watch = unwatched,
 ) -> InferReport:
@@ -53,7 +56,7 @@ def infer_whole(
         inputs: image files, and videos (by their suffix), whose people are followed.
         following: how people are followed; every frame is looked at.
         sources, live, folder, stream, table, save_overlays: as `infer` takes them.
-        flip_test: see `estimate_people`.
+        flip_test, scales: see `estimate_people`.
         min_score: people of a lower score are left out; None: 0.3 for a head of people, none else.
         watch: sees each step's items pass, with their name and count, for a progress bar.
 
@@ -71,12 +74,16 @@ def infer_whole(
     spec = runtime.passport.spec
     if min_score is None:
         min_score = LIKELY if isinstance(head_of(spec), People) else 0.0
-    estimate_people(runtime, np.zeros((*spec.image.size_hw, 3), np.uint8), flip_test=flip_test)  # the first run is slow
+    find = partial(estimate_people, runtime, flip_test=flip_test, min_score=min_score, scales=scales)
+    find(np.zeros((*spec.image.size_hw, 3), np.uint8))  # the first run is slow
     report = InferReport(network=f"{runtime.arithmetic} ({runtime.name})")
     with ExitStack() as stack:
         times = stack.enter_context(measured())
         write = open_results(stack, report, spec.skeleton.keypoints, folder=folder, stream=stream, table=table)
-        run = _Run(runtime, write, flip_test, min_score, report, times, following or Following(), live or LiveOutput())
+        followers = partial(
+            WholeFollowers, following=following, flip_test=flip_test, min_score=min_score, scales=scales
+        )
+        run = _Run(runtime, find, followers, write, report, times, live or LiveOutput())
         with saying_how_far(report):
             for entry in watch("images", entries, len(entries)):
                 run.image(entry, ids[entry.path], targets.get(entry.path))
@@ -95,12 +102,11 @@ class _Run:
     """One run over all inputs: the loop's body, with what it counts."""
 
     runtime: Runtime
+    find: Callable[[np.ndarray], tuple[Poses, np.ndarray]]
+    followers: Callable[[Runtime, int], WholeFollowers]
     write: WriteRecord
-    flip_test: bool
-    min_score: float
     report: InferReport
     times: StageTimes
-    following: Following
     live: LiveOutput
 
     def image(self, entry: ImageBoxes, image_id: int | str, target: Path | None) -> None:
@@ -112,7 +118,7 @@ class _Run:
         except InputError as error:
             self._unreadable(str(entry.path), str(error))
             return
-        poses, scores = estimate_people(self.runtime, image, flip_test=self.flip_test, min_score=self.min_score)
+        poses, scores = self.find(image)
         about = {"image_id": image_id, "file_name": str(entry.path), "width": image.shape[1], "height": image.shape[0]}
         with times.stage("write"):
             self.write({**about, "people": scored_people(poses, scores)})
@@ -151,9 +157,7 @@ class _Run:
             self.live.tell(reports)
 
         done = watch_sources(
-            WholeFollowers(
-                self.runtime, len(sources), self.following, flip_test=self.flip_test, min_score=self.min_score
-            ),
+            self.followers(self.runtime, len(sources)),
             sources,
             self.runtime.passport.spec.skeleton,
             self.write,

@@ -55,7 +55,9 @@ def measured(monkeypatch, tmp_path: Path):
     images = [{"id": 1, "file_name": "0.png", "height": MAP_HW[0], "width": MAP_HW[1]}]
     truth = {"images": images, "annotations": annotations, "categories": categories}
     (tmp_path / "truth.json").write_text(json.dumps(truth))
-    return lambda *names: evaluate_maps([Path(name) for name in names], tmp_path, tmp_path / "truth.json")
+    return lambda *names, **options: evaluate_maps(
+        [Path(name) for name in names], tmp_path, tmp_path / "truth.json", **options
+    )
 
 
 def test_who_finds_everybody_is_perfect(measured):
@@ -73,6 +75,14 @@ def test_who_misses_one_finds_half_and_has_lost_one(measured):
 
     assert row.figures["AR50"] == pytest.approx(0.5)
     assert (row.shift["people"], row.shift["lost"], row.shift["gained"]) == (2, 1, 0)
+
+
+def test_scales_are_among_the_conditions(measured):
+    evaluation = measured("both.onnx", scales=[Path("both.onnx"), Path("both.onnx")])
+
+    assert evaluation.engines[0].figures["AP50"] == pytest.approx(1)
+    assert evaluation.conditions["scales"] == ["96x160", "96x160"]
+    assert "no flip test, maps averaged with those of 96x160, 96x160" in table_of(evaluation)
 
 
 def test_the_table_has_a_row_for_each_file(measured):
