@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ def with_rtmlib(detector_onnx: Path, pose_onnx: Path, runtime: str) -> Callable[
     pose = ViTPose(str(pose_onnx), (192, 256), backend=backend)
     if runtime == "openvino-f32":
         for tool in (detector, pose):
-            _in_fp32(tool)
+            in_fp32(tool)
 
     def run(image: np.ndarray) -> Found:
         boxes, classes = detector(image)
@@ -53,7 +53,23 @@ def with_rtmlib(detector_onnx: Path, pose_onnx: Path, runtime: str) -> Callable[
     return run
 
 
-def _in_fp32(tool: Any) -> None:
+def in_turns(ways: Mapping[str, Callable[[], Any]], rounds: int) -> list[str]:
+    """Run all ways so many times in turns; for each a line with its median, and the first one's over it."""
+    names = list(ways)
+    times: dict[str, list[float]] = {name: [] for name in names}
+    for turn in range(rounds):
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            start = time.perf_counter()
+            ways[name]()
+            times[name].append(time.perf_counter() - start)
+    first = np.array(times[names[0]])
+    return [
+        f"{name}: {1e3 * statistics.median(spent):.2f} ms, {np.median(first / np.array(spent)):.2f}x"
+        for name, spent in times.items()
+    ]
+
+
+def in_fp32(tool: Any) -> None:
     """Compile an rtmlib tool's network once more as rtmlib does, but for FP32."""
     from openvino import Core
 
@@ -121,16 +137,8 @@ def main(
         names = list(ways)
         for name in names[1:]:
             click.echo(f"{name} against {names[0]}: {difference(found[name], found[names[0]])}")
-        times: dict[str, list[float]] = {name: [] for name in names}
-        for turn in range(rounds):
-            for name in names[turn % len(names) :] + names[: turn % len(names)]:
-                start = time.perf_counter()
-                ways[name]()
-                times[name].append(time.perf_counter() - start)
-        first = statistics.median(times[names[0]])
-        for name in names:
-            median = statistics.median(times[name])
-            click.echo(f"{name}: {1e3 * median:.1f} ms, {first / median:.2f}x")
+        for line in in_turns(ways, rounds):
+            click.echo(line)
 
 
 if __name__ == "__main__":
