@@ -6,12 +6,9 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
-
-if TYPE_CHECKING:
-    from edgepose.benchmarks.latency import Latency
 
 from edgepose.cli.options import THREADS, Number
 from edgepose.limits import LONGEST_MEASUREMENT
@@ -147,10 +144,10 @@ def _takes_whole_images(engines: Sequence[Path]) -> bool:
 
 def _measure_crops(
     loaded: Sequence[Any], batches: Sequence[int], seconds: float, flip_test: bool, rails: Sequence[Any]
-) -> tuple[list[Latency], list[str]]:
+) -> tuple[list[Any], list[str]]:
     from edgepose.benchmarks.latency import measure
 
-    rows: list[Latency] = []
+    rows: list[Any] = []
     missing: list[str] = []
     for batch in batches:
         with _bar(f"{batch} people") as progress:
@@ -162,7 +159,7 @@ def _measure_crops(
 
 def _measure_whole(
     loaded: Sequence[Any], image: Path | None, seconds: float, flip_test: bool, rails: Sequence[Any]
-) -> tuple[list[Latency], list[str], str]:
+) -> tuple[list[Any], list[str], str]:
     """The rows, what could not be measured, and which picture it was."""
     from edgepose.benchmarks.latency import make_frame
     from edgepose.benchmarks.latency_text import MADE_FRAME

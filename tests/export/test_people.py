@@ -218,6 +218,18 @@ def test_infer_and_evaluate_need_no_boxes(imported, tmp_path: Path):
     assert half["shift"]["lost"] == 0
 
 
+def test_benchmark_takes_the_frame_as_it_is(imported):
+    engine = imported["yolo-pose"]
+    arguments = ("benchmark", "--engine", engine, "--engine", engine.with_suffix(".fp16.onnx"), "--seconds", 0.01)
+
+    listed, mixed = run(*arguments, "--json"), run(*arguments, "--engine", imported["blazepose"])
+
+    first, half = json.loads(listed.stdout)["rows"]
+    assert (first["batch"], half["precision"], first["speedup"]) == (1, "fp16", 1)
+    assert set(first["stages_ms"]) == {"letterbox", "network", "decode", "host"}
+    assert mixed.exit_code == 2
+
+
 def test_calibrate_takes_whole_images_and_leaves_the_last_layers_in_float(imported, tmp_path: Path):
     rng = np.random.default_rng(0)
     for index in range(3):
