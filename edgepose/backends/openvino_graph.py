@@ -29,6 +29,10 @@ from edgepose.machine.packages import is_absent, load_failure
 
 FP16_MAX = 65504.0
 EXACT = "edgepose_exact"  # marks a conversion to FP16 of values that a GPU holds as INT8
+MOVES = {  # hand on FP16 numbers as they are: nothing is left to round
+    *("Reshape", "Broadcast", "Transpose", "Squeeze", "Unsqueeze", "Concat", "Split", "VariadicSplit", "Slice"),
+    *("StridedSlice", "Gather", "Pad", "Tile", "DepthToSpace", "MaxPool", "Relu"),
+}
 SUMS = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData", "MatMul")
 PROBE = (1, 64, 8, 8)  # shape of the tensor that shows whether INT8 kernels saturate
 
@@ -124,7 +128,7 @@ def _compute_in_fp32(model: Any) -> list[Any]:
                 value = _operators().convert(value, "f32").output(0)
                 stored.append(value)
             _replace(output, value, readers)
-        elif not (kind in SUMS and _is_biased(output)):
+        elif kind not in MOVES and not (kind in SUMS and _is_biased(output)):
             stored += half
     model.validate_nodes_and_infer_types()
     return stored
@@ -141,25 +145,38 @@ def _replace(output: Any, other: Any, readers: Any) -> None:
 def _is_biased(output: Any) -> bool:
     """Whether a sum is read by the addition of its bias alone: the two are one operator of the file."""
     readers = [port.get_node() for port in output.get_target_inputs()]
+    readers = [reader for reader in readers if reader.get_type_name() != "ShapeOf"]  # of the bias's own reshaping
     return [reader.get_type_name() for reader in readers] == ["Add"] and any(
-        port.get_source_output().get_node().get_type_name() == "Constant" for port in readers[0].inputs()
+        _is_constant(readers[0].input_value(index)) for index in (0, 1)
     )
+
+
+def _is_constant(output: Any) -> bool:
+    """Whether a value is a constant of the file, which the reader may have brought into another shape."""
+    node = output.get_node()
+    kind = node.get_type_name()
+    return kind == "Constant" or (kind in MOVES and _is_constant(node.input_value(0)))
 
 
 def _rounded_to_fp16(output: Any) -> Any:
     """Floats rounded to the nearest FP16 number, ties to even: infinite from 65520 on, multiples of 2**-24 at least.
 
-    By adding and taking away 1.5 * 2**13 times the power of two below each value, whose last bit is FP16's. OpenVINO
-    has no type that would be rounded so, and drops a conversion to FP16 and back. The power of two: Rump, Zimmermann,
-    Boldo, Melquiond, "Computing predecessor and successor in rounding to nearest", BIT 49 (2009), algorithm 3.
+    By adding and taking away a number so large that the sum's last bit is FP16's for x. OpenVINO has no type that would
+    be rounded so, and drops a conversion to FP16 and back. All products are with powers of two, thus exact: OpenVINO
+    makes one fused operation of a product and a sum where it likes, and here that changes nothing.
+
+    The number is 2**13 * near, `near` being x rounded by 2**13 * x. That first rounding is one step off only where x is
+    next below a power of two: there the sum has an exponent more. The second is right: 2**13 * near is even in its
+    last bit, so ties go to even, and it is low enough for the exponent, or the power of two or more, and x goes there.
     """
     ops = _operators()
-    product = ops.multiply(output, _float(2.0**23 + 1))
-    power = ops.abs(ops.subtract(product, ops.multiply(product, _float(1 - 2.0**-24))))
-    large = ops.multiply(ops.maximum(power, _float(2.0**-14)), _float(1.5 * 2.0**13))
-    rounded = ops.subtract(ops.add(output, large), large)
-    is_large = ops.greater(ops.abs(rounded), _float(FP16_MAX))
-    return ops.select(is_large, ops.multiply(rounded, _float(np.inf)), rounded).output(0)
+    size = ops.clamp(ops.abs(output), 0.0, 2.0**17)  # beyond FP16, whatever it is
+    moved = ops.multiply(size, _float(2.0**13))
+    near = ops.subtract(ops.add(size, moved), moved)
+    large = ops.maximum(ops.multiply(near, _float(2.0**13)), _float(0.75))  # 0.75: its last bit is 2**-24
+    rounded = ops.subtract(ops.add(size, large), large)
+    finite = ops.select(ops.greater(rounded, _float(FP16_MAX)), _float(np.inf), rounded)
+    return ops.multiply(finite, ops.sign(output)).output(0)
 
 
 def _quantize(node: Any) -> list[Any]:

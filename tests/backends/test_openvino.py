@@ -43,6 +43,16 @@ def network_with_a_concat() -> onnx.ModelProto:
 
 
 @pytest.mark.parametrize("rest", ["fp32", "fp16"])
+def network_with_biases() -> onnx.ModelProto:
+    """Three convolutions with biases, which OpenVINO's reader adds in a node of their own."""
+    g = GraphMaker()
+    x = "crops"
+    for name, shape in {"first": (8, 3, 4, 4), "second": (8, 8, 1, 1), "heatmaps": (2, 8, 1, 1)}.items():
+        x = g.conv(x, name, shape, strides=[shape[2]] * 2)
+        g.nodes[-1].input.append(g.weight(f"{name}.bias", g.rng.normal(0, 1, shape[0])))
+    return g.model(["n", 3, 64, 48], "heatmaps")
+
+
 @pytest.mark.parametrize("exact", WAYS)
 @pytest.mark.parametrize("network", [pose_network, mobile_network, network_with_a_concat])
 def test_every_level_is_the_one_that_the_file_means(network, exact: bool, rest: str, tmp_path: Path):
@@ -141,7 +151,7 @@ def test_rounding_to_fp16_is_that_of_numpy():
         np.testing.assert_array_equal(rounded, values.astype(np.float16))
 
 
-@pytest.mark.parametrize("network", [pose_network, mobile_network])
+@pytest.mark.parametrize("network", [pose_network, mobile_network, network_with_biases])
 def test_stored_in_fp16_is_every_result_of_the_file_rounded(network, tmp_path: Path):
     model, crops = to_fp16(network()), toy_crops()
     path = write_model(tmp_path, model, precision="fp16")
