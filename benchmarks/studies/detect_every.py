@@ -21,6 +21,7 @@ from edgepose.backends import load_backend
 from edgepose.estimate.detect import load_detector
 from edgepose.estimate.follow import Following, follow
 from edgepose.io.sources import FileSource
+from edgepose.stages.gpu_frame import on_cpu
 from edgepose.stages.poses import Poses
 from edgepose.stages.similarity import box_iou
 from edgepose.timing import measured
@@ -92,9 +93,7 @@ def table(pose: Any, detector: Any, frames: Sequence[np.ndarray], fps: float) ->
 def main(engine: Path, detector: Path, video: Path, frames: int, threads: int) -> None:
     """Print the table."""
     with closing(FileSource(video)) as source:
-        images = [
-            shot.image for shot, _ in zip(source, range(frames), strict=False) if isinstance(shot.image, np.ndarray)
-        ]
+        images = [on_cpu(shot.image) for shot, _ in zip(source, range(frames), strict=False)]
         fps = source.fps
     with closing(load_backend(engine, threads=threads)) as pose, closing(load_detector(detector, threads=threads)) as d:
         click.echo("\n".join(table(pose, d, images, fps)))

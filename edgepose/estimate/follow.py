@@ -11,7 +11,7 @@ from edgepose.backends import Backend
 from edgepose.estimate.detect import Detector, find_people_in
 from edgepose.estimate.top_down import estimate_many
 from edgepose.model.skeletons import COCO17, Skeleton
-from edgepose.stages.frames import Frame
+from edgepose.stages.frames import Frame, hw_of
 from edgepose.stages.nms import suppress
 from edgepose.stages.poses import Poses
 from edgepose.stages.similarity import box_iou, oks_nms
@@ -112,7 +112,7 @@ class Followers:
         images = [image for _, image, _ in frames]
         poses = estimate_many(self._pose, images, [boxes for boxes, _ in people], flip_test=self._flip_test)
         return [
-            follower.follow(replace(one, box_scores=scores), seconds, _hw(image), detected=detected)
+            follower.follow(replace(one, box_scores=scores), seconds, hw_of(image), detected=detected)
             for follower, one, (_, scores), (_, image, seconds), detected in zip(
                 of_frame, poses, people, frames, looked, strict=True
             )
@@ -192,10 +192,6 @@ class Follower:
         fine &= inside & (ratio > 0.4) & (ratio < 2.5)  # a pose that left its box, or fell into one corner of it
         self._boxes, self._scores = boxes[fine], scores[fine]
         return bool((~fine).any())
-
-
-def _hw(image: np.ndarray | Frame) -> tuple[int, int]:
-    return image.hw if isinstance(image, Frame) else (image.shape[0], image.shape[1])
 
 
 def boxes_around(xy: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -30,6 +30,7 @@ from edgepose.io.people import PeopleBoxes, read_picture, usable_people
 from edgepose.io.sources import FileSource, Source
 from edgepose.io.space import add_positions, find_matplotlib, with_positions
 from edgepose.io.video import VIDEO_SUFFIXES, VideoReader, VideoWriter, video_file
+from edgepose.stages.frames import Frame, hw_of
 from edgepose.stages.poses import Poses
 from edgepose.timing import StageTimes, measured
 from edgepose.watching import Watch, unwatched
@@ -232,7 +233,7 @@ class _Run:
                 if target is None:
                     continue
                 with times.stage("draw"):
-                    drawn = draw_poses(frame, poses, self.backend.spec.skeleton)
+                    drawn = draw_poses(frame.to_rgb(), poses, self.backend.spec.skeleton)
                 try:
                     with times.stage("write"):
                         overlay = overlay or stack.enter_context(video_file(target, reader.fps))
@@ -250,9 +251,7 @@ class _Run:
                 with times.stage("draw"):
                     add_positions(target, self.space.positions, self.space.lifter.skeleton)
 
-    def _with_poses(
-        self, shown: Iterable[tuple[np.ndarray, PeopleBoxes]]
-    ) -> Iterator[tuple[np.ndarray, PeopleBoxes, Poses]]:
+    def _with_poses(self, shown: Iterable[tuple[Frame, PeopleBoxes]]) -> Iterator[tuple[Frame, PeopleBoxes, Poses]]:
         """Each frame and its people with their poses; a backend may work on some frames ahead."""
         kept, fed = tee(shown)
         poses = estimate_frames(
@@ -261,18 +260,18 @@ class _Run:
         for one in poses:
             yield (*next(kept), one)
 
-    def _keep(self, poses: Poses, image: np.ndarray, boxes: PeopleBoxes, identity: dict[str, Any]) -> None:
+    def _keep(self, poses: Poses, image: np.ndarray | Frame, boxes: PeopleBoxes, identity: dict[str, Any]) -> None:
         """Write and count an image's people."""
-        height, width = image.shape[:2]
+        height, width = hw_of(image)
         with self.times.stage("write"):
             self.write({**identity, "width": width, "height": height, "people": people_of(poses, boxes.scores)})
         self.report.images += 1
         self.report.people += len(poses)
         self.report.unusable_boxes += boxes.unusable
 
-    def _frames(self, reader: VideoReader) -> Iterator[np.ndarray]:
+    def _frames(self, reader: VideoReader) -> Iterator[Frame]:
         """The frames, each timed; a video that ends early is reported."""
-        frames = iter(reader)
+        frames = reader.frames()
         while True:
             try:
                 with self.times.stage("read"):

@@ -19,7 +19,7 @@ from edgepose.io.prefetch import Prefetch
 from edgepose.io.sources import Shot, Source
 from edgepose.io.video import video_file
 from edgepose.model.skeletons import Skeleton
-from edgepose.stages.frames import Frame
+from edgepose.stages.frames import Frame, hw_of
 from edgepose.stages.poses import Poses
 from edgepose.timing import StageTimes
 
@@ -234,15 +234,15 @@ def _keep(lane: _Lane, shot: Shot, poses: Poses, output: _Output) -> None:
     lane.moments.append(time.monotonic())
     if len(lane.moments) > 1:
         report.fps = (len(lane.moments) - 1) / max(lane.moments[-1] - lane.moments[0], 1e-6)
-    image = shot.image.to_rgb() if isinstance(shot.image, Frame) else shot.image
+    height, width = hw_of(shot.image)
     scores = np.ones(len(poses)) if poses.box_scores is None else poses.box_scores
     record = {
         "image_id": f"{report.name}/{shot.index}",
         "file_name": report.name,
         "frame": shot.index,
         "seconds": round(shot.seconds, 3),
-        "width": image.shape[1],
-        "height": image.shape[0],
+        "width": width,
+        "height": height,
         "people": scored_people(poses, scores) if output.own_scores else people_of(poses, scores),
     }
     with output.times.stage("write"):
@@ -251,6 +251,7 @@ def _keep(lane: _Lane, shot: Shot, poses: Poses, output: _Output) -> None:
     if lane.overlay is None and picture is None:
         return
     with output.times.stage("draw"):
+        image = shot.image.to_rgb() if isinstance(shot.image, Frame) else shot.image
         drawn = draw_poses(image, poses, output.skeleton, output.drawn_above)
     if picture is not None:
         picture.show(lane.number, drawn, {"people": len(poses), "fps": round(report.fps, 2), "frame": shot.index})

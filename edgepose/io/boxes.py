@@ -13,6 +13,7 @@ import numpy as np
 
 from edgepose.errors import InputError
 from edgepose.files import parse_json, read_input
+from edgepose.stages.frames import Frame, hw_of
 from edgepose.stages.geometry import usable_boxes
 
 PERSON = 1  # COCO's category
@@ -36,11 +37,11 @@ class ImageBoxes:
     box_scores: np.ndarray
     unusable: int = 0
 
-    def boxes_in(self, image: np.ndarray) -> np.ndarray:
+    def boxes_in(self, image: np.ndarray | Frame) -> np.ndarray:
         """(N, 4) float32: the boxes, or the whole of this (H, W, 3) image where no boxes were given."""
         if self.boxes_xyxy is not None:
             return self.boxes_xyxy
-        height, width = image.shape[:2]
+        height, width = hw_of(image)
         return np.array([[0, 0, width, height]], np.float32)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from edgepose.files import read_input
 from edgepose.io.boxes import ImageBoxes
 from edgepose.io.images import decode_image, turned_by_exif
+from edgepose.stages.frames import Frame, hw_of
 from edgepose.stages.geometry import boxes_in_view
 
 
@@ -30,10 +31,10 @@ class PeopleBoxes:
         return len(self.boxes_xyxy)
 
 
-def usable_people(image: np.ndarray, entry: ImageBoxes) -> PeopleBoxes:
+def usable_people(image: np.ndarray | Frame, entry: ImageBoxes) -> PeopleBoxes:
     """The entry's boxes that an image (H, W, 3) shows; the whole of it where none were given."""
     boxes = entry.boxes_in(image)
-    inside = boxes_in_view(boxes, image.shape[:2])
+    inside = boxes_in_view(boxes, hw_of(image))
     return PeopleBoxes(boxes[inside], entry.box_scores[inside], entry.unusable + int((~inside).sum()))
 
 

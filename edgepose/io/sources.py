@@ -35,7 +35,7 @@ class Shot:
     """One frame of a source.
 
     Attributes:
-        image: (H, W, 3) uint8 RGB, or a Frame of another format.
+        image: as its decoder or camera gives it: mostly a Frame of BGR or NV12.
         index: its number, from 0; frames that were dropped have numbers too.
         seconds: when it is, from the source's first frame: by the frame rate in a file, by the clock in a live source.
     """
@@ -122,7 +122,7 @@ class FileSource:
         self.notes: list[str] = []
 
     def __iter__(self) -> Iterator[Shot]:
-        for index, image in enumerate(self._reader):
+        for index, image in enumerate(self._reader.frames()):
             yield Shot(image, index, index / self.fps)
 
     def close(self) -> None:
@@ -195,7 +195,7 @@ class CaptureSource:
             self._capture.release()
             self._capture = None
 
-    def _read(self) -> np.ndarray | Frame | None:
+    def _read(self) -> Frame | None:
         """The next frame; None for a broken one, or none."""
         capture = self._capture
         if capture is None:
@@ -208,7 +208,7 @@ class CaptureSource:
             return None
         if pixels.ndim == 2:  # GStreamer hands NV12 over as it is
             return Frame(np.ascontiguousarray(pixels), "nv12")
-        return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
+        return Frame(np.asarray(pixels), "bgr")
 
     def _reach_again(self, index: int) -> None:
         """Open the source again, later and later; InputError when all attempts have failed."""

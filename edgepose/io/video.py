@@ -16,6 +16,7 @@ import numpy as np
 from edgepose.errors import EdgeposeError, InputError
 from edgepose.files import whole_file
 from edgepose.io.opencv_log import silence_opencv
+from edgepose.stages.frames import Frame
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts")
 
@@ -47,18 +48,23 @@ class VideoReader:
         self.length = max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        """Each frame as (H, W, 3) uint8 RGB.
+        """Each frame as (H, W, 3) uint8 RGB; see `frames`."""
+        for frame in self.frames():
+            yield frame.to_rgb()
+
+    def frames(self) -> Iterator[Frame]:
+        """Each frame as the decoder gives it, BGR: a GPU takes it so.
 
         Raises:
             InputError: after the last frame that could be read, if the file announces noticeably more.
         """
         count = 0
         while True:
-            ok, frame = self._capture.read()
+            ok, pixels = self._capture.read()
             if not ok:
                 break
             count += 1
-            yield np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
+            yield Frame(np.asarray(pixels), "bgr")
         if count == 0 or count < 0.95 * self.length:  # some containers only estimate their length
             raise InputError(f"{self.path}: the video ends after {count} of {self.length} frames: it is damaged")
 

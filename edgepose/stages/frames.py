@@ -67,10 +67,10 @@ class Frame:
         """(H, W, 3) uint8, RGB, within a grey level of what the crop kernel sees."""
         if self.format == "rgb":
             return self.pixels
-        if self.format == "bgr":
-            return self.pixels[..., ::-1]
         import cv2  # not with `import edgepose`
 
+        if self.format == "bgr":
+            return np.asarray(cv2.cvtColor(self.pixels, cv2.COLOR_BGR2RGB))
         height, width = self.hw
         even_hw = (height + height % 2, width + width % 2)
         luma = np.pad(self.pixels[:height, :width], ((0, height % 2), (0, width % 2)), mode="edge")
@@ -85,6 +85,11 @@ class Frame:
             yuv = cv2.merge([np.maximum(luma, np.uint8(floor)), *cv2.split(chroma)])
             rgb = cv2.transform(yuv, np.column_stack([matrix, offset]))
         return np.asarray(rgb)[:height, :width]
+
+
+def hw_of(image: np.ndarray | Frame) -> tuple[int, int]:
+    """Height and width of an image (H, W, ...) or a Frame, px."""
+    return image.hw if isinstance(image, Frame) else (image.shape[0], image.shape[1])
 
 
 def yuv_factors(yuv: str) -> tuple[float, float, float, float, float, float]:

@@ -20,7 +20,7 @@ from edgepose.io.sources import (
     without_password,
 )
 from edgepose.io.video import video_file
-from edgepose.stages.frames import Frame
+from edgepose.stages.frames import Frame, hw_of
 
 PICTURE = np.full((4, 6, 3), (0, 0, 255), np.uint8)  # red, as OpenCV gives it
 
@@ -58,13 +58,15 @@ def source_of(*captures: list[Any] | None, back_off_s: tuple[float, ...] = ()) -
     return CaptureSource("stream", connect, back_off_s=back_off_s, sleep=pauses.append), pauses
 
 
-def test_frames_are_rgb_and_numbered():
+def test_frames_come_as_they_are_and_numbered():
     source, _ = source_of([PICTURE, PICTURE])
 
     shots = list(source)
 
     assert [shot.index for shot in shots] == [0, 1]
-    assert shots[0].image[0, 0].tolist() == [255, 0, 0]
+    assert isinstance(shots[0].image, Frame)
+    assert shots[0].image.format == "bgr"  # no conversion before it is known who wants it
+    assert shots[0].image.to_rgb()[0, 0].tolist() == [255, 0, 0]
     assert source.fps == 12.5
 
 
@@ -79,7 +81,7 @@ def test_a_broken_frame_ends_no_stream():
 def test_a_changing_resolution_is_survived():
     source, _ = source_of([PICTURE, np.zeros((8, 8, 3), np.uint8)])
 
-    assert [shot.image.shape for shot in source] == [(4, 6, 3), (8, 8, 3)]
+    assert [hw_of(shot.image) for shot in source] == [(4, 6), (8, 8)]
 
 
 def test_a_stream_is_reached_again_later_and_later_and_says_so():

@@ -6,6 +6,8 @@ import ast
 import contextlib
 import re
 import shlex
+from types import SimpleNamespace
+from typing import Any
 
 import click
 import cv2
@@ -14,7 +16,6 @@ import pytest
 
 import edgepose
 from edgepose.cli import COMMANDS, main
-from tests.makers import smooth_image
 from tests.packaging.conftest import ROOT, code_blocks, edgepose_lines, edgepose_mentions
 
 DOCUMENTS = {path.relative_to(ROOT).as_posix(): path for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]}
@@ -78,7 +79,7 @@ def test_a_message_that_the_jetson_page_explains_is_one_of_edgeposes(message: st
 
 def test_the_jetson_pages_camera_loop_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     (program,) = code_blocks(JETSON, "python")
-    frames = [smooth_image(32, 24)]
+    frames = [np.full((1080, 1280), 128, np.uint8)]  # NV12
 
     class Camera:
         def __init__(self, pipeline: str, backend: int) -> None:
@@ -87,12 +88,13 @@ def test_the_jetson_pages_camera_loop_runs(monkeypatch: pytest.MonkeyPatch, caps
         def read(self) -> tuple[bool, np.ndarray | None]:
             return (True, frames.pop()) if frames else (False, None)
 
-    def estimate_poses(backend: str, image: np.ndarray, boxes_xyxy: np.ndarray) -> edgepose.Poses:
-        assert boxes_xyxy.tolist() == [[0, 0, image.shape[1], image.shape[0]]]
+    def estimate_poses(backend: Any, image: edgepose.Frame, boxes_xyxy: np.ndarray) -> edgepose.Poses:
+        assert (image.format, image.hw) == ("nv12", (720, 1280))
+        assert boxes_xyxy.tolist() == [[0, 0, 1280, 720]]
         return edgepose.Poses(np.full((1, 2, 2), 7.5), np.ones((1, 2)), boxes_xyxy)
 
     monkeypatch.setattr(cv2, "VideoCapture", Camera)
-    monkeypatch.setattr(edgepose, "load_backend", str)
+    monkeypatch.setattr(edgepose, "load_backend", lambda path: SimpleNamespace(warm_up=lambda: None))
     monkeypatch.setattr(edgepose, "estimate_poses", estimate_poses)
 
     exec(compile(program, "jetson.md", "exec"), {})
