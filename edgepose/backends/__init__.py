@@ -85,6 +85,8 @@ class Backend(Protocol):
     ) -> np.ndarray:
         """Image (H, W, 3) uint8 RGB, or a Frame, and N regions -> (N, K, 3) float32: x, y in image px, score.
 
+        With `ModelSpec.gives_depth` it is (N, K, 4), the depth in metres behind the root last.
+
         Args:
             regions: N may be 0.
             decoder: one of heads.heatmaps.DECODERS, in place of the spec's; None for the spec's.
@@ -192,7 +194,8 @@ def load_backend(
     """Open a model that finds one person's key points in a crop, with the backend that computes it rightly.
 
     Args:
-        path: an ONNX or a TensorRT plan (.plan, .engine), its passport beside it.
+        path: an ONNX or a TensorRT plan (.plan, .engine), its passport beside it. Around a plan of heat maps crops and
+            decoding are the GPU's; around other plans they are the CPU's.
         backend: "tensorrt" for a plan; "openvino" or "onnxruntime" for an ONNX. None takes what fits: of an ONNX
             OpenVINO, and ONNX Runtime where OpenVINO is missing and the file is FP32.
         threads: CPU threads; None leaves it to the runtime. A plan takes none.
@@ -217,18 +220,22 @@ def load_backend(
                 f"{path} is a TensorRT engine, which {backend} cannot run: give the ONNX it was built from"
             )
         return _load_engine(path, cuda_graphs, frame_memory)
-    runtime = load_runtime(path, backend=backend, threads=threads, exact=exact, store_fp16=store_fp16)
+    return _on_host(load_runtime(path, backend=backend, threads=threads, exact=exact, store_fp16=store_fp16))
+
+
+def _on_host(runtime: Runtime) -> Backend:
+    """Crops and decoding on the CPU around any runtime."""
     try:
         return HostBackend(runtime)
     except ModelFileError as error:
         runtime.close()
-        raise ModelFileError(f"{path}: {error}") from error
+        raise ModelFileError(f"{runtime.path}: {error}") from error
 
 
 def _load_engine(path: Path, cuda_graphs: bool, frame_memory: str) -> Backend:
     passport = _engine_passport(path)
-    if not isinstance(passport.spec.head, (Heatmaps, HeatmapsWithOffsets)):
-        raise ModelFileError(f"{path}: {passport.spec.name} makes no heat maps of crops: open it with load_runtime")
+    if not isinstance(passport.spec.head, (Heatmaps, HeatmapsWithOffsets)):  # which alone the CUDA graph decodes
+        return _on_host(load_runtime(path))
     from edgepose.trt.backend import TensorRtBackend
 
     return TensorRtBackend(path, passport, cuda_graphs=cuda_graphs, frame_memory=frame_memory)

@@ -14,7 +14,7 @@ from edgepose.model.spec import ModelSpec
 from edgepose.stages.crop import cut_out_of, mirror
 from edgepose.stages.geometry import Regions, join_regions, split_rows
 from edgepose.stages.gpu_frame import Picture, on_cpu
-from edgepose.stages.one_person import check_person_head, decode_outputs, merge_flipped_outputs
+from edgepose.stages.one_person import check_person_head, decode_flipped_outputs, decode_outputs
 from edgepose.timing import stage
 
 MAX_PEOPLE = 16  # at a time: bounds memory, and a CPU gains nothing from larger batches
@@ -87,7 +87,8 @@ class HostBackend:
     ) -> np.ndarray:
         """Image (H, W, 3) uint8 RGB, or a Frame, and N regions -> (N, K, 3) float32: x, y in image px, score.
 
-        N may be 0. The flip test runs the crops and their mirror images in one batch.
+        With `ModelSpec.gives_depth` it is (N, K, 4), the depth in metres behind the root last. N may be 0. The
+        flip test runs the crops and their mirror images in one batch.
         """
         return self.keypoints_of([image], [regions], flip_test=flip_test, decoder=decoder)[0]
 
@@ -106,7 +107,7 @@ class HostBackend:
         together, frame_of = join_regions(regions)
         with stage("crop"):
             pictures = [on_cpu(image) for image in images]
-        keypoints = np.empty((len(together), spec.num_keypoints, 3), np.float32)
+        keypoints = np.empty((len(together), spec.num_keypoints, 3 + spec.gives_depth), np.float32)
         for start in range(0, len(together), MAX_PEOPLE):
             part = slice(start, start + MAX_PEOPLE)
             some = together.rows(part)
@@ -122,8 +123,9 @@ class HostBackend:
                         {name: array[rows] for name, array in outputs.items()}
                         for rows in (slice(len(some)), slice(len(some), None))
                     )
-                    outputs = merge_flipped_outputs(straight, mirrored, spec)
-                found, grid_hw = decode_outputs(outputs, spec)
+                    found, grid_hw = decode_flipped_outputs(straight, mirrored, spec)
+                else:
+                    found, grid_hw = decode_outputs(outputs, spec)
                 keypoints[part] = found
                 keypoints[part, :, :2] = some.to_image(found[..., :2], grid_hw)
         return split_rows(keypoints, regions)

@@ -19,7 +19,9 @@ import click
 @click.option("--version-compatible", is_flag=True, help="A plan that later TensorRT of the same major version runs.")
 @click.option("--dla", type=click.IntRange(0), metavar="N", help="Use deep learning accelerator N of the Jetson.")
 @click.option("--target", "targets", multiple=True, help="TensorRT for RTX: architecture to build for, sm_86 say.")
-@click.option("--no-kernels", is_flag=True, help="Only the plan, for trtexec, say; infer needs the kernels.")
+@click.option(
+    "--no-kernels", is_flag=True, help="Only the plan, for trtexec, say; infer needs the kernels of heat maps."
+)
 @click.option("--no-verify", is_flag=True, help="Do not compare the plan with the CPU afterwards.")
 @click.option("--runtime", type=click.Choice(("tensorrt", "tensorrt_rtx")), help="Default: the one installed.")
 def command(
@@ -62,9 +64,11 @@ def command(
     passport = report.passport
     info = passport.plan
     size_mib = report.plan.stat().st_size / 2**20
+    kernels = (
+        "" if not report.takes_kernels else " with its CUDA kernels" if info.kernels else " without its CUDA kernels"
+    )
     click.echo(
-        f"wrote {report.plan} ({size_mib:.1f} MiB, {passport.precision}, batch 1 to {info.max_batch}) "
-        f"{'with' if info.kernels else 'without'} its CUDA kernels for "
+        f"wrote {report.plan} ({size_mib:.1f} MiB, {passport.precision}, batch 1 to {info.max_batch}){kernels} for "
         f"{info.gpu or ', '.join(info.targets)} with {info.runtime} {info.tensorrt}; "
         f"peak host memory {report.peak_mib} MiB"
     )

@@ -152,6 +152,8 @@ def command(
         raise click.UsageError(f"--scale goes with bottom-up networks; {engine} takes crops of people")
     if boxes is not None and (detector is not None or sources):
         raise click.UsageError("--boxes goes with --input, and without --detector: it tells itself where people are")
+    if lift is not None and passport.spec.gives_depth:
+        raise click.UsageError(f"{engine} finds positions in space itself: leave out --lift")
     if lift is not None and len(sources) > 1:
         raise click.UsageError("--lift waits for a video's end: give one --source at a time")
     with ExitStack() as stack:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 
 from edgepose.backends import Backend, Pipelined
 from edgepose.errors import BackendError
 from edgepose.estimate.two_pass import find_keypoints, find_keypoints_of
+from edgepose.stages.depth import positions
 from edgepose.stages.geometry import Regions, usable_boxes
 from edgepose.stages.gpu_frame import Picture, as_frame
 from edgepose.stages.poses import Poses
@@ -33,7 +35,8 @@ def estimate_poses(backend: Backend, image: Picture, boxes_xyxy: np.ndarray, *, 
         BackendError: the runtime failed.
     """
     pixels, boxes, regions = _checked(backend, image, boxes_xyxy)
-    return _poses(find_keypoints(backend, pixels, regions, flip_test=flip_test), boxes)
+    keypoints = find_keypoints(backend, pixels, regions, flip_test=flip_test)
+    return _in_space(_poses(keypoints, boxes), keypoints, backend, pixels, regions)
 
 
 def estimate_many(
@@ -54,7 +57,10 @@ def estimate_many(
     checked = [_checked(backend, image, boxes) for image, boxes in zip(images, boxes_xyxy, strict=True)]
     pixels, regions = [image for image, _, _ in checked], [each for _, _, each in checked]
     found = find_keypoints_of(backend, pixels, regions, flip_test=flip_test) if checked else []
-    return [_poses(keypoints, boxes) for keypoints, (_, boxes, _) in zip(found, checked, strict=True)]
+    return [
+        _in_space(_poses(keypoints, boxes), keypoints, backend, image, around)
+        for keypoints, (image, boxes, around) in zip(found, checked, strict=True)
+    ]
 
 
 def estimate_frames(
@@ -108,3 +114,13 @@ def _poses(keypoints: np.ndarray, boxes: np.ndarray) -> Poses:
     xy[usable] = keypoints[..., :2]
     scores[usable] = keypoints[..., 2]
     return Poses(xy, scores, boxes)
+
+
+def _in_space(poses: Poses, keypoints: np.ndarray, backend: Backend, image: Picture, regions: Regions) -> Poses:
+    """With positions of the usable boxes, in the rows of all, where the network gives depths."""
+    if not backend.spec.gives_depth:
+        return poses
+    image_hw = as_frame(image).hw
+    xyz = np.full((*poses.scores.shape, 3), np.nan, np.float32)
+    xyz[usable_boxes(poses.boxes_xyxy)] = positions(keypoints, backend.spec, regions.size_wh, image_hw)
+    return replace(poses, xyz=xyz)

@@ -96,9 +96,11 @@ def infer(
         names = backend.spec.skeleton.keypoints
         write = open_results(stack, report, names, folder=folder, stream=stream, table=table)
         space = None
+        if lifter is not None and backend.spec.gives_depth:
+            raise ValueError(f"{backend.spec.name} finds positions in space itself: no lifter is wanted")
+        if targets and (lifter is not None or backend.spec.gives_depth):
+            find_matplotlib()  # missed now, not after the work
         if lifter is not None:
-            if targets:
-                find_matplotlib()  # missed now, not after the work
             skeleton = backend.spec.skeleton
             space = write = stack.enter_context(lifted(write, lifter, skeleton, flip_test=flip_test))
         run = _Run(backend, times, write, flip_test, min_box_score, report, space, detector, following)
@@ -150,7 +152,7 @@ class _Run:
         self.report.turned += turned
         if target is not None:
             with times.stage("draw"):
-                overlay = draw_poses(image, poses, self.backend.spec.skeleton)
+                overlay = self._drawn(image, poses)
                 if self.space is not None:
                     overlay = with_positions(overlay, self.space.positions[0], self.space.lifter.skeleton)
             try:
@@ -233,7 +235,7 @@ class _Run:
                 if target is None:
                     continue
                 with times.stage("draw"):
-                    drawn = draw_poses(frame.to_rgb(), poses, self.backend.spec.skeleton)
+                    drawn = self._drawn(frame.to_rgb(), poses)
                 try:
                     with times.stage("write"):
                         overlay = overlay or stack.enter_context(video_file(target, reader.fps))
@@ -259,6 +261,12 @@ class _Run:
         )
         for one in poses:
             yield (*next(kept), one)
+
+    def _drawn(self, image: np.ndarray, poses: Poses) -> np.ndarray:
+        """The poses over the image, and beside it their positions where the network finds them."""
+        skeleton = self.backend.spec.skeleton
+        overlay = draw_poses(image, poses, skeleton)
+        return overlay if poses.xyz is None else with_positions(overlay, poses.xyz, skeleton)
 
     def _keep(self, poses: Poses, image: np.ndarray | Frame, boxes: PeopleBoxes, identity: dict[str, Any]) -> None:
         """Write and count an image's people."""

@@ -17,6 +17,7 @@ from edgepose.io.keypoints import WriteRecord, people_of, scored_people
 from edgepose.io.overlay import draw_poses
 from edgepose.io.prefetch import Prefetch
 from edgepose.io.sources import Shot, Source
+from edgepose.io.space import with_positions
 from edgepose.io.video import video_file
 from edgepose.model.skeletons import Skeleton
 from edgepose.stages.frames import Frame, hw_of
@@ -257,6 +258,9 @@ def _keep(lane: _Lane, shot: Shot, poses: Poses, output: _Output) -> None:
         picture.show(lane.number, drawn, {"people": len(poses), "fps": round(report.fps, 2), "frame": shot.index})
     if lane.overlay is None:
         return
+    if poses.xyz is not None:
+        with output.times.stage("draw"):
+            drawn = with_positions(drawn, poses.xyz, output.skeleton)
     try:
         with output.times.stage("write"):
             if lane.writer is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -29,7 +30,8 @@ def people_of(poses: Poses, box_scores: np.ndarray) -> list[dict[str, Any]]:
 def scored_people(poses: Poses, person_scores: np.ndarray) -> list[dict[str, Any]]:
     """COCO's fields for each person of that score, and their track_id where they have one.
 
-    A key point that was not found is 0, 0, 0.
+    A key point that was not found is 0, 0, 0. Of networks that find depths each has `xyz` too: x, y, z of each key
+    point in turn, metres around the root; null three times where it was not found.
     """
     xy = np.where(np.isfinite(poses.xy), poses.xy, 0)
     keypoints = np.concatenate([xy, poses.scores[..., None]], axis=2).astype(np.float64).round(3)
@@ -47,6 +49,9 @@ def scored_people(poses: Poses, person_scores: np.ndarray) -> list[dict[str, Any
     if poses.track_ids is not None:
         for person, track in zip(people, poses.track_ids.tolist(), strict=True):
             person["track_id"] = track
+    if poses.xyz is not None:
+        for person, xyz in zip(people, poses.xyz, strict=True):
+            person["xyz"] = [round(value, 4) if math.isfinite(value) else None for value in xyz.ravel().tolist()]
     return people
 
 

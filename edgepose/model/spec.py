@@ -16,6 +16,8 @@ from edgepose.model.heads.heatmaps import (
     check_finite,
     check_hw,
 )
+from edgepose.model.heads.simcc import SimCC
+from edgepose.model.heads.volume import Volume
 from edgepose.model.plain import from_plain, to_plain
 from edgepose.model.skeletons import COCO17, NO_KEYPOINTS, Skeleton
 
@@ -153,6 +155,11 @@ class ModelSpec:
         return self.head.refine if isinstance(self.head, Heatmaps) else None
 
     @property
+    def gives_depth(self) -> bool:
+        """Whether each key point of a crop brings its depth, from which positions in space follow."""
+        return isinstance(self.head, Volume) or (isinstance(self.head, SimCC) and self.head.depth_bins > 0)
+
+    @property
     def num_maps(self) -> int:
         """Channels of `heatmaps`: K, or 3 K with offsets; ModelFileError where it gives no heat maps of one person."""
         return self.num_keypoints * self.heatmaps.maps_per_keypoint
@@ -169,7 +176,9 @@ class ModelSpec:
 
     @property
     def grid_hw(self) -> tuple[int, int]:
-        """The px in which key points are read: of its heat maps, or of its input where it has none."""
+        """The px in which key points are read: of its heat maps or volume, or of its input where it has none."""
+        if isinstance(self.head, Volume):
+            return self.head.volume_dhw[1:]
         size: tuple[int, int] = getattr(self.head, "size_hw", self.image.size_hw)
         return size
 

@@ -10,17 +10,20 @@ from edgepose.errors import ModelFileError
 from edgepose.model.heads.heatmaps import Heatmaps, HeatmapsWithOffsets
 from edgepose.model.heads.people import People
 from edgepose.model.heads.simcc import SimCC
+from edgepose.model.heads.volume import Volume
 from edgepose.model.spec import ModelSpec
 from edgepose.stages.decode import decode_heatmaps, merge_flipped
+from edgepose.stages.depth import check_root
 from edgepose.stages.people import decode_one_person
-from edgepose.stages.simcc import decode_simcc, merge_flipped_simcc
+from edgepose.stages.simcc import decode_depth, decode_simcc, merge_flipped_simcc
+from edgepose.stages.volume import decode_volume, merge_mirrored
 
 Outputs = Mapping[str, np.ndarray]
-KINDS = (Heatmaps, HeatmapsWithOffsets, SimCC)
+KINDS = (Heatmaps, HeatmapsWithOffsets, SimCC, Volume)
 
 
 def check_person_head(spec: ModelSpec) -> None:
-    """ModelFileError unless the network finds one person's key points in a crop."""
+    """ModelFileError unless the network finds one person's key points in a crop, in space only with a known root."""
     if isinstance(spec.head, People) and spec.region is not None:
         return
     if not isinstance(spec.head, KINDS):
@@ -28,6 +31,7 @@ def check_person_head(spec: ModelSpec) -> None:
             f"{spec.name} does not find one person's key points in a crop (its head is {spec.head.kind}): wanted is "
             f"one of {', '.join(kind.kind for kind in KINDS)}"
         )
+    check_root(spec)
 
 
 def decode_outputs(outputs: Outputs, spec: ModelSpec) -> tuple[np.ndarray, tuple[int, int]]:
@@ -37,8 +41,9 @@ def decode_outputs(outputs: Outputs, spec: ModelSpec) -> tuple[np.ndarray, tuple
         outputs: the network's, by name.
 
     Returns:
-        (N, K, 3) float32 of x, y, score, and the height and width of the grid whose px x and y are: the heat map's, or
-        the input's of a network without maps.
+        (N, K, 3) float32 of x, y, score, and with `ModelSpec.gives_depth` (N, K, 4), the depth in metres behind the
+        root last; and the height and width of the grid whose px x and y are: the heat map's or volume's, or the input's
+        of a network without maps.
 
     Raises:
         ModelFileError: the head is not of one person a crop.
@@ -47,7 +52,13 @@ def decode_outputs(outputs: Outputs, spec: ModelSpec) -> tuple[np.ndarray, tuple
     if isinstance(head, (Heatmaps, HeatmapsWithOffsets)):
         return decode_heatmaps(outputs["heatmaps"], spec), head.size_hw
     if isinstance(head, SimCC):
-        return decode_simcc(outputs["simcc_x"], outputs["simcc_y"], head), spec.image.size_hw
+        keypoints = decode_simcc(outputs["simcc_x"], outputs["simcc_y"], head)
+        if head.depth_bins:
+            depth = decode_depth(outputs["simcc_z"], keypoints, head)
+            keypoints = np.concatenate([keypoints, depth[..., None]], axis=2)
+        return keypoints, spec.image.size_hw
+    if isinstance(head, Volume):
+        return _depth_last(decode_volume(outputs["volume"], head)), spec.grid_hw
     check_person_head(spec)
     if isinstance(head, People):
         return decode_one_person(outputs, head, spec.num_keypoints, spec.image.size_hw), spec.image.size_hw
@@ -65,5 +76,26 @@ def merge_flipped_outputs(outputs: Outputs, flipped: Outputs, spec: ModelSpec) -
     if isinstance(spec.head, SimCC):
         straight, mirrored = ((each["simcc_x"], each["simcc_y"]) for each in (outputs, flipped))
         x, y = merge_flipped_simcc(straight, mirrored, spec.skeleton.flip_order)
-        return {"simcc_x": x, "simcc_y": y}
+        if not spec.gives_depth:
+            return {"simcc_x": x, "simcc_y": y}
+        z = np.float32(0.5) * (outputs["simcc_z"] + flipped["simcc_z"][:, spec.skeleton.flip_order])
+        return {"simcc_x": x, "simcc_y": y, "simcc_z": z}
     return {"heatmaps": merge_flipped(outputs["heatmaps"], flipped["heatmaps"], spec)}
+
+
+def decode_flipped_outputs(outputs: Outputs, flipped: Outputs, spec: ModelSpec) -> tuple[np.ndarray, tuple[int, int]]:
+    """`decode_outputs` with the flip test: of volumes places are averaged, of other heads the outputs themselves.
+
+    Raises:
+        ModelFileError: no flip test was published for the head.
+    """
+    if not isinstance(spec.head, Volume):
+        return decode_outputs(merge_flipped_outputs(outputs, flipped, spec), spec)
+    straight, mirrored = (decode_volume(each["volume"], spec.head) for each in (outputs, flipped))
+    merged = merge_mirrored(straight, mirrored, spec.skeleton.flip_order, spec.head.volume_dhw[2])
+    return _depth_last(merged), spec.grid_hw
+
+
+def _depth_last(keypoints: np.ndarray) -> np.ndarray:
+    """x, y, depth, score -> x, y, score, depth."""
+    return keypoints[..., [0, 1, 3, 2]]

@@ -17,6 +17,8 @@ class Poses:
         boxes_xyxy: (N, 4) float32, image px.
         box_scores: (N,) float32, the detector's; None where nobody told.
         track_ids: (N,) int64, the same for one person in all frames of a video, -1 for none; None outside of videos.
+        xyz: (N, K, 3) float32, metres around each person's root: x to the right, y down, z away from the camera; NaN
+            where a key point was not found. None of networks that find no depths.
     """
 
     xy: np.ndarray
@@ -24,6 +26,7 @@ class Poses:
     boxes_xyxy: np.ndarray
     box_scores: np.ndarray | None = None
     track_ids: np.ndarray | None = None
+    xyz: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.boxes_xyxy)

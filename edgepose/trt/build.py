@@ -93,6 +93,11 @@ class BuildReport:
     warnings: tuple[str, ...]
     peak_mib: int
 
+    @property
+    def takes_kernels(self) -> bool:
+        """Whether infer runs the plan with CUDA kernels beside it."""
+        return _takes_kernels(self.passport)
+
 
 def build_engine(
     onnx_path: Path,
@@ -136,9 +141,7 @@ def build_engine(
         plan_file = files.enter_context(whole_file(plan_path))
         cache_file = files.enter_context(whole_file(options.timing_cache)) if options.timing_cache else None
         kernels = None
-        if options.kernels and isinstance(
-            source.spec.head, (Heatmaps, HeatmapsWithOffsets)
-        ):  # before the plan, whose build takes minutes
+        if options.kernels and _takes_kernels(source):  # before the plan, whose build takes minutes
             if gpu is not None:
                 _check_nvcc(gpu)
             kernels = compile_kernels(targets, "pose.cu")
@@ -195,6 +198,10 @@ def _computes(
             f"TensorRT did not keep the ONNX's precision ({wanted} kept, {LEAST_SHARE:.0%} wanted): {computes.text()}"
         )
     return computes if computes.shares else None
+
+
+def _takes_kernels(passport: Passport) -> bool:
+    return isinstance(passport.spec.head, (Heatmaps, HeatmapsWithOffsets))
 
 
 def _kernels_file(kernels: Compiled | None, plan_path: Path) -> KernelsFile | None:

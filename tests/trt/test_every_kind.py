@@ -1,0 +1,138 @@
+"""A plan of each kind of head: NVIDIA's builder makes it, and what opens the ONNX opens it and finds the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from edgepose.backends import load_backend, load_runtime
+from edgepose.cli import main
+from edgepose.errors import BackendError
+from edgepose.estimate.detect import find_people, load_detector
+from edgepose.estimate.lift import open_lifter
+from edgepose.estimate.top_down import estimate_poses
+from edgepose.estimate.whole import estimate_people
+from edgepose.files import sha256_of
+from edgepose.model.heads.detections import Detections
+from edgepose.model.heads.fields import Fields
+from edgepose.model.heads.lift import Lift
+from edgepose.model.heads.people import People
+from edgepose.model.heads.simcc import SimCC
+from edgepose.model.heads.tags import Tags
+from edgepose.model.heads.volume import Volume
+from edgepose.model.passport import Passport, write_passport
+from edgepose.model.skeletons import COCO17, H36M17, NO_KEYPOINTS, OPENPOSE18, Skeleton
+from edgepose.model.spec import Input, ModelSpec, Region
+from tests.fake_device.install import fake_device, write_plan_of
+from tests.makers import TWO_POINTS, smooth_image
+
+pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+CROP, WHOLE = Input((32, 24)), Input((32, 32), resize="letterbox")
+POINTS = Skeleton("three", (*TWO_POINTS.keypoints, "pelvis"), flip_pairs=())
+YOLO = Detections("yolo", classes=1, candidates=21, min_score=0.0)
+SPECS = [
+    ModelSpec("simcc", CROP, SimCC(), POINTS, Region()),
+    ModelSpec("simcc_in_space", CROP, SimCC(depth_bins=20), POINTS, Region()),
+    ModelSpec("volume", CROP, Volume((4, 8, 6)), POINTS, Region()),
+    ModelSpec("fields", WHOLE, Fields((4, 4)), OPENPOSE18),
+    ModelSpec("tags", WHOLE, Tags((8, 8)), COCO17),
+    ModelSpec("people", WHOLE, People("yolo", candidates=21), COCO17),
+    ModelSpec("detections", WHOLE, YOLO, NO_KEYPOINTS),
+    ModelSpec("lift", None, Lift(3), H36M17),
+]
+EVERY = pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
+BOXES = np.array([[10, 20, 70, 110], [40, 5, 130, 100], [0, 0, 160, 120]], np.float32)
+
+
+def write_network_of(path: Path, spec: ModelSpec, batch: int | str = "n") -> Path:
+    """A passported ONNX with the spec's inputs and outputs: each output is a fixed mix of the squares of 24 means."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    ((name, shape),) = spec.inputs.items()
+    rng = np.random.default_rng(0)
+    width = int(np.prod(shape))
+    parts = 24 if width % 24 == 0 else 1
+    values = {"rows": np.array([-1, parts, width // parts])}
+    nodes = [
+        helper.make_node("Reshape", [name, "rows"], ["parts"]),
+        helper.make_node("ReduceMean", ["parts"], ["mean"], axes=[2], keepdims=0),
+        helper.make_node("Mul", ["mean", "mean"], ["means"]),
+    ]
+    for output, sizes in spec.outputs.items():
+        values[f"mix_{output}"] = rng.random((parts, int(np.prod(sizes)))).astype(np.float32)
+        values[f"shape_{output}"] = np.array([-1, *sizes])
+        nodes.append(helper.make_node("MatMul", ["means", f"mix_{output}"], [f"flat_{output}"]))
+        nodes.append(helper.make_node("Reshape", [f"flat_{output}", f"shape_{output}"], [output]))
+    ports = [
+        [helper.make_tensor_value_info(port, TensorProto.FLOAT, [batch, *sizes]) for port, sizes in named.items()]
+        for named in (spec.inputs, spec.outputs)
+    ]
+    constants = [numpy_helper.from_array(value, key) for key, value in values.items()]
+    graph = helper.make_graph(nodes, "network", *ports, constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model)
+    path.write_bytes(model.SerializeToString())
+    write_passport(path, Passport(spec, "fp32", sha256_of(path), "toy"))
+    return path
+
+
+def found_by(spec: ModelSpec, path: Path, **options: Any) -> list[np.ndarray]:
+    """What the commands find with a file, opened as they open it."""
+    image = smooth_image()
+    if spec.name == "detections":
+        detector = load_detector(path, **options)
+        return [*find_people(detector, image)]
+    if spec.name == "lift":
+        xy = np.random.default_rng(1).uniform(10, 90, (5, 17, 2))
+        return [open_lifter(path, **options).track(np.arange(5), xy, np.ones((5, 17)), H36M17, (160, 120))]
+    if spec.region is not None:
+        poses = estimate_poses(load_backend(path, **options), image, BOXES)
+    else:
+        poses, _ = estimate_people(load_runtime(path, **options), image)
+    return [poses.xy, poses.scores, poses.boxes_xyxy, *([] if poses.xyz is None else [poses.xyz])]
+
+
+@EVERY
+def test_infer_finds_with_a_plan_what_it_finds_with_the_onnx(tmp_path: Path, spec: ModelSpec):
+    model = write_network_of(tmp_path / "m.onnx", spec)
+    with fake_device() as gpu:
+        plan = write_plan_of(model, tmp_path / "m.plan", spec, max_batch=2)
+
+        found = found_by(spec, plan)
+
+        assert gpu.problems == []
+    expected = found_by(spec, model, backend="onnxruntime")
+    assert len(expected[0])
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)  # the stand-in runs the ONNX with ONNX Runtime too
+
+
+@EVERY
+def test_nvidias_parser_and_builder_take_it(tmp_path: Path, spec: ModelSpec):
+    pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed (x86-64 only)")
+    model = write_network_of(tmp_path / "m.onnx", spec)
+
+    result = CliRunner().invoke(main, ["build", str(model), "--runtime", "tensorrt_rtx", "--target", "sm_86"])
+
+    assert result.exit_code == 0, result.output
+    assert "batch 1 to 8) for sm_86" in result.output
+    assert not (tmp_path / "m.plan.fatbin").exists()  # such a plan needs no kernels, and no nvcc
+
+
+@pytest.mark.parametrize("opens", [load_detector, open_lifter, load_backend, load_runtime])
+def test_a_plan_where_no_gpu_is_says_so(tmp_path: Path, monkeypatch, opens: Callable[..., Any]):
+    name = {load_detector: "detections", open_lifter: "lift"}.get(opens, "simcc")
+    spec = next(spec for spec in SPECS if spec.name == name)
+    plan = write_plan_of(write_network_of(tmp_path / "m.onnx", spec), tmp_path / "m.plan", spec)
+    monkeypatch.setattr("edgepose.machine.gpu.find_gpu", lambda: None)
+
+    with pytest.raises(BackendError, match=r"m\.plan runs on a GPU, and no NVIDIA GPU or driver was found"):
+        opens(plan)
