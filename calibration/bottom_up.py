@@ -19,9 +19,9 @@ from edgepose.backends.runtime import Runtime
 from edgepose.calibration.biases import correct_biases
 from edgepose.calibration.dataset import CalibrationImage, read_calibration_set, unread
 from edgepose.calibration.equalise import equalised, find_factors
-from edgepose.calibration.files import PACKAGES, CalibrationFiles, load_onnx, read_fp32_passport, write_int8
 from edgepose.calibration.qdq import insert_qdq, pairs_beyond_fp16, quantisable_layers, quantised_inputs
 from edgepose.calibration.ranges import find_ranges
+from edgepose.calibration.results import PACKAGES, CalibrationFiles, load_onnx, read_fp32_passport, write_int8
 from edgepose.calibration.statistics import CROPS, channel_statistics
 from edgepose.calibration.table import CalibrationTable, usable_table, write_table
 from edgepose.errors import CalibrationError

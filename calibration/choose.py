@@ -16,10 +16,10 @@ from edgepose.backends import load_backend
 from edgepose.calibration.budget import LABELLED, Budget, FigureJudge, Judge, Loss, ShiftJudge
 from edgepose.calibration.costs import Device, NodeCost, int8_share, node_costs, predicted_us
 from edgepose.calibration.dataset import count_crops, crops_of
-from edgepose.calibration.files import CalibrationFiles
 from edgepose.calibration.mixes import Ground, mixed, tensors_of_mixes
 from edgepose.calibration.qdq import all_layers
 from edgepose.calibration.ranges import ranges_by_methods
+from edgepose.calibration.results import CalibrationFiles
 from edgepose.calibration.scene import Scene
 from edgepose.calibration.search import Found, Mix, Trial, leaving_order, search
 from edgepose.calibration.sensitivity import layer_noises

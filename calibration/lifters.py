@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from edgepose.calibration.files import PACKAGES, CalibrationFiles, load_onnx, read_fp32_passport, write_int8
 from edgepose.calibration.qdq import insert_qdq, quantisable_layers, quantised_inputs
 from edgepose.calibration.ranges import find_ranges
+from edgepose.calibration.results import PACKAGES, CalibrationFiles, load_onnx, read_fp32_passport, write_int8
 from edgepose.calibration.table import CalibrationTable, usable_table, write_table
 from edgepose.errors import CalibrationError
 from edgepose.estimate.lift import Lifter, open_lifter

@@ -17,8 +17,8 @@ from edgepose.calibration.dataset import (
     CalibrationImage,
     unread,
 )
-from edgepose.calibration.files import write_int8
 from edgepose.calibration.mixes import mixed
+from edgepose.calibration.results import write_int8
 from edgepose.calibration.scene import Scene, set_scene
 from edgepose.calibration.table import write_table
 from edgepose.errors import ModelFileError

@@ -23,10 +23,10 @@ from edgepose.calibration.dataset import (
     with_close_crops,
 )
 from edgepose.calibration.equalise import equalised, find_factors
-from edgepose.calibration.files import PACKAGES, CalibrationFiles, load_onnx, read_fp32_passport
 from edgepose.calibration.mixes import Ground, tensors_of_mixes
 from edgepose.calibration.qdq import quantisable_layers
 from edgepose.calibration.ranges import find_ranges
+from edgepose.calibration.results import PACKAGES, CalibrationFiles, load_onnx, read_fp32_passport
 from edgepose.calibration.statistics import CROPS, channel_statistics
 from edgepose.calibration.table import CalibrationTable, usable_table, write_table
 from edgepose.errors import CalibrationError

@@ -11,7 +11,7 @@ from typing import Any
 from edgepose.calibration.costs import Device, node_costs, time_shares
 from edgepose.calibration.dataset import crops_of
 from edgepose.calibration.effects import Effect
-from edgepose.calibration.files import CalibrationFiles
+from edgepose.calibration.results import CalibrationFiles
 from edgepose.calibration.scene import Scene
 from edgepose.calibration.seen import TensorSeen
 from edgepose.calibration.sensitivity import Sensitivities, Sensitivity, sensitivities

@@ -22,7 +22,6 @@ from onnx import helper, numpy_helper
 from edgepose.calibration.biases import correct_biases
 from edgepose.calibration.dataset import crops_of, read_calibration_set
 from edgepose.calibration.equalise import find_factors, scale_channels
-from edgepose.calibration.files import load_onnx
 from edgepose.calibration.pipeline import CONFIDENT
 from edgepose.calibration.qdq import (
     LEVELS,
@@ -35,6 +34,7 @@ from edgepose.calibration.qdq import (
     rounded,
 )
 from edgepose.calibration.ranges import METHODS, Probe, find_ranges
+from edgepose.calibration.results import load_onnx
 from edgepose.calibration.statistics import channel_statistics
 from edgepose.evaluation.figures import Found, figures_of
 from edgepose.export.graph.deconvolutions import without_deconvolutions
