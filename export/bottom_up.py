@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,17 +23,17 @@ from edgepose.export.checkpoints.download import cache_folder, fetch
 from edgepose.export.checkpoints.state_dict import StateDict, load_into, read_checkpoint
 from edgepose.export.drawn.people import make_background, make_pose
 from edgepose.export.drawn.rendered import draw_person
-from edgepose.export.foreign import _check_value, load_foreign, rename, to_opset
+from edgepose.export.foreign import check_value, open_foreign
 from edgepose.export.graph.fp16 import to_fp16
-from edgepose.export.graph.interface import BATCH, normalize, set_interface
+from edgepose.export.graph.interface import BATCH, normalize, rename_tensor, set_interface, to_opset
 from edgepose.export.graph.run import beyond_fp16, run_onnx
 from edgepose.export.graph.simplify import simplify
-from edgepose.export.pipeline import Report, Weights, file_names, randomize, write_graph
+from edgepose.export.pair import Weights, file_names, write_pair
+from edgepose.export.pipeline import Report, randomize
 from edgepose.export.to_onnx import to_onnx
 from edgepose.export.verify import FP16_LIMIT_RELATIVE, FP32_LIMIT_RELATIVE
 from edgepose.export.zoo.bottom_up import BottomUpModel
-from edgepose.files import check_targets, locked, put_in_place, sha256_of, temporary_folder
-from edgepose.model.passport import keep_accuracy
+from edgepose.files import check_targets, sha256_of
 from edgepose.model.spec import ModelSpec
 from edgepose.stages.letterbox import Letterbox, as_input
 
@@ -83,11 +84,7 @@ def import_bottom_up(
         ModelFileError: the file cannot be read, or is not what the spec says.
         ExportError: it cannot be brought into edgepose's form without changing what it computes. No file is left.
     """
-    check_targets(output_dir, file_names(spec))
-    if (output_dir / f"{spec.name}.onnx").resolve() == path.resolve():
-        raise ModelFileError(f"{path} would be overwritten: choose another folder with -o, or another name in the spec")
-    report(f"reading {path.name}")
-    original = load_foreign(path)
+    original = open_foreign(path, spec, output_dir, report)
     _keep_ports(original, spec, path, outputs)
     pictures = sample_pictures(spec)
     single = [_run(original, pictures[i : i + 1], spec, path) for i in range(len(pictures))]
@@ -206,16 +203,16 @@ def _keep_ports(model: onnx.ModelProto, spec: ModelSpec, path: Path, chosen: Seq
             f"{path} has the outputs {', '.join(found)}; wanted: {len(wanted)}, for {', '.join(wanted)}"
             + (f", got {', '.join(names)}" if chosen else "")
         )
-    _check_value(image, spec.inputs[INPUT], "input", path)
+    check_value(image, spec.inputs[INPUT], "input", path)
     for name, shape in zip(names, wanted.values(), strict=True):
-        _check_value(found[name], shape, "output", path)
+        check_value(found[name], shape, "output", path)
     kept = [found[name] for name in names]
     del graph.input[:], graph.output[:]
     graph.input.append(image)
     graph.output.extend(kept)
-    rename(graph, image.name, INPUT)
+    rename_tensor(graph, image.name, INPUT)
     for index, name in enumerate(wanted):
-        rename(graph, graph.output[index].name, name)
+        rename_tensor(graph, graph.output[index].name, name)
 
 
 def _run(model: onnx.ModelProto, pictures: np.ndarray, spec: ModelSpec, path: Path | None = None) -> Maps:
@@ -252,27 +249,23 @@ def _write(
     model: onnx.ModelProto, spec: ModelSpec, weights: Weights, difference: float, output_dir: Path, report: Report
 ) -> ExportedMaps:
     """Both files with their passports, or none."""
-    output_dir.mkdir(parents=True, exist_ok=True)
     pictures = sample_pictures(spec)
     report("making the FP16 graph")
     half = to_fp16(model, keep_fp32=beyond_fp16(model, pictures[:1]))
-    with temporary_folder(output_dir) as folder:
-        fp32, fp16 = folder / f"{spec.name}.onnx", folder / f"{spec.name}.fp16.onnx"
-        write_graph(model, fp32, spec, "fp32", weights, {"fp32_maps_relative": difference})
-        made_from = {fp32.name: sha256_of(fp32)}
-        write_graph(half, fp16, spec, "fp16", weights, {}, made_from)
+
+    def judge(fp32: Path, fp16: Path) -> tuple[dict[str, float], float]:
         report("comparing FP16 with FP32")
-        reference = load_runtime(fp32, backend="onnxruntime").run({INPUT: pictures})
-        found = load_runtime(fp16, exact=True, backend="openvino").run({INPUT: pictures})
-        fp16_difference = largest_difference(reference, found)
-        if not fp16_difference <= FP16_LIMIT_RELATIVE:
+        with closing(load_runtime(fp32, backend="onnxruntime")) as runtime:
+            reference = runtime.run({INPUT: pictures})
+        with closing(load_runtime(fp16, exact=True, backend="openvino")) as runtime:
+            found = largest_difference(reference, runtime.run({INPUT: pictures}))
+        if not found <= FP16_LIMIT_RELATIVE:  # NaN must fail as well
             raise ExportError(
-                f"the FP16 graph differs from FP32 by {fp16_difference:.2g} of a map's largest value (at most "
+                f"the FP16 graph differs from FP32 by {found:.2g} of a map's largest value (at most "
                 f"{FP16_LIMIT_RELATIVE:g}); no file was written"
             )
-        write_graph(half, fp16, spec, "fp16", weights, {"fp16_maps_relative": fp16_difference}, made_from)
-        with locked(output_dir):  # or what another process measures meanwhile would be lost
-            for path in (fp32, fp16):
-                keep_accuracy(path, output_dir / path.name)
-            put_in_place(folder, output_dir, file_names(spec))
-    return ExportedMaps(output_dir / fp32.name, output_dir / fp16.name, difference, fp16_difference)
+        return {"fp16_maps_relative": found}, found
+
+    verified = {"fp32_maps_relative": difference}
+    fp32, fp16, in_half = write_pair(model, half, spec, weights, verified, judge, output_dir)
+    return ExportedMaps(fp32, fp16, difference, in_half)

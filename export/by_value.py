@@ -21,9 +21,9 @@ from edgepose.export.graph.fp16 import to_fp16
 from edgepose.export.graph.interface import BATCH, OPSET, normalize
 from edgepose.export.graph.run import beyond_fp16, run_onnx
 from edgepose.export.graph.simplify import simplify
-from edgepose.export.pipeline import Report, Weights, file_names, write_graph
-from edgepose.files import check_targets, locked, put_in_place, sha256_of, temporary_folder
-from edgepose.model.passport import keep_accuracy
+from edgepose.export.pair import Weights, file_names, write_pair
+from edgepose.export.pipeline import Report
+from edgepose.files import check_targets
 from edgepose.model.spec import ModelSpec
 
 FP32_LIMIT_RELATIVE = 1e-4  # rounding in FP32 stays below 1e-5 for the networks of the zoo
@@ -141,19 +141,10 @@ def write_by_value(
     random = weights.source == "random"
     if not (in_half.relative <= FP16_LIMIT_RELATIVE and (random or in_half.largest <= judge.fp16_limit)):
         raise ExportError(f"the FP16 graph differs from FP32 {text_of(in_half, judge)}; no file was written")
-    output_dir.mkdir(parents=True, exist_ok=True)
-    with temporary_folder(output_dir) as folder:
-        path = folder / f"{spec.name}.onnx"
-        fp32 = write_graph(graph, path, spec, "fp32", weights, difference.entries("fp32", judge.unit))
-        entries = {**in_half.entries("fp16", judge.unit), "fp16_nodes_kept_in_fp32": float(len(large))}
-        path = folder / f"{spec.name}.fp16.onnx"
-        fp16 = write_graph(half, path, spec, "fp16", weights, entries, {fp32.name: sha256_of(fp32)})
-        with locked(output_dir):
-            for written in (fp32, fp16):
-                keep_accuracy(written, output_dir / written.name)
-            put_in_place(folder, output_dir, file_names(spec))
-    files = (output_dir / fp32.name, output_dir / fp16.name)
-    return ExportedByValue(*files, weights.source, judge.unit, difference, in_half)
+    entries = {**in_half.entries("fp16", judge.unit), "fp16_nodes_kept_in_fp32": float(len(large))}
+    verified = difference.entries("fp32", judge.unit)
+    written = write_pair(graph, half, spec, weights, verified, lambda fp32, fp16: (entries, None), output_dir)
+    return ExportedByValue(*written[:2], weights.source, judge.unit, difference, in_half)
 
 
 def trace(network: nn.Module, spec: ModelSpec) -> onnx.ModelProto:

@@ -11,12 +11,13 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, ValueInfoProto
 
-from edgepose.errors import EdgeposeError, ExportError, ModelFileError
+from edgepose.errors import EdgeposeError, ModelFileError
 from edgepose.export.drawn.crops import sample_crops
-from edgepose.export.graph.interface import BATCH, INPUT, OPSET, normalize, set_interface
+from edgepose.export.graph.interface import BATCH, INPUT, normalize, rename_tensor, set_interface, to_opset
 from edgepose.export.graph.run import run_onnx
 from edgepose.export.graph.simplify import simplify
-from edgepose.export.pipeline import Exported, Report, Weights, file_names, write_models
+from edgepose.export.pair import Weights, file_names
+from edgepose.export.pipeline import Exported, Report, write_models
 from edgepose.export.verify import Difference, check_fp32
 from edgepose.files import check_targets, sha256_of
 from edgepose.io.boxes import read_json
@@ -49,11 +50,7 @@ def import_model(
         ModelFileError: the file cannot be read, or is not what the spec says.
         ExportError: it cannot be brought into edgepose's form without changing what it computes. No file is left.
     """
-    check_targets(output_dir, file_names(spec))
-    if (output_dir / f"{spec.name}.onnx").resolve() == path.resolve():
-        raise ModelFileError(f"{path} would be overwritten: choose another folder with -o, or another name in the spec")
-    report(f"reading {path.name}")
-    original = load_foreign(path)
+    original = open_foreign(path, spec, output_dir, report)
     _keep_interface(original, spec, path, output_name)
     crops = sample_crops(spec)
     one_by_one = [_run_checked(original, crops[index : index + 1], spec, path) for index in range(len(crops))]
@@ -84,6 +81,20 @@ def read_spec(path: Path) -> ModelSpec:
             f"digits, '-', '_' and '.', and no '.' in front"
         )
     return spec
+
+
+def open_foreign(path: Path, spec: ModelSpec, output_dir: Path, report: Report = lambda step: None) -> onnx.ModelProto:
+    """An FP32 ONNX file that is to become the spec's pair in a folder.
+
+    Raises:
+        OSError: the pair cannot be written there.
+        ModelFileError: the file is none, or is one of those that would be written.
+    """
+    check_targets(output_dir, file_names(spec))
+    if path.resolve() in {(output_dir / name).resolve() for name in file_names(spec)}:
+        raise ModelFileError(f"{path} would be overwritten: choose another folder with -o, or another name in the spec")
+    report(f"reading {path.name}")
+    return load_foreign(path)
 
 
 def load_foreign(path: Path) -> onnx.ModelProto:
@@ -142,10 +153,10 @@ def _keep_interface(model: onnx.ModelProto, spec: ModelSpec, path: Path, output_
                 f"{path} has no output {chosen[name]}, which its {spec.head.kind} head wants; it has: "
                 f"{', '.join(outputs)}"
             )
-    _check_value(inputs[0], (3, *spec.image.size_hw), "input", path)
+    check_value(inputs[0], (3, *spec.image.size_hw), "input", path)
     try:
         for name, theirs in chosen.items():
-            _check_value(outputs[theirs], tuple(size or 0 for size in spec.outputs[name]), "output", path)
+            check_value(outputs[theirs], tuple(size or 0 for size in spec.outputs[name]), "output", path)
     except ModelFileError as error:
         if known := unread_maps({name: sizes_of(value) for name, value in outputs.items()}):
             raise ModelFileError(f"{error}; {known}") from None
@@ -154,9 +165,9 @@ def _keep_interface(model: onnx.ModelProto, spec: ModelSpec, path: Path, output_
         copies = [ValueInfoProto.FromString(value.SerializeToString()) for value in kept]
         del field[:]
         field.extend(copies)
-    rename(graph, graph.input[0].name, INPUT)
+    rename_tensor(graph, graph.input[0].name, INPUT)
     for name, theirs in chosen.items():
-        rename(graph, theirs, name)
+        rename_tensor(graph, theirs, name)
 
 
 def sizes_of(value: ValueInfoProto) -> list[int | None]:
@@ -183,7 +194,7 @@ def unread_maps(found: Mapping[str, Sequence[int | None]]) -> str:
     return ""
 
 
-def _check_value(value: ValueInfoProto, wanted: Sequence[int | None], role: str, path: Path) -> None:
+def check_value(value: ValueInfoProto, wanted: Sequence[int | None], role: str, path: Path) -> None:
     """Compare the sizes and the type that the graph declares with (n, *wanted) float32; open sizes fit anything."""
     tensor = value.type.tensor_type
     if tensor.elem_type != TensorProto.FLOAT:
@@ -212,19 +223,6 @@ def _check_value(value: ValueInfoProto, wanted: Sequence[int | None], role: str,
         f"{path}: {role} {value.name} is {found}, but the spec says nx{text}: correct the spec"
         + (", or name another output" if role == "output" else "")
     )
-
-
-def rename(graph: onnx.GraphProto, name: str, new_name: str) -> None:
-    """Give a tensor another name everywhere; whatever had that name before gets a longer one."""
-    if name == new_name:
-        return
-    mapping = {name: new_name, new_name: f"{new_name}_inside"}
-    for node in graph.node:
-        for names in (node.input, node.output):
-            for index, used in enumerate(names):
-                names[index] = mapping.get(used, used)
-    for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
-        value.name = mapping.get(value.name, value.name)
 
 
 def _run_checked(model: onnx.ModelProto, crop: np.ndarray, spec: ModelSpec, path: Path) -> list[np.ndarray]:
@@ -264,16 +262,3 @@ def _formed(
         reference, run_onnx(simplified, crops), spec, "the simplified graph differs from the original"
     )
     return simplified, difference
-
-
-def to_opset(model: onnx.ModelProto) -> onnx.ModelProto:
-    """From `OPSET` on Q/DQ pairs take float16 scales; older graphs are converted."""
-    found = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
-    if found >= OPSET:
-        return model
-    try:
-        return onnx.version_converter.convert_version(model, OPSET)
-    except Exception as error:  # the converter lets C++ exceptions of any type through
-        raise ExportError(
-            f"the graph is of opset {found} and cannot be brought to {OPSET} ({error}): export it anew at opset {OPSET}"
-        ) from error

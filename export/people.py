@@ -10,13 +10,12 @@ import numpy as np
 
 from edgepose.errors import ExportError
 from edgepose.export.foreign import unread_maps
-from edgepose.export.whole_images import Arrays, ImportedImages, import_images, input_size
+from edgepose.export.whole_images import PIXELS, SCORE, Arrays, ImportedImages, import_images, input_size
 from edgepose.model.heads.people import People
 from edgepose.model.skeletons import SKELETONS
 from edgepose.model.spec import Input, ModelSpec, Region
 from edgepose.stages.people import candidates
 
-LARGEST_SHIFT, LARGEST_CHANGE = 0.1, 1e-3  # input px of a box or key point, and of a score: what simplifying may change
 COMPARED = 50  # candidates of each picture: those of the highest scores
 
 _YOLO: dict[str, Any] = {
@@ -78,9 +77,7 @@ def import_people(path: Path, spec: ModelSpec, output_dir: Path, *, outputs: Seq
         sure = one[1] >= np.sort(one[1], axis=1)[:, -COMPARED:][:, :1]
         change = max(_largest(one[1], other[1]), _largest(one[2][..., 2][sure], other[2][..., 2][sure]))
         shift = max(_largest(one[0][sure], other[0][sure]), _largest(one[2][..., :2][sure], other[2][..., :2][sure]))
-        if not (shift <= LARGEST_SHIFT and change <= LARGEST_CHANGE):  # False for NaN
-            raise ExportError(f"{path}: the simplified graph moves people by {shift:.3g} px and scores by {change:.3g}")
-        return {"people_px": shift, "score": change}
+        return {PIXELS: shift, SCORE: change}
 
     return import_images(path, spec, output_dir, compare, outputs=outputs, hint=lambda found: fitting(found, spec))
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,29 +21,16 @@ from edgepose.export.drawn.crops import sample_crops, smooth_crops
 from edgepose.export.graph.fp16 import to_fp16
 from edgepose.export.graph.run import beyond_fp16, run_onnx
 from edgepose.export.graph.simplify import simplify
+from edgepose.export.pair import Weights, file_names, write_pair
 from edgepose.export.to_onnx import to_onnx
 from edgepose.export.verify import FP16_LIMIT_PX, Difference, check_fp16, check_fp32, compare_outputs
 from edgepose.export.zoo.model import ChoiceError, Model
-from edgepose.files import check_targets, locked, put_in_place, sha256_of, temporary_folder
+from edgepose.files import check_targets, sha256_of
 from edgepose.model.heads.simcc import SimCC
-from edgepose.model.passport import Passport, keep_accuracy, passport_path, write_passport
 from edgepose.model.spec import ModelSpec
 
 Report = Callable[[str], None]
 FEW_VALUES = 12  # to take a BatchNorm channel's variance from
-
-
-@dataclass(frozen=True)
-class Weights:
-    """Which weights a network was given.
-
-    Attributes:
-        source: URL or file name; "random".
-        sha256: of the file; empty for random weights.
-    """
-
-    source: str
-    sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -193,25 +179,21 @@ def write_models(
 ) -> Exported:
     """Write a verified FP32 graph and its FP16 form, each with a passport; all four files or none.
 
-    Nodes whose values come near the end of float16's range stay in FP32. A file that comes out as it was before, to
-    the byte and in its recipe, keeps the accuracy that was measured on it.
+    Nodes whose values come near the end of float16's range stay in FP32.
 
     Raises:
         ExportError: the FP16 graph's key points differ from the FP32 graph's.
         OSError: the files cannot be put there.
     """
-    output_dir.mkdir(parents=True, exist_ok=True)
     crops = sample_crops(spec)
     report("making the FP16 graph")
     large = beyond_fp16(model, crops[:1])
     half = to_fp16(model, keep_fp32=large)
-    with temporary_folder(output_dir) as folder:
-        fp32 = write_graph(model, folder / f"{spec.name}.onnx", spec, "fp32", weights, difference.entries("fp32"))
-        made_from = {fp32.name: sha256_of(fp32)}
-        fp16 = write_graph(half, folder / f"{spec.name}.fp16.onnx", spec, "fp16", weights, {}, made_from)
+
+    def judge(fp32: Path, fp16: Path) -> tuple[dict[str, float], tuple[Difference, Difference | None]]:
         report("comparing FP16 with FP32")
         reference = _outputs_of(fp32, crops, backend="onnxruntime")
-        fp16_difference = check_fp16(
+        in_half = check_fp16(
             reference,
             _outputs_of(fp16, crops, backend="openvino"),
             spec,
@@ -220,28 +202,18 @@ def write_models(
         )
         stored = None
         if weights.source != "random":  # whose peaks are ties
-            rounded = _outputs_of(fp16, crops, backend="openvino", store_fp16=True)
-            stored = compare_outputs(reference, rounded, spec)
-        entries = {**fp16_difference.entries("fp16"), **(stored.entries("fp16_stored") if stored else {})}
-        entries = {**entries, "fp16_nodes_kept_in_fp32": float(len(large))}
-        write_graph(half, fp16, spec, "fp16", weights, entries, made_from)
-        with locked(output_dir):  # or what another process measures meanwhile would be lost
-            for path in (fp32, fp16):
-                keep_accuracy(path, output_dir / path.name)
-            put_in_place(folder, output_dir, file_names(spec))
-    written = (output_dir / fp32.name, output_dir / fp16.name)
-    return Exported(*written, spec, weights.source, difference, fp16_difference, stored)
+            stored = compare_outputs(reference, _outputs_of(fp16, crops, backend="openvino", store_fp16=True), spec)
+        entries = {**in_half.entries("fp16"), **(stored.entries("fp16_stored") if stored else {})}
+        return {**entries, "fp16_nodes_kept_in_fp32": float(len(large))}, (in_half, stored)
+
+    verified = difference.entries("fp32")
+    fp32, fp16, found = write_pair(model, half, spec, weights, verified, judge, output_dir)
+    return Exported(fp32, fp16, spec, weights.source, difference, *found)
 
 
 def _outputs_of(path: Path, crops: np.ndarray, **options: Any) -> list[np.ndarray]:
     with closing(load_runtime(path, **options)) as runtime:
         return list(runtime.run({"crops": crops}).values())
-
-
-def file_names(spec: ModelSpec) -> list[str]:
-    """The files that `write_models` writes; each model before its passport, which is worth nothing without it."""
-    models = (Path(f"{spec.name}.onnx"), Path(f"{spec.name}.fp16.onnx"))
-    return [path.name for model in models for path in (model, passport_path(model))]
 
 
 def randomize(network: nn.Module, spec: ModelSpec) -> None:
@@ -328,28 +300,3 @@ def _file_stem(model: Model, spec: ModelSpec, style: str) -> str:
     unusual = [spec.decoder] * (spec.decoder not in ("quarter", "simcc")) + [style] * (style != model.styles[0])
     unusual += ["darkpose"] * (spec.crop.alignment == "darkpose")
     return "_".join([model.name, model.dataset, size, *unusual])
-
-
-def write_graph(
-    model: onnx.ModelProto,
-    path: Path,
-    spec: ModelSpec,
-    precision: str,
-    weights: Weights,
-    verified: Mapping[str, float],
-    made_from: Mapping[str, str] | None = None,
-) -> Path:
-    """Write a graph to `path` and its passport beside it; gives `path` back."""
-    path.write_bytes(model.SerializeToString(deterministic=True))
-    passport = Passport(
-        spec=spec,
-        precision=precision,
-        sha256=sha256_of(path),
-        weights=weights.source,
-        weights_sha256=weights.sha256,
-        made_from=dict(made_from or {}),
-        versions={name: version(name) for name in ("edgepose", "torch", "onnx", "onnxsim")},
-        verified=dict(verified),
-    )
-    write_passport(path, passport)
-    return path

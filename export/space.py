@@ -24,15 +24,15 @@ from edgepose.export.by_value import (
 from edgepose.export.checkpoints.download import cache_folder, fetch
 from edgepose.export.checkpoints.state_dict import load_into, read_checkpoint
 from edgepose.export.drawn.crops import sample_crops, smooth_crops
-from edgepose.export.foreign import load_foreign
-from edgepose.export.graph.edit import at_least_opset
-from edgepose.export.graph.interface import BATCH, OPSET
+from edgepose.export.foreign import open_foreign
+from edgepose.export.graph.interface import BATCH, rename_tensor, to_opset
 from edgepose.export.graph.run import run_onnx
 from edgepose.export.graph.simplify import simplify
-from edgepose.export.pipeline import Report, Weights, file_names
+from edgepose.export.pair import Weights
+from edgepose.export.pipeline import Report
 from edgepose.export.zoo.model import ChoiceError
 from edgepose.export.zoo.space import SpaceModel, find_space_model
-from edgepose.files import check_targets, sha256_of
+from edgepose.files import sha256_of
 from edgepose.io.boxes import read_json
 from edgepose.model.heads import head_to_json
 from edgepose.model.heads.lift import Lift
@@ -175,16 +175,12 @@ def import_lifter(
         ModelFileError: the file cannot be read, or is not what the spec says.
         ExportError: it cannot be brought into edgepose's form without changing what it computes. No file is left.
     """
-    check_targets(output_dir, file_names(spec))
-    if (output_dir / f"{spec.name}.onnx").resolve() == path.resolve():
-        raise ModelFileError(f"{path} would be overwritten: choose another folder with -o, or another name in the spec")
-    report(f"reading {path.name}")
-    original = load_foreign(path)
+    original = open_foreign(path, spec, output_dir, report)
     judge = judge_of(spec)
     graph = rename_interface(original, spec, path)
     reference = run_onnx(original, judge.inputs)[0]
     report("simplifying the graph")
-    simplified = simplify(at_least_opset(graph, OPSET))
+    simplified = simplify(to_opset(graph))
     difference = compare(reference, run_onnx(simplified, judge.inputs)[0], judge)
     if not difference.relative <= FP32_LIMIT_RELATIVE:  # NaN must fail as well
         raise ExportError(f"the simplified graph differs from {path} {text_of(difference, judge)}; no file was written")
@@ -215,7 +211,7 @@ def rename_interface(original: onnx.ModelProto, spec: ModelSpec, path: Path) -> 
             raise ModelFileError(
                 f"{path}: its {kind} {found[0].name} is ({shape}), the spec says (n, {str(wanted)[1:]}"
             )
-        _rename(graph, found[0].name, name)
+        rename_tensor(graph.graph, found[0].name, name)
     del graph.graph.input[:]
     del graph.graph.output[:]
     for field, named in ((graph.graph.input, spec.inputs), (graph.graph.output, spec.outputs)):
@@ -224,11 +220,3 @@ def rename_interface(original: onnx.ModelProto, spec: ModelSpec, path: Path) -> 
             for key, shape in named.items()
         )
     return graph
-
-
-def _rename(model: onnx.ModelProto, old: str, new: str) -> None:
-    for node in model.graph.node:
-        for names in (node.input, node.output):
-            for index, used in enumerate(names):
-                if used in (old, new):
-                    names[index] = new if used == old else f"{new}_inside"

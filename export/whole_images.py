@@ -5,7 +5,9 @@ Person detectors and networks that give whole people share this; what a differen
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,16 +16,16 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from edgepose.errors import EdgeposeError, ModelFileError
-from edgepose.export.foreign import load_foreign, rename, sizes_of, to_opset
+from edgepose.backends import load_runtime
+from edgepose.errors import EdgeposeError, ExportError, ModelFileError
+from edgepose.export.foreign import load_foreign, open_foreign, sizes_of
 from edgepose.export.graph.edit import arrays_of, replace_nodes
 from edgepose.export.graph.fp16 import to_fp16
-from edgepose.export.graph.interface import BATCH, normalize
+from edgepose.export.graph.interface import BATCH, normalize, rename_tensor, to_opset
 from edgepose.export.graph.run import beyond_fp16, run_onnx
 from edgepose.export.graph.simplify import simplify
-from edgepose.export.pipeline import Weights, file_names, write_graph
-from edgepose.files import check_targets, locked, put_in_place, sha256_of, temporary_folder
-from edgepose.model.passport import keep_accuracy
+from edgepose.export.pair import Weights, write_pair
+from edgepose.files import sha256_of
 from edgepose.model.shapes import as_text, fits_shape
 from edgepose.model.spec import ModelSpec
 
@@ -31,22 +33,30 @@ Arrays = Mapping[str, np.ndarray]
 Compare = Callable[[Arrays, Arrays], dict[str, float]]
 PIXEL_TYPES = (TensorProto.FLOAT, TensorProto.INT32, TensorProto.UINT8)  # in which published files take pictures
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+PIXELS, SCORE = "px", "score"  # what differences are of: places of the surest, px of the input, and scores
+FP32_LIMITS = {PIXELS: 0.1, SCORE: 1e-3}
+FP16_LIMITS = {PIXELS: math.inf, SCORE: 0.05}  # the surest boxes of noise may move by anything that is finite
 
 
 @dataclass(frozen=True)
 class ImportedImages:
-    """The files that were written; `verified`: how far the simplified graph is from the original, by name."""
+    """The files that were written, and how far each is from the original: of `PIXELS` and `SCORE`."""
 
     fp32: Path
     fp16: Path
-    verified: dict[str, float]
+    fp32_difference: dict[str, float]
+    fp16_difference: dict[str, float]
     batch: int | str
 
     def summary(self) -> str:
         """What was written, for people."""
         one = "; it takes one picture at a time" if self.batch == 1 else ""
-        told = ", ".join(f"{name} {value:.1e}" for name, value in self.verified.items())
-        return f"{self.fp32}: differs from the original by {told}{one}\n{self.fp16}: the same in FP16"
+        rows = ((self.fp32, self.fp32_difference), (self.fp16, self.fp16_difference))
+        return "\n".join(
+            f"{path}: on drawn noise what it finds lies within {found[PIXELS]:.1e} px, and scores are within "
+            f"{found[SCORE]:.1e}, of the original's{one}"
+            for path, found in rows
+        )
 
 
 def input_size(path: Path, hint: str = "") -> tuple[int, int]:
@@ -76,11 +86,11 @@ def import_images(
     Its input becomes `images`, (n, 3, H, W) float32; channels last and whole numbers, as TensorFlow's files have them,
     are brought into that. Its outputs get the names that the head gives them, others are dropped; the graph is brought
     to opset 19 and simplified, its batch becomes dynamic where it computes the same that way. What is written is
-    compared with the original on noise and smooth pictures. In the FP16 file what is behind the last layers is in
-    single precision: of a position of over 512 px, FP16 has only halves.
+    compared with the original on noise and smooth pictures, FP16 with every result rounded to it. In the FP16 file
+    what is behind the last layers is in single precision: of a position of over 512 px, FP16 has only halves.
 
     Args:
-        compare: of the original's outputs and the simplified graph's; ExportError where they differ.
+        compare: gives how far outputs are from the original's, of `PIXELS` and `SCORE`.
         outputs: the file's outputs in the order of the head's; none: by their names or, where these differ, their
             shapes and order.
         hint: what outputs of such sizes may be, for the message that they do not fit.
@@ -89,10 +99,7 @@ def import_images(
         ModelFileError: the file cannot be read, or is not what the spec says.
         ExportError: it cannot be brought into edgepose's form without changing what it computes. No file is left.
     """
-    check_targets(output_dir, file_names(spec))
-    if (output_dir / f"{spec.name}.onnx").resolve() == path.resolve():
-        raise ModelFileError(f"{path} would be overwritten: choose another folder with -o, or another name")
-    original = load_foreign(path)
+    original = open_foreign(path, spec, output_dir)
     _keep_interface(original, spec, path, outputs, hint)
     pictures = sample_pictures(spec)
     singles = [_run(original, pictures[i : i + 1], spec, path) for i in range(len(pictures))]
@@ -103,8 +110,19 @@ def import_images(
         batch = 1
         simplified, verified = _formed(original, spec, pictures[:1], singles[:1], compare, path, 1)
     half = to_fp16(simplified, keep_fp32=[*beyond_fp16(simplified, pictures[:1]), *behind_layers(simplified)])
-    written = _write(simplified, half, spec, Weights(path.name, sha256_of(path)), verified, output_dir)
-    return ImportedImages(*written, verified, batch)
+
+    def judge(fp32: Path, fp16: Path) -> tuple[dict[str, float], dict[str, float]]:
+        with closing(load_runtime(fp16, exact=True, store_fp16=True, backend="openvino")) as runtime:
+            (name,) = spec.inputs
+            found = [runtime.run({name: pictures[i : i + 1]}) for i in range(len(singles))]
+        in_half = _largest(compare(*pair) for pair in zip(singles, found, strict=True))
+        _check(in_half, FP16_LIMITS, f"{path}: the FP16 graph")
+        return _entries("fp16", in_half), in_half
+
+    weights = Weights(path.name, sha256_of(path))
+    entries = _entries("fp32", verified)
+    fp32, fp16, in_half = write_pair(simplified, half, spec, weights, entries, judge, output_dir)
+    return ImportedImages(fp32, fp16, verified, in_half, batch)
 
 
 def behind_layers(model: onnx.ModelProto) -> list[str]:
@@ -126,26 +144,6 @@ def behind_layers(model: onnx.ModelProto) -> list[str]:
         found[node.output[0]] = node.name
         waiting += node.input
     return list(found.values())
-
-
-def _write(
-    graph: onnx.ModelProto,
-    half: onnx.ModelProto,
-    spec: ModelSpec,
-    weights: Weights,
-    verified: Mapping[str, float],
-    output_dir: Path,
-) -> tuple[Path, Path]:
-    output_dir.mkdir(parents=True, exist_ok=True)
-    with temporary_folder(output_dir) as folder:
-        fp32 = write_graph(graph, folder / f"{spec.name}.onnx", spec, "fp32", weights, verified)
-        made_from = {fp32.name: sha256_of(fp32)}
-        fp16 = write_graph(half, folder / f"{spec.name}.fp16.onnx", spec, "fp16", weights, verified, made_from)
-        with locked(output_dir):
-            for one in (fp32, fp16):
-                keep_accuracy(one, output_dir / one.name)
-            put_in_place(folder, output_dir, file_names(spec))
-    return output_dir / fp32.name, output_dir / fp16.name
 
 
 def _input(model: onnx.ModelProto, path: Path) -> onnx.ValueInfoProto:
@@ -182,8 +180,8 @@ def _keep_interface(
     del model.graph.output[:]
     model.graph.output.extend(kept)
     for name, old in of_name.items():
-        rename(model.graph, old, name)
-    rename(model.graph, image.name, wanted_name)
+        rename_tensor(model.graph, old, name)
+    rename_tensor(model.graph, image.name, wanted_name)
     del model.graph.input[:]
     shape = [sizes[0] or BATCH, *wanted]
     model.graph.input.append(helper.make_tensor_value_info(wanted_name, TensorProto.FLOAT, shape))
@@ -275,12 +273,27 @@ def _formed(
     simplified = simplify(model)
     _set_batch(simplified, batch)
     found = _run(simplified, pictures, spec, path)
-    verified: dict[str, float] = {}
-    for index, single in enumerate(singles):
-        one = {name: values[index : index + 1] for name, values in found.items()}
-        for name, value in compare(single, one).items():
-            verified[name] = max(verified.get(name, 0.0), round(value, 8))
+    each = [{name: values[i : i + 1] for name, values in found.items()} for i in range(len(singles))]
+    verified = _largest(compare(*pair) for pair in zip(singles, each, strict=True))
+    _check(verified, FP32_LIMITS, f"{path}: the simplified graph")
     return simplified, verified
+
+
+def _largest(differences: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """Of each kind of difference the largest; a NaN is larger than any."""
+    every = list(differences)
+    return {name: round(float(np.max([one[name] for one in every])), 8) for name in every[0]}
+
+
+def _entries(precision: str, found: Mapping[str, float]) -> dict[str, float]:
+    """For a passport."""
+    return {f"{precision}_{name}": value for name, value in found.items()}
+
+
+def _check(found: Mapping[str, float], limits: Mapping[str, float], what: str) -> None:
+    if not all(found[name] <= limits[name] for name in found):  # False for NaN
+        told = " and ".join(f"{name} {value:.3g} (at most {limits[name]:g})" for name, value in found.items())
+        raise ExportError(f"{what} differs from the original by {told}; no file was written")
 
 
 def _set_batch(model: onnx.ModelProto, batch: int | str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import onnx
 
+from edgepose.errors import ExportError
 from edgepose.model.spec import ModelSpec
 
 OPSET = 19  # the first in which QuantizeLinear takes float16 scales; TensorRT 10.3 reads up to 20
@@ -35,3 +36,29 @@ def normalize(model: onnx.ModelProto) -> onnx.ModelProto:
     for tensor in result.graph.initializer:
         tensor.doc_string = ""
     return result
+
+
+def rename_tensor(graph: onnx.GraphProto, name: str, new_name: str) -> None:
+    """Give a tensor another name everywhere; whatever had that name before gets a longer one."""
+    if name == new_name:
+        return
+    mapping = {name: new_name, new_name: f"{new_name}_inside"}
+    for node in graph.node:
+        for names in (node.input, node.output):
+            for index, used in enumerate(names):
+                names[index] = mapping.get(used, used)
+    for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        value.name = mapping.get(value.name, value.name)
+
+
+def to_opset(model: onnx.ModelProto) -> onnx.ModelProto:
+    """From `OPSET` on Q/DQ pairs take float16 scales; older graphs are converted."""
+    found = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    if found >= OPSET:
+        return model
+    try:
+        return onnx.version_converter.convert_version(model, OPSET)
+    except Exception as error:  # the converter lets C++ exceptions of any type through
+        raise ExportError(
+            f"the graph is of opset {found} and cannot be brought to {OPSET} ({error}): export it anew at opset {OPSET}"
+        ) from error

@@ -11,7 +11,7 @@ from edgepose.cli import main
 from edgepose.errors import ModelFileError
 from edgepose.export.bottom_up import export_bottom_up
 from edgepose.export.networks.lightweight_openpose import LightweightOpenPose
-from edgepose.export.pipeline import Weights
+from edgepose.export.pair import Weights
 from edgepose.io.images import write_image
 from edgepose.model.heads.fields import Fields
 from edgepose.model.heads.tags import Tags

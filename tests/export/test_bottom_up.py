@@ -15,7 +15,7 @@ from edgepose.estimate.whole import estimate_people
 from edgepose.export.bottom_up import export_bottom_up, import_bottom_up, largest_difference, sample_pictures
 from edgepose.export.networks.associative_embedding import TaggedHRNet
 from edgepose.export.networks.lightweight_openpose import LightweightOpenPose
-from edgepose.export.pipeline import Weights
+from edgepose.export.pair import Weights
 from edgepose.model.heads.fields import Fields
 from edgepose.model.heads.tags import Tags
 from edgepose.model.passport import read_passport

@@ -11,7 +11,7 @@ from edgepose.cli import main
 from edgepose.estimate.follow import Following
 from edgepose.export.bottom_up import export_bottom_up
 from edgepose.export.networks.lightweight_openpose import LightweightOpenPose
-from edgepose.export.pipeline import Weights
+from edgepose.export.pair import Weights
 from edgepose.infer.whole import infer_whole
 from edgepose.io.images import read_image, write_image
 from edgepose.io.sources import FileSource

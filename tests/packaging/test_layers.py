@@ -28,6 +28,7 @@ LAYERS = {
             "presets",
             "foreign",
             "pipeline",
+            "pair",
             "verify",
             "zoo",
         ),
