@@ -32,11 +32,11 @@ from edgepose.export.graph.fold import fold
 from edgepose.export.graph.fp16 import to_fp16
 from edgepose.export.graph.run import beyond_fp16
 from edgepose.io.images import read_image
+from edgepose.io.watching import Watch, unwatched
 from edgepose.model.heads.fields import Fields
 from edgepose.model.spec import ModelSpec
 from edgepose.stages.letterbox import Letterbox, as_input
 from edgepose.stages.poses import Poses
-from edgepose.watching import Watch, unwatched
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from edgepose.files import sha256_of
 from edgepose.io.boxes import boxes_for_images
 from edgepose.io.images import find_images, read_image
 from edgepose.io.people import read_picture, usable_people
+from edgepose.io.watching import Watch, unwatched
 from edgepose.model.spec import ModelSpec
 from edgepose.stages.crop import cut_out
 from edgepose.stages.geometry import Regions
-from edgepose.watching import Watch, unwatched
 
 CLOSE_CROPS = 2  # a person, of a network that is run twice
 BLANK = 16  # grey levels: a picture whose pixels are all closer together shows nothing

@@ -9,9 +9,9 @@ import numpy as np
 import onnx
 
 from edgepose.calibration.partial import Activations, changed_part
+from edgepose.io.watching import Watch
 from edgepose.model.spec import ModelSpec
 from edgepose.stages.one_person import decode_outputs
-from edgepose.watching import Watch
 
 CONFIDENT = 0.3  # score of the key points that are compared
 

@@ -19,7 +19,7 @@ from edgepose.estimate.lift import Lifter, open_lifter
 from edgepose.export.graph.fold import fold
 from edgepose.export.graph.fp16 import to_fp16
 from edgepose.io.tracks import Track, Tracks, read_tracks
-from edgepose.watching import Watch, unwatched
+from edgepose.io.watching import Watch, unwatched
 
 HELD_OUT_SHARE = 10  # one track in so many is kept for checking
 MM = 1000.0

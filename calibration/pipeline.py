@@ -25,9 +25,9 @@ from edgepose.errors import ModelFileError
 from edgepose.evaluation.metrics import shift_summary
 from edgepose.io.images import turned_warning
 from edgepose.io.people import left_out
+from edgepose.io.watching import Watch, unwatched
 from edgepose.model.passport import read_passport
 from edgepose.stages.one_person import decode_outputs
-from edgepose.watching import Watch, unwatched
 
 CONFIDENT = 0.3  # score of the key points that are compared
 FEW_CROPS = 100

@@ -33,8 +33,8 @@ from edgepose.errors import CalibrationError
 from edgepose.export.graph.deconvolutions import without_deconvolutions
 from edgepose.export.graph.fold import fold
 from edgepose.export.graph.run import beyond_fp16
+from edgepose.io.watching import Watch, unwatched
 from edgepose.model.passport import Passport
-from edgepose.watching import Watch, unwatched
 
 
 @dataclass(frozen=True)

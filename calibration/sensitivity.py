@@ -18,8 +18,8 @@ from edgepose.calibration.mixes import Ground, quantise
 from edgepose.calibration.partial import Activations, run_tapped
 from edgepose.calibration.qdq import insert_pairs, quantised_inputs
 from edgepose.calibration.seen import TensorSeen, TensorValues
+from edgepose.io.watching import Watch, unwatched
 from edgepose.model.spec import ModelSpec
-from edgepose.watching import Watch, unwatched
 
 KEPT_BYTES = 2 << 30  # of activations at a time
 

@@ -19,10 +19,10 @@ from edgepose.evaluation.people_shift import compare_people
 from edgepose.evaluation.report import Measured, images_left_out, versions
 from edgepose.io.annotations import AnnotatedImage, Annotations, read_annotations
 from edgepose.io.images import read_image
+from edgepose.io.watching import Watch, unwatched
 from edgepose.model.skeletons import COCO17
 from edgepose.model.spec import ModelSpec
 from edgepose.stages.poses import Poses
-from edgepose.watching import Watch, unwatched
 
 Found = tuple[Poses, np.ndarray]
 SHOWN = ("AP", "AP50", "AP75", "AR")

@@ -17,7 +17,7 @@ from edgepose.evaluation.evaluate import check_size, image_path
 from edgepose.evaluation.report import Measured, images_left_out, versions
 from edgepose.io.annotations import AnnotatedImage, read_annotations
 from edgepose.io.images import read_image
-from edgepose.watching import Watch, unwatched
+from edgepose.io.watching import Watch, unwatched
 
 SHOWN = ("AP", "AP50", "AP75", "APS", "APM", "APL", "AR")
 

@@ -22,9 +22,9 @@ from edgepose.io.annotations import AnnotatedImage, read_annotations
 from edgepose.io.boxes import ImageBoxes, boxes_for_images
 from edgepose.io.images import read_image
 from edgepose.io.people import usable_people
+from edgepose.io.watching import Watch, unwatched
 from edgepose.stages.geometry import boxes_in_view
 from edgepose.stages.similarity import box_iou
-from edgepose.watching import Watch, unwatched
 
 SAME_PERSON_IOU = 0.5  # a detected box is an annotated person's from this overlap on
 

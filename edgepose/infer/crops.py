@@ -30,10 +30,10 @@ from edgepose.io.people import PeopleBoxes, read_picture, usable_people
 from edgepose.io.sources import FileSource, Source
 from edgepose.io.space import add_positions, find_matplotlib, with_positions
 from edgepose.io.video import VIDEO_SUFFIXES, VideoReader, VideoWriter, video_file
+from edgepose.io.watching import Watch, unwatched
 from edgepose.stages.frames import Frame, hw_of
 from edgepose.stages.poses import Poses
 from edgepose.timing import StageTimes, measured
-from edgepose.watching import Watch, unwatched
 
 
 def infer(

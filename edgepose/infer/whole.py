@@ -25,10 +25,10 @@ from edgepose.io.overlay import draw_poses
 from edgepose.io.people import read_picture
 from edgepose.io.sources import FileSource, Source
 from edgepose.io.video import VIDEO_SUFFIXES
+from edgepose.io.watching import Watch, unwatched
 from edgepose.model.heads.people import People
 from edgepose.stages.poses import Poses
 from edgepose.timing import StageTimes, measured
-from edgepose.watching import Watch, unwatched
 
 LIKELY = 0.3  # a person's score, of networks that give people; those that group key points judge by their own rules
 

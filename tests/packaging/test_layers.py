@@ -14,7 +14,7 @@ from tests.packaging.test_imports import SOURCES, imports_of
 LAYERS = {
     "edgepose": (
         *("__main__", "cli", "infer", "evaluation", "estimate", "backends", "trt", "cuda"),
-        *("machine", "io", "stages", "model", "watching", "timing", "files", "limits", "interrupts", "errors"),
+        *("machine", "io", "stages", "model", "timing", "files", "limits", "interrupts", "errors"),
     ),
     "export": (
         *(
