@@ -22,7 +22,7 @@ def command(markdown: bool) -> None:
     from edgepose.io.columns import aligned
 
     if markdown:
-        for line in _markdown(models()):
+        for line in (*_markdown(models()), "", *_whole_markdown(bottom_up_models())):
             click.echo(line)
         return
     head = ("name", "data set", "input", "key points", "decoder", "GFLOPs", "params", "published", "--weights auto")
@@ -66,7 +66,7 @@ def command(markdown: bool) -> None:
 def _markdown(models: Sequence[Any]) -> list[str]:
     """The table of docs/models.md, line by line, from the zoo's entries."""
     head = ("model", "data set", "input", "decoder", "key points", "GFLOPs", "parameters", "published", "file")
-    rows = [head, ("---",) * len(head)]
+    rows = []
     for model in models:
         if model.published:
             file = f"[{model.published.sha256_prefix}]({model.published.url})"
@@ -85,4 +85,21 @@ def _markdown(models: Sequence[Any]) -> list[str]:
                 file,
             )
         )
-    return [f"| {' | '.join(row)} |" for row in rows]
+    return _lines(head, rows)
+
+
+def _whole_markdown(models: Sequence[Any]) -> list[str]:
+    """The table of the networks that find everybody in a whole image."""
+    head = ("model of whole images", "input", "head", "key points", "GFLOPs", "parameters", "published", "file")
+    rows = []
+    for model in models:
+        size = "{}x{}".format(*model.spec.image.size_hw)
+        cost = (f"{model.gflops:.1f}", f"{model.params / 1e6:.1f} M")
+        file = f"[{model.sha256_prefix}]({model.url})" if model.url else model.by_hand or "-"
+        points = str(len(model.spec.skeleton))
+        rows.append((f"`{model.name}`", size, model.spec.head.kind, points, *cost, model.accuracy, file))
+    return _lines(head, rows)
+
+
+def _lines(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
+    return [f"| {' | '.join(row)} |" for row in (head, ("---",) * len(head), *rows)]
