@@ -24,6 +24,7 @@ from edgepose.model.skeletons import COCO17, NO_KEYPOINTS, Skeleton
 ALIGNMENTS = ("corner", "udp", "darkpose", "half-pixel")
 RESIZES = ("crop", "letterbox", "plain")
 ANCHORS = ("corner", "center")
+OF_EVERYBODY = ("fields", "tags", "detections")  # kinds of heads that cannot be of a crop of one person
 IMAGENET_MEAN = (123.675, 116.28, 103.53)  # 255 * (0.485, 0.456, 0.406)
 IMAGENET_STD = (58.395, 57.12, 57.375)  # 255 * (0.229, 0.224, 0.225)
 
@@ -109,6 +110,11 @@ class ModelSpec:
         crops = self.input is not None and self.input.resize == "crop"
         if crops != (self.region is not None):
             raise ValueError('region goes with an input of resize "crop", and with no other')
+        if crops and self.head.kind in OF_EVERYBODY:
+            raise ValueError(
+                f"a head of kind {self.head.kind} finds everybody in a whole image: input wants a resize of "
+                f'"letterbox" or "plain", and has "crop" (the default)'
+            )
         self.head.outputs(self)  # says so where head and skeleton do not fit
 
     @property

@@ -7,6 +7,7 @@ import pytest
 from edgepose.model.heads.fields import Fields
 from edgepose.model.heads.tags import Tags
 from edgepose.model.skeletons import COCO17, OPENPOSE18
+from edgepose.model.spec import Input, ModelSpec, Region
 
 COCO = SimpleNamespace(skeleton=COCO17)
 NECK = SimpleNamespace(skeleton=OPENPOSE18)
@@ -22,6 +23,14 @@ def test_outputs_of_fields():
 def test_57_channels_are_not_of_17_key_points():
     with pytest.raises(ValueError, match="limbs name key point 17, skeleton 'coco17' has 17"):
         Fields((46, 54)).outputs(COCO)
+
+
+@pytest.mark.parametrize("head", [Fields((8, 8)), Tags((8, 8))], ids=lambda head: head.kind)
+def test_a_picture_of_everybody_is_no_crop(head):
+    skeleton = COCO17 if isinstance(head, Tags) else OPENPOSE18
+
+    with pytest.raises(ValueError, match='finds everybody in a whole image: input wants a resize of "letterbox"'):
+        ModelSpec("theirs", Input((64, 64)), head, skeleton, Region())
 
 
 def test_outputs_of_tags():
