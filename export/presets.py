@@ -39,6 +39,13 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
             *(("hand", "hand21", 256, 256), ("face", "face106", 256, 256)),
         )
     },
+    # RTMW3D as rtmlib publishes it: simcc_z too
+    "rtmw3d-wholebody-384x288": {
+        "input": {"size_hw": [384, 288]},
+        "region": {"padding": 1.25},
+        "head": {"kind": "simcc", "split_ratio": 2.0, "depth_bins": 576},
+        "skeleton": "wholebody133",
+    },
     # ViTPose by mmdeploy, transformers' optimum or its own repository
     "vitpose-256x192": {
         "input_hw": [256, 192],

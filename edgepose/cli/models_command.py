@@ -9,7 +9,7 @@ import click
 
 
 @click.command("models")
-@click.option("--markdown", is_flag=True, help="As the table of docs/models.md, with the addresses of the files.")
+@click.option("--markdown", is_flag=True, help="As the tables of docs/models.md, with the addresses of the files.")
 def command(markdown: bool) -> None:
     """List the networks that can be exported, with their published accuracy.
 
@@ -22,7 +22,8 @@ def command(markdown: bool) -> None:
     from edgepose.io.columns import aligned
 
     if markdown:
-        for line in (*_markdown(models()), "", *_whole_markdown(bottom_up_models())):
+        tables = (_markdown(models()), _whole_markdown(bottom_up_models()), _space_markdown(space_models()))
+        for line in (*tables[0], "", *tables[1], "", *tables[2]):
             click.echo(line)
         return
     head = ("name", "data set", "input", "key points", "decoder", "GFLOPs", "params", "published", "--weights auto")
@@ -98,6 +99,20 @@ def _whole_markdown(models: Sequence[Any]) -> list[str]:
         file = f"[{model.sha256_prefix}]({model.url})" if model.url else model.by_hand or "-"
         points = str(len(model.spec.skeleton))
         rows.append((f"`{model.name}`", size, model.spec.head.kind, points, *cost, model.accuracy, file))
+    return _lines(head, rows)
+
+
+def _space_markdown(models: Sequence[Any]) -> list[str]:
+    """The table of lifters, and of networks that find positions in space from a crop."""
+    head = ("model of positions in space", "input", "head", "skeleton", "GFLOPs", "parameters", "published", "file")
+    rows = []
+    for model in models:
+        size = "x".join(str(side) for shape in model.spec.inputs.values() for side in shape)
+        cost = (f"{model.gflops:.3f}", f"{model.params / 1e6:.1f} M")
+        file = f"[{model.sha256_prefix}]({model.url})" if model.url else "in the package" if model.embedded else "-"
+        rows.append(
+            (f"`{model.name}`", size, model.spec.head.kind, model.spec.skeleton.name, *cost, model.accuracy, file)
+        )
     return _lines(head, rows)
 
 

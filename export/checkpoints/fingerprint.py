@@ -116,6 +116,7 @@ _FINGERPRINTS: tuple[tuple[str, str, Callable[[State], str], str], ...] = (
     ("stage4.2.fuse_layers.0.3.0.weight", "final_layer.weight", _hrnet, ""),
     ("deconv_layers.0.0.0.weight", "final_layers.1.weight", _higher_hrnet, ""),
     ("cpm.align.0.weight", "initial_stage.heatmaps.1.0.weight", _lightweight_openpose, ""),
+    ("cls_z.weight", "final_layer2.conv.weight", _cspnext("rtmw3d"), ""),
     ("neck.reduce_layers.0.conv.weight", "final_layer2.conv.weight", _cspnext("rtmw"), ""),
     ("gau.uv.weight", "final_layer.weight", _cspnext("rtmpose"), ""),
     ("mlp_head_x.weight", "deconv_head.final_layer.weight", lambda state: "simcc_resnet50", ""),

@@ -137,13 +137,14 @@ def trained_position(spec: ModelSpec, crop_px: np.ndarray) -> np.ndarray:
 def drawn(spec: ModelSpec, xy: np.ndarray) -> list[np.ndarray]:
     """(C, h, w) Gaussians, sigma 2, at (K, 2) heat-map px; with offsets towards them where the spec has them.
 
-    Of SimCC a vector of x and one of y for each point.
+    Of SimCC a vector of x and one of y for each point, of RTMW3D one of the depth too: 0.
     """
     if isinstance(spec.head, SimCC):
         places = (
             2 * xy[:, axis, None] - np.arange(bins) for axis, bins in enumerate(spec.head.bins(spec.image.size_hw))
         )
-        return [np.exp(-(distance**2) / 32).astype(np.float32) for distance in places]
+        depth = [np.tile(np.arange(spec.head.depth_bins) - spec.head.depth_bins // 2, (len(xy), 1))] * spec.gives_depth
+        return [np.exp(-(distance**2) / 32).astype(np.float32) for distance in (*places, *depth)]
     height, width = spec.heatmaps.size_hw
     dx, dy = xy[:, 0, None, None] - np.arange(width), xy[:, 1, None, None] - np.arange(height)[:, None]
     maps = np.exp(-(dx**2 + dy**2) / 8)
@@ -184,6 +185,7 @@ def test_points_of_the_image_come_back_within_the_decoders_own_error(recipe):
         if flip_test and spec.decoder == "simcc":  # reversed vectors are a bin off, their average half of it
             mirrored[0] = 0.25
         assert (np.abs(poses.xy - points) <= (own + mirrored + READING) * heatmap_px).all()
+        assert poses.xyz is None or not poses.xyz[..., 2].any()
 
 
 def test_the_recipes_are_all_that_are_published():

@@ -12,7 +12,8 @@ from edgepose.export.zoo.identify import _EARLIER
 from tests.shared_data import SHARED, needs_shared
 
 pytestmark = needs_shared
-PUBLISHED = [model for model in models() if model.published]
+# RTMW3D's figures are those of mmpose's projects/rtmpose3d/README.md, which no table here has
+PUBLISHED = [model for model in models() if model.published and not model.name.startswith("rtmw3d")]
 
 
 def rows() -> list[list[str]]:

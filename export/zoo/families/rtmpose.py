@@ -299,11 +299,37 @@ _RTMW = (
         0.763,
     ),
 )
+# mmpose's projects/rtmpose3d, its model zoo: of positions in space 56 and 57 mm MPJPE on H3WB.
+_RTMW3D = (
+    _Row(
+        "l",
+        "wholebody",
+        384,
+        288,
+        35.32,
+        57_501_751,
+        "rtmw3d-l_8xb64_cocktail14-384x288-794dbc78_20240626",
+        "whole-body AP",
+        0.678,
+    ),
+    _Row(
+        "x",
+        "wholebody",
+        384,
+        288,
+        58.52,
+        92_342_447,
+        "rtmw3d-x_8xb64_cocktail14-384x288-b0a0eab7_20240626",
+        "whole-body AP",
+        0.680,
+    ),
+)
+_DEPTH_BINS = 576  # two for each of 288 steps between 2.17 m before and behind the root
 
 
 def entries() -> list[Model]:
-    """RTMPose, then RTMW."""
-    return [_rtmpose(row) for row in _FILES] + [_rtmw(row) for row in _RTMW]
+    """RTMPose, then RTMW and RTMW3D."""
+    return [_rtmpose(row) for row in _FILES] + [_rtmw(row) for row in _RTMW] + [_rtmw3d(row) for row in _RTMW3D]
 
 
 def _rtmpose(row: _Row) -> Model:
@@ -334,3 +360,16 @@ def _rtmw(row: _Row) -> Model:
     else:
         published = mmpose_file(f"v1/projects/rtmw/{row.file}.pth", row.accuracy, row.metric)
     return Model(spec.name, row.dataset, spec, build, row.gflops, row.params, published=published, by_hand=by_hand)
+
+
+def _rtmw3d(row: _Row) -> Model:
+    """RTMW with a third vector, of the depth behind the middle of the hips."""
+    spec = simcc_spec(f"rtmw3d_{row.size}", (row.dataset, row.height, row.width)).changed(depth_bins=_DEPTH_BINS)
+
+    def build(style: str) -> nn.Module:
+        from edgepose.export.networks.rtmpose import rtmw  # torch: not for a mere list of names
+
+        return rtmw(row.size, spec.num_keypoints, spec.image.size_hw, _DEPTH_BINS)
+
+    published = mmpose_file(f"v1/wholebody_3d_keypoint/rtmw3d/{row.file}.pth", row.accuracy, row.metric)
+    return Model(spec.name, row.dataset, spec, build, row.gflops, row.params, published=published)
