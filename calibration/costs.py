@@ -152,7 +152,7 @@ def _macs(node: onnx.NodeProto, weight: np.ndarray | None, read: int, made: int)
     if node.op_type == "ConvTranspose":  # each input spreads a filter
         return read * int(np.prod(weight.shape[1:]))
     transposed = next((item.i for item in node.attribute if item.name == "transB"), 0)
-    return made * int(weight.shape[1 if transposed else -2])
+    return made * int(weight.shape[1 if transposed else max(weight.ndim - 2, 0)])  # one of a row of weights sums it
 
 
 def int8_share(costs: Collection[NodeCost], layers: Collection[str]) -> float | None:

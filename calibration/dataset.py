@@ -10,6 +10,8 @@ import numpy as np
 
 from edgepose.backends import Backend
 from edgepose.errors import CalibrationError, InputError
+from edgepose.estimate.detect import Detector, find_people
+from edgepose.estimate.follow import MIN_SCORE
 from edgepose.estimate.two_pass import closer_regions
 from edgepose.files import sha256_of
 from edgepose.io.boxes import boxes_for_images
@@ -74,13 +76,20 @@ class CalibrationSet:
 
 
 def read_calibration_set(
-    images: Iterable[str | Path], boxes: Path | None, *, limit: int, seed: int, watch: Watch = unwatched
+    images: Iterable[str | Path],
+    boxes: Path | None,
+    *,
+    limit: int,
+    seed: int,
+    detector: Detector | None = None,
+    watch: Watch = unwatched,
 ) -> CalibrationSet:
     """Choose up to `limit` people, image by image in an order that `seed` sets, and check that they can be read.
 
     Args:
         images: files, folders and globs.
         boxes: COCO annotations or detection results; None takes each image as one person.
+        detector: finds the people where no file gives them; as in `infer`, those of a score from MIN_SCORE on.
         watch: sees the images pass, for a progress bar.
 
     Raises:
@@ -103,6 +112,9 @@ def read_calibration_set(
         except InputError as error:
             unreadable.append(str(error))
             continue
+        if detector is not None:
+            found, scores = find_people(detector, pixels, min_score=MIN_SCORE)
+            entry = replace(entry, boxes_xyxy=found, box_scores=scores)
         people = usable_people(pixels, entry)
         unusable += people.unusable
         found = people.boxes_xyxy
@@ -120,6 +132,7 @@ def read_calibration_set(
             f"{', the first: ' + unreadable[0] if unreadable else ''}"
             f"{f', {blank} people blank: of one colour' if blank else ''}); wanted: at least one"
             f"{', check that the boxes belong to these images' if boxes else ''}"
+            f"{', in which the detector finds people' if detector else ''}"
         )
     by_hash = sorted(chosen.values(), key=lambda image: image.sha256)
     count = min(max(1, len(by_hash) // HELD_OUT_SHARE), len(by_hash) - 1)

@@ -124,6 +124,7 @@ def calibrate(
     images: Sequence[str | Path],
     boxes: Path | None = None,
     *,
+    detector: Path | None = None,
     method: str,
     limit: int = 512,
     seed: int = 0,
@@ -136,6 +137,7 @@ def calibrate(
     Args:
         model_path: FP32, with its passport.
         images: files, folders and globs; boxes: COCO annotations or detection results, None: one person an image.
+        detector: finds the people where no file gives their boxes.
         method: one of ranges.METHODS.
         limit: most people to use; seed: which of more.
         output_dir: where the files go; None: beside the model.
@@ -147,7 +149,15 @@ def calibrate(
         InputError, CalibrationError: the images, boxes or model cannot be used.
     """
     scene = set_scene(
-        model_path, images, boxes, method=method, limit=limit, seed=seed, output_dir=output_dir, watch=watch
+        model_path,
+        images,
+        boxes,
+        method=method,
+        limit=limit,
+        seed=seed,
+        detector=detector,
+        output_dir=output_dir,
+        watch=watch,
     )
     files, passport, people, ground = scene.files, scene.passport, scene.people, scene.ground
     layers, table = ground.layers, scene.table

@@ -33,16 +33,19 @@ PRODUCTS = ("MatMul", "Gemm")
 LEVELS = 127  # of [-127, 127]
 
 
-def quantisable_layers(model: onnx.ModelProto, maps: Collection[int] = ()) -> list[str]:
+def quantisable_layers(
+    model: onnx.ModelProto, maps: Collection[int] = (), last: Collection[str] | None = None
+) -> list[str]:
     """Names (the first output) of the layers to make INT8: all but depthwise convolutions and the heat maps' head.
 
     Args:
+        last: names of the layers that are the head, where it makes boxes (`ending_of`); None: heat maps or vectors.
         maps: of a network of stages that read the maps of the stage before (OpenPose): how many maps a stage makes.
             The convolutions that make so many, in whichever stage, and those they read stay in float as well: an
             error there goes through all later stages, which sharpen it until it is a person.
     """
     arrays = arrays_of(model)
-    head = _head(model, arrays) | _map_makers(model, arrays, maps)
+    head = (_head(model, arrays) if last is None else set(last)) | _map_makers(model, arrays, maps)
     return [
         node.output[0]
         for node in model.graph.node

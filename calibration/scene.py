@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -30,6 +30,7 @@ from edgepose.calibration.results import PACKAGES, CalibrationFiles, load_onnx, 
 from edgepose.calibration.statistics import CROPS, channel_statistics
 from edgepose.calibration.table import CalibrationTable, usable_table, write_table
 from edgepose.errors import CalibrationError
+from edgepose.estimate.detect import load_detector
 from edgepose.export.graph.deconvolutions import without_deconvolutions
 from edgepose.export.graph.fold import fold
 from edgepose.export.graph.run import beyond_fp16
@@ -68,6 +69,7 @@ def set_scene(
     method: str,
     limit: int,
     seed: int,
+    detector: Path | None = None,
     output_dir: Path | None = None,
     watch: Watch = unwatched,
 ) -> Scene:
@@ -84,7 +86,9 @@ def set_scene(
     folded = fold(load_onnx(model_path))
     if not quantisable_layers(without_deconvolutions(folded)):
         raise CalibrationError(f"{model_path} has no layer with constant weights before its head: nothing to do")
-    people = read_calibration_set(images, boxes, limit=limit, seed=seed, watch=watch)
+    with ExitStack() as stack:
+        finder = None if detector is None else stack.enter_context(closing(load_detector(detector)))
+        people = read_calibration_set(images, boxes, limit=limit, seed=seed, detector=finder, watch=watch)
     if passport.spec.refine is not None:
         with closing(load_backend(model_path, backend="onnxruntime")) as backend:
             people = with_close_crops(people, backend, seed=seed, watch=watch)

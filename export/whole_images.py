@@ -19,9 +19,10 @@ from onnx import TensorProto, helper
 from edgepose.backends import load_runtime
 from edgepose.errors import EdgeposeError, ExportError, ModelFileError
 from edgepose.export.foreign import load_foreign, open_foreign, sizes_of
-from edgepose.export.graph.edit import arrays_of, replace_nodes
+from edgepose.export.graph.edit import replace_nodes
 from edgepose.export.graph.fp16 import to_fp16
 from edgepose.export.graph.interface import BATCH, normalize, rename_tensor, to_opset
+from edgepose.export.graph.last_layers import ending_of
 from edgepose.export.graph.run import beyond_fp16, run_onnx
 from edgepose.export.graph.simplify import simplify
 from edgepose.export.pair import Weights, write_pair
@@ -32,7 +33,6 @@ from edgepose.model.spec import ModelSpec
 Arrays = Mapping[str, np.ndarray]
 Compare = Callable[[Arrays, Arrays], dict[str, float]]
 PIXEL_TYPES = (TensorProto.FLOAT, TensorProto.INT32, TensorProto.UINT8)  # in which published files take pictures
-LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 PIXELS, SCORE = "px", "score"  # what differences are of: places of the surest, px of the input, and scores
 FP32_LIMITS = {PIXELS: 0.1, SCORE: 1e-3}
 FP16_LIMITS = {PIXELS: math.inf, SCORE: 0.05}  # the surest boxes of noise may move by anything that is finite
@@ -109,7 +109,7 @@ def import_images(
     except EdgeposeError:
         batch = 1
         simplified, verified = _formed(original, spec, pictures[:1], singles[:1], compare, path, 1)
-    half = to_fp16(simplified, keep_fp32=[*beyond_fp16(simplified, pictures[:1]), *behind_layers(simplified)])
+    half = to_fp16(simplified, keep_fp32=[*beyond_fp16(simplified, pictures[:1]), *ending_of(simplified).behind])
 
     def judge(fp32: Path, fp16: Path) -> tuple[dict[str, float], dict[str, float]]:
         with closing(load_runtime(fp16, exact=True, store_fp16=True, backend="openvino")) as runtime:
@@ -123,27 +123,6 @@ def import_images(
     entries = _entries("fp32", verified)
     fp32, fp16, in_half = write_pair(simplified, half, spec, weights, entries, judge, output_dir)
     return ImportedImages(fp32, fp16, verified, in_half, batch)
-
-
-def behind_layers(model: onnx.ModelProto) -> list[str]:
-    """Names of the nodes between the last layers and the outputs: what computes positions from what a network gives.
-
-    A convolution that makes one channel is no such layer: it adds up YOLO's distributions.
-    """
-    arrays = arrays_of(model)
-    producers = {name: node for node in model.graph.node for name in node.output}
-    found: dict[str, str] = {}
-    waiting = [output.name for output in model.graph.output]
-    while waiting:
-        node = producers.get(waiting.pop())
-        if node is None or node.output[0] in found:
-            continue
-        weight = arrays.get(node.input[1]) if node.op_type in LAYERS else None
-        if node.op_type in LAYERS and not (node.op_type == "Conv" and weight is not None and len(weight) == 1):
-            continue
-        found[node.output[0]] = node.name
-        waiting += node.input
-    return list(found.values())
 
 
 def _input(model: onnx.ModelProto, path: Path) -> onnx.ValueInfoProto:

@@ -14,7 +14,7 @@ from edgepose.errors import BackendError
 from edgepose.model.passport import Passport
 from edgepose.model.shapes import as_text, check_arrays, fits_shape
 
-LARGEST_BATCH = 32  # at a time on a CPU: bounds memory, and larger batches gain nothing there
+LARGEST_BATCH = 8  # at a time on a CPU: OpenVINO keeps the memory of its largest run, and more gain nothing
 
 Arrays = Mapping[str, np.ndarray]
 

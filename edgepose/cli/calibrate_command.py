@@ -29,6 +29,11 @@ from edgepose.interrupts import STATUS
     help="COCO annotations or detection results with the people's boxes.  [default: each image is one person]",
 )
 @click.option(
+    "--detector",
+    type=click.Path(path_type=Path),
+    help="Find the people with this detector, in place of --boxes; its passport beside it.",
+)
+@click.option(
     "--method",
     type=click.Choice(("minmax", "percentile", "entropy", "mse")),
     help="How a range is taken from what was seen.  [default: mse; with --budget mse, percentile and minmax compete]",
@@ -63,6 +68,7 @@ def command(
     tracks: Path | None,
     model: Path | None,
     boxes: Path | None,
+    detector: Path | None,
     method: str | None,
     budget: str | None,
     device: str | None,
@@ -72,7 +78,7 @@ def command(
     seed: int,
     output_dir: Path | None,
 ) -> None:
-    """Quantise an exported model to INT8 with images like those it will see.
+    """Quantise an exported or imported model, a detector too, to INT8 with images like those it will see.
 
     Writes NAME.calibration.json (what was measured; used again while weights, images, boxes, recipe and method stay
     the same) and NAME.int8.onnx (INT8 where it pays, FP16 elsewhere; one file for TensorRT and for the CPU), and
@@ -89,7 +95,6 @@ def command(
     require_workstation()
     from edgepose.calibration.pipeline import find_model
     from edgepose.cli.progress import progress
-    from edgepose.estimate.whole import finds_everybody
     from edgepose.model.passport import read_passport
 
     choose = None
@@ -99,8 +104,10 @@ def command(
         raise click.UsageError("--device, --annotations and --annotated-images go with --budget")
     if bool(images) == (tracks is not None):
         raise click.UsageError("give --images, or for a lifter --tracks")
-    if tracks is not None and (boxes is not None or choose is not None):
-        raise click.UsageError("--boxes and --budget go with --images")
+    if tracks is not None and (boxes is not None or detector is not None or choose is not None):
+        raise click.UsageError("--boxes, --detector and --budget go with --images")
+    if boxes is not None and detector is not None:
+        raise click.UsageError("--detector finds the boxes: leave out --boxes")
     model = model or find_model(Path())
     options: dict[str, Any] = {
         "method": method or "mse",
@@ -113,17 +120,17 @@ def command(
         from edgepose.calibration.lifters import calibrate_lifter
 
         click.echo(calibrate_lifter(model, tracks, **options).summary())
-    elif finds_everybody(read_passport(model).spec):
-        from edgepose.calibration.bottom_up import calibrate_maps
+    elif read_passport(model).spec.region is None:
+        from edgepose.calibration.whole_images import calibrate_pictures
 
-        if choose is not None or boxes is not None:
-            option = "--budget" if choose else "--boxes"
+        if choose is not None or boxes is not None or detector is not None:
+            option = "--budget" if choose else "--boxes" if boxes else "--detector"
             raise click.UsageError(f"{option} goes with crops of people: this network takes whole images")
-        _tell(calibrate_maps(model, images, **options))
+        _tell(calibrate_pictures(model, images, **options))
     else:
         from edgepose.calibration.pipeline import calibrate
 
-        result = calibrate(model, images, boxes, choose=choose, **options)
+        result = calibrate(model, images, boxes, detector=detector, choose=choose, **options)
         _tell(result, budget, None if result.chosen is None else result.chosen.found)
 
 

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from edgepose.calibration.costs import DEVICES, Device, int8_share, node_costs, predicted_us, read_device
 from edgepose.calibration.qdq import quantisable_layers
@@ -83,3 +85,19 @@ def test_a_wrong_device_is_refused(tmp_path, text, said):
 
     with pytest.raises(InputError, match=said):
         read_device(str(path))
+
+
+def test_a_product_with_a_row_of_weights_sums_it():
+    made = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 5])
+    row = numpy_helper.from_array(np.arange(8, dtype=np.float32), "row")
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "row"], ["y"])],
+        "mean",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 5, 8])],
+        [made],
+        [row],
+    )
+
+    (cost,) = node_costs(helper.make_model(graph))
+
+    assert cost.macs == 5 * 8

@@ -20,8 +20,8 @@ from edgepose.cli import main
 from edgepose.cli.import_command import PEOPLE_PRESETS
 from edgepose.estimate.whole import estimate_people
 from edgepose.export.graph.edit import arrays_of
+from edgepose.export.graph.last_layers import ending_of
 from edgepose.export.people import PRESETS
-from edgepose.export.whole_images import behind_layers
 from edgepose.io.images import write_image
 from edgepose.model.passport import read_passport
 from edgepose.model.skeletons import SKELETONS
@@ -249,7 +249,7 @@ def test_positions_are_computed_in_single_precision_behind_the_last_layers(impor
     half = onnx.load(imported["yolo-pose"].with_suffix(".fp16.onnx"))
 
     assert {array.dtype for name, array in arrays_of(half).items() if "weight" in name} == {np.dtype(np.float16)}
-    assert "Conv" not in {node.op_type for node in half.graph.node if node.name in behind_layers(half)}
+    assert "Conv" not in {node.op_type for node in half.graph.node if node.name in ending_of(half).behind}
 
 
 def test_an_imported_network_keeps_its_input_whatever_the_original_took(imported):

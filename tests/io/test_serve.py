@@ -1,8 +1,12 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
@@ -89,3 +93,31 @@ def test_others_watch_with_a_token_only(host: str):
 def test_a_port_in_use_is_one_line(server: PictureServer):
     with pytest.raises(InputError, match=rf"cannot listen on 127.0.0.1:{server.port}: Address already in use"):
         PictureServer(["a"], port=server.port)
+
+
+BROWSER = next(
+    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), ""
+)
+
+
+@pytest.mark.skipif(not BROWSER, reason="wants Chromium or Chrome")
+def test_a_browser_shows_the_newest_picture_and_what_is_known_of_it(server: PictureServer, tmp_path: Path):
+    shot, ended = tmp_path / "page.png", threading.Event()
+
+    def show() -> None:
+        while not ended.wait(0.2):
+            for source in (0, 1):
+                server.show(source, np.full((240, 320, 3), (255, 0, 0), np.uint8), {"people": 3, "fps": 9, "frame": 7})
+
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--window-size=500,700", "--timeout=5000"]
+
+    threading.Thread(target=show, daemon=True).start()
+    command = [BROWSER, *options, f"--user-data-dir={tmp_path}", f"--screenshot={shot}", server.url]
+    subprocess.run(command, capture_output=True, timeout=120, check=False)
+    ended.set()
+
+    pixels = cv2.imread(str(shot))[..., ::-1].astype(int)
+    red = (pixels[..., 0] > 200) & (pixels[..., 1] < 60)
+    assert red.sum() == pytest.approx(2 * 320 * 240, rel=0.02)  # JPEG blurs edges
+    below = pixels[np.flatnonzero(red.any(axis=1))[-1] + 1 :]
+    assert (below.min(axis=2) > 150).any()  # the line of people, frames a second and frame is light on dark

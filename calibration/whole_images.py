@@ -1,11 +1,13 @@
-"""A bottom-up network's INT8: m.onnx and pictures -> m.calibration.json and m.int8.onnx, checked on other pictures.
+"""INT8 of a network of whole images: m.onnx and pictures -> m.calibration.json and m.int8.onnx, checked on others.
 
-Its input is a whole picture, so there are no boxes; what INT8 does is told person by person.
+It finds people, or their boxes: a bottom-up network, one that gives people in one stage, or a detector. There are no
+crops; what INT8 does is told person by person.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +19,7 @@ import onnx
 from edgepose.backends import load_runtime
 from edgepose.backends.runtime import Runtime
 from edgepose.calibration.biases import correct_biases
+from edgepose.calibration.costs import int8_share, node_costs
 from edgepose.calibration.dataset import CalibrationImage, read_calibration_set, unread
 from edgepose.calibration.equalise import equalised, find_factors
 from edgepose.calibration.qdq import insert_qdq, pairs_beyond_fp16, quantisable_layers, quantised_inputs
@@ -25,31 +28,37 @@ from edgepose.calibration.results import PACKAGES, CalibrationFiles, load_onnx, 
 from edgepose.calibration.statistics import CROPS, channel_statistics
 from edgepose.calibration.table import CalibrationTable, usable_table, write_table
 from edgepose.errors import CalibrationError
+from edgepose.estimate.detect import Detector, find_people
+from edgepose.estimate.follow import MIN_SCORE
 from edgepose.estimate.whole import estimate_people, head_of
+from edgepose.evaluation.box_shift import BoxShift, compare_boxes
 from edgepose.evaluation.people_shift import PeopleShift, compare_people
 from edgepose.export.graph.deconvolutions import without_deconvolutions
 from edgepose.export.graph.fold import fold
 from edgepose.export.graph.fp16 import to_fp16
+from edgepose.export.graph.last_layers import ending_of
 from edgepose.export.graph.run import beyond_fp16
 from edgepose.io.images import read_image
 from edgepose.io.watching import Watch, unwatched
+from edgepose.model.heads.detections import Detections
 from edgepose.model.heads.fields import Fields
+from edgepose.model.heads.people import People
 from edgepose.model.spec import ModelSpec
 from edgepose.stages.letterbox import Letterbox, as_input
-from edgepose.stages.poses import Poses
 
 
 @dataclass(frozen=True)
-class CalibratedMaps:
+class CalibratedPictures:
     """What a calibration wrote and what INT8 does to people.
 
     Attributes:
         int8, table: the files.
         reused: True if the ranges came from an earlier run with the same inputs.
         pictures: how many gave the ranges; `held_out` showed the people.
-        shift: FP32's people against INT8's.
+        shift: what FP32 finds against what INT8 finds.
         unreadable: one line for each image that could not be read.
         random_weights: True: the figures mean nothing.
+        layers: names of the layers in INT8; `int8_share`: what they have of the multiply-adds, None if not known.
     """
 
     int8: Path
@@ -57,24 +66,18 @@ class CalibratedMaps:
     reused: bool
     pictures: int
     held_out: int
-    shift: PeopleShift
+    shift: PeopleShift | BoxShift
     unreadable: tuple[str, ...]
     random_weights: bool
+    layers: tuple[str, ...]
+    int8_share: float | None
 
     def summary(self) -> str:
         """What was written and what INT8 costs, for people."""
         source = "ranges of an earlier run" if self.reused else f"ranges of {self.pictures} pictures"
-        figures = self.shift.figures()
-        lines = [
-            f"{self.int8}: {source} ({self.table})",
-            f"of FP32's {self.shift.people} people in {self.held_out} held-out pictures INT8 loses {self.shift.lost}, "
-            f"and finds {self.shift.gained} others",
-        ]
-        if len(self.shift.shift_px):
-            lines.append(
-                f"key points of the same people moved by {figures['mean']:.2f} image px on average, "
-                f"{figures['p95']:.1f} at the 95th percentile"
-            )
+        share = "" if self.int8_share is None else f", {self.int8_share:.1%} of the multiply-adds"
+        lines = [f"{self.int8}: {source} ({self.table})", f"{len(self.layers)} layers in INT8{share}"]
+        lines += self.shift.told(self.held_out)
         return "\n".join(lines + ["The weights are random: these figures mean nothing."] * self.random_weights)
 
     def warnings(self) -> list[str]:
@@ -82,7 +85,7 @@ class CalibratedMaps:
         return unread(self.unreadable)
 
 
-def calibrate_maps(
+def calibrate_pictures(
     model_path: Path,
     images: Sequence[str | Path],
     *,
@@ -91,10 +94,11 @@ def calibrate_maps(
     seed: int = 0,
     output_dir: Path | None = None,
     watch: Watch = unwatched,
-) -> CalibratedMaps:
-    """Quantise a bottom-up network with pictures like those of its later use; both files, or none.
+) -> CalibratedPictures:
+    """Quantise a network of whole images with pictures like those of its later use; both files, or none.
 
-    The maps of every stage stay in float, where later stages read them: see `quantisable_layers`.
+    In float stay the maps of every stage of a bottom-up network, where later stages read them (`quantisable_layers`);
+    and of a network that gives boxes its last layers and what is behind them, which computes positions.
 
     Args:
         model_path: FP32, with its passport.
@@ -102,15 +106,17 @@ def calibrate_maps(
         method, limit, seed: how a range is taken from what was seen, how many pictures, and which.
 
     Raises:
-        ModelFileError: the model or its passport is missing, damaged, not FP32, or of no bottom-up network.
+        ModelFileError: the model or its passport is missing, damaged, not FP32, or of a network that does not
+            find people in whole images.
         InputError, CalibrationError: the images or the model cannot be used.
     """
     passport = read_fp32_passport(model_path)
     spec = passport.spec
-    maps = maps_between_stages(spec)
+    if not isinstance(spec.head, Detections):
+        head_of(spec)
     folded = fold(load_onnx(model_path))
-    if not quantisable_layers(without_deconvolutions(folded), maps):
-        raise CalibrationError(f"{model_path} has no layer with constant weights before its maps: nothing to do")
+    if not layers_of(without_deconvolutions(folded), spec):
+        raise CalibrationError(f"{model_path} has no layer with constant weights before its head: nothing to do")
     pictures = read_calibration_set(images, None, limit=limit, seed=seed, watch=watch)
     files = CalibrationFiles.of(model_path, output_dir)
     made_from = {
@@ -128,26 +134,48 @@ def calibrate_maps(
         table = _measure(folded, pictures.fitting, spec, method, made_from, watch)
         write_table(files.table, table)
     prepared = equalised(folded, table.factors)
-    layers = quantisable_layers(prepared, maps)
+    layers = layers_of(prepared, spec)
     means = {name: np.array(values) for name, values in table.means.items()}
     quantised = insert_qdq(correct_biases(prepared, layers, means), table.ranges, layers)
     kept = [*beyond_fp16(prepared, next(_inputs_of(pictures.held_out, spec))), *pairs_beyond_fp16(quantised)]
+    kept += ending_of(prepared).behind if _gives_boxes(spec) else []
 
-    def judge(written: Path) -> tuple[dict[str, float], PeopleShift]:
-        runtimes = load_runtime(model_path, exact=True), load_runtime(written, exact=True, backend="openvino")
+    def judge(written: Path) -> tuple[dict[str, float], PeopleShift | BoxShift]:
         held_out = watch("comparing with FP32", pictures.held_out, len(pictures.held_out))
-        moved = compare_people(_found(runtimes, image) for image in held_out)
+        moved = _shift(model_path, written, held_out)
         return {f"int8_{name}": float(value) for name, value in moved.figures().items()}, moved
 
     graph = to_fp16(quantised, keep_fp32=kept)
     shift = write_int8(files, passport, graph, judge, prepared=prepared, layers=layers)
     counts = len(pictures.fitting), len(pictures.held_out)
-    return CalibratedMaps(files.int8, files.table, reused, *counts, shift, pictures.unreadable, passport.random_weights)
+    share = int8_share(node_costs(prepared), layers)
+    return CalibratedPictures(
+        files.int8,
+        files.table,
+        reused,
+        *counts,
+        shift,
+        pictures.unreadable,
+        passport.random_weights,
+        tuple(layers),
+        share,
+    )
+
+
+def layers_of(model: onnx.ModelProto, spec: ModelSpec) -> list[str]:
+    """Names of the layers of a prepared graph that become INT8."""
+    return quantisable_layers(
+        model, maps_between_stages(spec), last=ending_of(model).layers if _gives_boxes(spec) else None
+    )
+
+
+def _gives_boxes(spec: ModelSpec) -> bool:
+    return isinstance(spec.head, (Detections, People))
 
 
 def maps_between_stages(spec: ModelSpec) -> tuple[int, ...]:
     """How many maps a stage of the network makes, which the next one reads; none where there are no such stages."""
-    head = head_of(spec)
+    head = spec.head
     return (len(spec.skeleton) + 1, 2 * len(head.limbs)) if isinstance(head, Fields) else ()
 
 
@@ -165,7 +193,7 @@ def _measure(
     factors = {name: _short(values) for name, values in scales.items()}
     means = {name: _short(np.median(seen.mean, axis=0) * scales.get(name, 1.0)) for name, seen in statistics.items()}
     prepared = equalised(folded, factors)
-    layers = quantisable_layers(prepared, maps_between_stages(spec))
+    layers = layers_of(prepared, spec)
     inputs = watch("finding ranges", _inputs_of(images, spec), len(images))
     ranges = find_ranges(prepared, inputs, list(quantised_inputs(prepared, layers)), method)
     return CalibrationTable(made_from, ranges, factors, means)
@@ -183,7 +211,16 @@ def _inputs_of(images: Sequence[CalibrationImage], spec: ModelSpec) -> Iterator[
         yield as_input(pixels, Letterbox.of((pixels.shape[0], pixels.shape[1]), spec.image), spec.image)[None]
 
 
-def _found(runtimes: Sequence[Runtime], image: CalibrationImage) -> tuple[Poses, Poses]:
-    pixels = read_image(image.path)
-    first, second = (estimate_people(runtime, pixels)[0] for runtime in runtimes)
-    return first, second
+def _shift(model: Path, written: Path, images: Iterable[CalibrationImage]) -> PeopleShift | BoxShift:
+    with (
+        closing(load_runtime(model, exact=True)) as fp32,
+        closing(load_runtime(written, exact=True, backend="openvino")) as int8,
+    ):
+        pixels = (read_image(image.path) for image in images)
+        if isinstance(fp32.passport.spec.head, Detections):
+            return compare_boxes((_boxes(fp32, image), _boxes(int8, image)) for image in pixels)
+        return compare_people((estimate_people(fp32, image)[0], estimate_people(int8, image)[0]) for image in pixels)
+
+
+def _boxes(runtime: Runtime, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return find_people(Detector(runtime), image, min_score=MIN_SCORE)
