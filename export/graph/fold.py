@@ -1,9 +1,10 @@
-"""Exact rewrites after which a graph is easy to quantise: constants as initialisers, BatchNorm folded."""
+"""Exact rewrites after which a graph is easy to quantise: weights as float initialisers, BatchNorm folded."""
 
 from __future__ import annotations
 
 import numpy as np
 import onnx
+from onnx import TensorProto, numpy_helper
 
 from edgepose.export.graph.edit import (
     arrays_of,
@@ -25,12 +26,26 @@ def fold(model: onnx.ModelProto) -> onnx.ModelProto:
     folded = copy_of(model)
     del folded.graph.value_info[:]
     constants_to_initializers(folded)
+    _widen_weights(folded)
     folded = at_least_opset(folded, OPSET)
     fold_batchnorm(folded)
     drop_unused(folded)
     name_nodes(folded)
     onnx.checker.check_model(folded)
     return folded
+
+
+def _widen_weights(model: onnx.ModelProto) -> None:
+    """Make weights that are stored in half precision, and cast where they are used, initialisers in single."""
+    arrays = arrays_of(model)
+    kept = []
+    for node in model.graph.node:
+        if node.op_type == "Cast" and node.input[0] in arrays and attributes_of(node)["to"] == TensorProto.FLOAT:
+            widened = arrays[node.input[0]].astype(np.float32)
+            model.graph.initializer.append(numpy_helper.from_array(widened, node.output[0]))
+        else:
+            kept.append(node)
+    replace_nodes(model, kept)
 
 
 def fold_batchnorm(model: onnx.ModelProto) -> None:

@@ -3,7 +3,9 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
+from edgepose.calibration.qdq import quantisable_layers
 from tests.calibration.graphs import GraphMaker, mobile_network, pose_network, prepare, run, toy_crops
 
 ROUNDING = 5e-7  # relative: FP32 sums in another order
@@ -93,4 +95,22 @@ def test_brings_older_graphs_to_the_first_opset_with_fp16_steps():
     prepared = prepare(model)
 
     assert prepared.opset_import[0].version == 19
+    assert_same_values(model, prepared, toy_crops())
+
+
+def test_weights_stored_in_half_precision_are_weights_like_others():
+    model = mobile_network()
+    casts = []
+    for item in model.graph.initializer:
+        if item.data_type == TensorProto.FLOAT:
+            casts.append(helper.make_node("Cast", [f"{item.name}.half"], [item.name], to=TensorProto.FLOAT))
+            item.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(item).astype(np.float16), f"{item.name}.half"))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+
+    prepared = prepare(model)
+
+    assert "Cast" not in kinds(prepared)
+    assert quantisable_layers(prepared) == quantisable_layers(prepare(mobile_network()))
     assert_same_values(model, prepared, toy_crops())
