@@ -13,7 +13,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -54,14 +54,14 @@ def with_rtmlib(detector_onnx: Path, pose_onnx: Path, runtime: str) -> Callable[
 
 
 def in_turns(ways: Mapping[str, Callable[[], Any]], rounds: int) -> list[str]:
-    """Run all ways so many times in turns; for each a line with its median, and the first one's over it."""
+    """Run all ways so many times in turns; for each a line with its median of CPU time, and the first one's over it."""
     names = list(ways)
     times: dict[str, list[float]] = {name: [] for name in names}
     for turn in range(rounds):
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            start = time.perf_counter()
+            start = time.process_time()
             ways[name]()
-            times[name].append(time.perf_counter() - start)
+            times[name].append(time.process_time() - start)
     first = np.array(times[names[0]])
     return [
         f"{name}: {1e3 * statistics.median(spent):.2f} ms, {np.median(first / np.array(spent)):.2f}x"
@@ -103,7 +103,14 @@ def difference(ours: Found, theirs: Found) -> str:
 
 @click.command()
 @click.option("--engine", "engines", type=click.Path(path_type=Path), multiple=True, required=True)
-@click.option("--detector", type=click.Path(path_type=Path), required=True)
+@click.option(
+    "--detector",
+    "detectors",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    required=True,
+    help="One for each --engine, or one for all.",
+)
 @click.option("--pose-onnx", type=click.Path(path_type=Path), required=True)
 @click.option("--detector-onnx", type=click.Path(path_type=Path), required=True)
 @click.option("--image", type=click.Path(path_type=Path), required=True)
@@ -117,7 +124,7 @@ def difference(ours: Found, theirs: Found) -> str:
 )
 def main(
     engines: tuple[Path, ...],
-    detector: Path,
+    detectors: tuple[Path, ...],
     pose_onnx: Path,
     detector_onnx: Path,
     image: Path,
@@ -129,10 +136,13 @@ def main(
     bgr = np.ascontiguousarray(rgb[..., ::-1])
     theirs = with_rtmlib(detector_onnx, pose_onnx, runtime)
     ways: dict[str, Callable[[], Found]] = {f"rtmlib, {runtime}": lambda: theirs(bgr)}
-    with closing(load_detector(detector, threads=1)) as finder:
-        for engine in engines:
-            ours = with_edgepose(finder, load_backend(engine, threads=1))
-            ways[engine.name] = lambda ours=ours: ours(rgb)  # type: ignore[misc]
+    if len(detectors) not in (1, len(engines)):
+        raise click.UsageError(f"{len(detectors)} --detector for {len(engines)} --engine: give one for each, or one")
+    with ExitStack() as stack:
+        for engine, detector in zip(engines, detectors * (len(engines) if len(detectors) == 1 else 1), strict=True):
+            finder = stack.enter_context(closing(load_detector(detector, threads=1)))
+            ours = with_edgepose(finder, stack.enter_context(load_backend(engine, threads=1)))
+            ways[f"{detector.name} and {engine.name}"] = lambda ours=ours: ours(rgb)  # type: ignore[misc]
         found = {name: way() for name, way in ways.items()}
         names = list(ways)
         for name in names[1:]:
