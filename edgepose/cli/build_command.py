@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from edgepose.trt.build import BuildOptions
 
 
 @click.command("build")
@@ -23,6 +28,24 @@ import click
     "--no-kernels", is_flag=True, help="Only the plan, for trtexec, say; infer needs the kernels of heat maps."
 )
 @click.option("--no-verify", is_flag=True, help="Do not compare the plan with the CPU afterwards.")
+@click.option("--best", is_flag=True, help="Build FP16 and INT8, time both here, keep the fastest as the plan.")
+@click.option(
+    "--also",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="With --best: another file of it, a mix say.",
+)
+@click.option(
+    "--budget",
+    type=click.FloatRange(0, 100),
+    default=0.5,
+    show_default=True,
+    metavar="PX",
+    help="With --best: how far key points may move from FP32's on average, heat-map px.",
+)
+@click.option(
+    "--images", type=click.Path(path_type=Path), help="With --best: pictures, each of one person.  [default: drawn]"
+)
 @click.option("--runtime", type=click.Choice(("tensorrt", "tensorrt_rtx")), help="Default: the one installed.")
 def command(
     onnx: Path,
@@ -36,15 +59,23 @@ def command(
     targets: tuple[str, ...],
     no_kernels: bool,
     no_verify: bool,
+    best: bool,
+    also: tuple[Path, ...],
+    budget: float,
+    images: Path | None,
     runtime: str | None,
 ) -> None:
     """Build a TensorRT plan from ONNX (m.onnx, m.fp16.onnx or m.int8.onnx), on the device that will run it.
 
-    Precision is in the ONNX, so there is no precision option.
+    Precision is in the ONNX, so there is no precision option. With --best any of the three will do as ONNX; m.onnx must
+    lie beside the others.
     """
-    from edgepose.cli.progress import steps
-    from edgepose.trt.build import BuildOptions, build_engine, parse_targets
+    from edgepose.trt.build import BuildOptions, parse_targets
 
+    if (also or images) and not best:
+        raise click.UsageError("--also and --images go with --best")
+    if best and (targets or no_kernels):
+        raise click.UsageError("--best runs the plans on this device: leave out --target and --no-kernels")
     if optimal_batch is not None and optimal_batch > max_batch:
         raise click.BadParameter(f"{optimal_batch} is more than --max-batch {max_batch}", param_hint="--optimal-batch")
     options = BuildOptions(
@@ -57,6 +88,19 @@ def command(
         targets=parse_targets(targets),
         kernels=not no_kernels,
     )
+    if best:
+        plan, source = _build_best(onnx, output, options, runtime, also, budget, images)
+    else:
+        plan, source = _build(onnx, output, options, runtime), onnx
+    if not no_verify and not no_kernels and not targets:
+        _verify(plan, source, images)
+
+
+def _build(onnx: Path, output: Path | None, options: BuildOptions, runtime: str | None) -> Path:
+    """Build one plan and say what came of it."""
+    from edgepose.cli.progress import steps
+    from edgepose.trt.build import build_engine
+
     with steps() as progress:
         report = build_engine(onnx, output, options, runtime=runtime, progress=progress)
     for warning in report.warnings:
@@ -72,20 +116,71 @@ def command(
         f"{info.gpu or ', '.join(info.targets)} with {info.runtime} {info.tensorrt}; "
         f"peak host memory {report.peak_mib} MiB"
     )
+    if info.computes is not None:
+        click.echo(f"computes: {info.computes.text()}")
+    if info.runtime == "tensorrt_rtx" and passport.precision == "int8":
+        click.echo("with TensorRT for RTX FP16 is often faster than INT8: edgepose build --best times both", err=True)
     if passport.random_weights:
         click.echo("its weights are random: for timing only", err=True)
-    if not no_verify and info.kernels and not targets:
-        _verify(report.plan, onnx)
+    return report.plan
 
 
-def _verify(plan: Path, onnx: Path) -> None:
+def _build_best(
+    onnx: Path,
+    output: Path | None,
+    options: BuildOptions,
+    runtime: str | None,
+    also: tuple[Path, ...],
+    budget: float,
+    images: Path | None,
+) -> tuple[Path, Path]:
+    """Build each file of the network, say how fast and how right each is here; the best, in place, and its ONNX."""
+    from edgepose.cli.verify_command import pictures_of
+    from edgepose.cuda.nvcc import kernels_path
+    from edgepose.errors import BuildError
+    from edgepose.evaluation.best import candidates_of, fastest, measure_candidates, rows_of
+    from edgepose.files import put_in_place, temporary_folder
+    from edgepose.io.columns import aligned
+    from edgepose.model.passport import passport_path, read_passport
+
+    reference, files = candidates_of(onnx, also)
+    if read_passport(reference).random_weights:
+        budget = math.inf  # key points mean nothing
+    plan = output or reference.with_suffix(".plan")
+    pictures, built, failed = pictures_of(images), [], []
+    with temporary_folder(plan.parent) as folder:
+        for number, file in enumerate(files):
+            target = folder / str(number) / plan.name
+            target.parent.mkdir()
+            try:
+                built.append((file, _build(file, target, options, runtime)))
+            except BuildError as error:
+                failed.append(f"{file.name}: {error}")
+                click.echo(f"not built: {failed[-1]}", err=True)
+        if not built:
+            raise BuildError(f"none of {', '.join(file.name for file in files)} could be built: {'; '.join(failed)}")
+        candidates = measure_candidates(reference, built, pictures)
+        click.echo("\n".join(aligned(rows_of(candidates, options.max_batch, budget), range(1, 6))))
+        best = fastest(candidates, budget)
+        if best is None:
+            raise BuildError(
+                f"no plan moves key points by at most {budget:g} heat-map px on average: allow more with --budget, or "
+                f"calibrate --budget and give that file with --also"
+            )
+        names = [path.name for path in (kernels_path(plan), plan, passport_path(plan))]
+        put_in_place(best.plan.parent, plan.parent, names)
+    click.echo(f"kept {plan}: {best.onnx.name}, the fastest" + f" within {budget:g} px" * (budget < math.inf))
+    return plan, best.onnx
+
+
+def _verify(plan: Path, onnx: Path, images: Path | None) -> None:
     """Compare the plan with the CPU. It stands as it was built whatever comes of that; exit status 1 if it is wrong."""
     from edgepose.cli.verify_command import pictures_of
     from edgepose.errors import BackendError, EdgeposeError
     from edgepose.evaluation.verify import verify_plan
 
     try:
-        check, _ = verify_plan(plan, pictures_of(None), onnx=onnx)
+        check, _ = verify_plan(plan, pictures_of(images), onnx=onnx)
     except EdgeposeError as error:
         click.echo(f"not verified: {error}", err=True)
         return

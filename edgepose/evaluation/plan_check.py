@@ -168,7 +168,7 @@ def _stage_rows(cpu: Backend, plan: Plan, image: np.ndarray, regions: Regions) -
     wanted[..., :2] = regions.to_image(wanted[..., :2], spec.heatmaps.size_hw)
     step = spec.num_maps // spec.num_keypoints  # 3 where offsets follow each score
     clear = clear_peaks(heatmaps[:, ::step], CLEAR_SHARE * float(heatmaps[:, ::step].max()))
-    px = _moved(plan.decode(heatmaps, regions), wanted, regions, spec)[clear]
+    px = moved(plan.decode(heatmaps, regions), wanted, regions, spec)[clear]
     if px.size:
         found = f"{px.max():.4f} heat-map px at most, of {px.size} clear peaks"
         right = bool(px.max() <= DECODED_PX)
@@ -198,9 +198,9 @@ def _keypoint_rows(
         shifts = []
         for _ in range(2 if graph else 1):  # the first run of a count is recorded, not replayed
             for number, (_, regions) in enumerate(crowds):
-                some = _first(regions, count)
+                some = first(regions, count)
                 found = plan.keypoints(frames[number], some, flip_test=flip_test)
-                px = _moved(found, wanted[number, flip_test][:count], some, spec)
+                px = moved(found, wanted[number, flip_test][:count], some, spec)
                 shifts.append(px[clear[number, flip_test][:count]])
         form = f"{', flip test' * flip_test}{', CUDA graph' * graph}"
         yield _shift_row(
@@ -225,7 +225,7 @@ def _repetition(plan: Plan, crowds: Sequence[tuple[np.ndarray, Regions]], repeat
         results = []
         for number in range(repeats):
             image, regions = crowds[number % len(crowds)]
-            results.append(plan.keypoints(image, _first(regions, 1 + number % most)).tobytes())
+            results.append(plan.keypoints(image, first(regions, 1 + number % most)).tobytes())
         passes.append(results)
     differ = sum(first != second for first, second in zip(*passes, strict=True))
     return Row("repetition", f"{repeats} frames twice over", differ == 0, f"{differ} differ", "none")
@@ -238,11 +238,12 @@ def _precision(computes: Computes | None) -> Iterator[Row]:
         yield Row("precision", "layers", computes.kept, computes.text(), wanted)
 
 
-def _first(regions: Regions, count: int) -> Regions:
+def first(regions: Regions, count: int) -> Regions:
+    """The first `count` of some regions."""
     return replace(regions, center_xy=regions.center_xy[:count], size_wh=regions.size_wh[:count])
 
 
-def _moved(found: np.ndarray, wanted: np.ndarray, regions: Regions, spec: ModelSpec) -> np.ndarray:
-    """(N, K) heat-map px between key points in image px."""
+def moved(found: np.ndarray, wanted: np.ndarray, regions: Regions, spec: ModelSpec) -> np.ndarray:
+    """(N, K) heat-map px between key points (N, K, 3) in image px."""
     steps = regions.px_per_step(spec.heatmaps.size_hw)[:, None]
     return np.asarray(np.linalg.norm((found[..., :2] - wanted[..., :2]) / steps, axis=-1))

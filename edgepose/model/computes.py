@@ -20,6 +20,7 @@ class Computes:
         fell_back: ONNX names of layers that run in a wider precision than the ONNX says, at most LISTED.
         fallen: how many there are.
         layers: of the plan, of all kinds.
+        weighted: of these, those with weights.
         reformats: of these, those that only change a tensor's form.
         unfused: of these, those without weights that quantise or dequantise.
     """
@@ -29,6 +30,7 @@ class Computes:
     fell_back: tuple[str, ...] = ()
     fallen: int = 0
     layers: int = 0
+    weighted: int = 0
     reformats: int = 0
     unfused: int = 0
 
@@ -38,7 +40,7 @@ class Computes:
                 raise ValueError(f"shares {shares!r}: damaged")
         if not isinstance(self.fell_back, tuple) or not all(isinstance(name, str) for name in self.fell_back):
             raise ValueError(f"fell_back {self.fell_back!r}: damaged")
-        for key in ("fallen", "layers", "reformats", "unfused"):
+        for key in ("fallen", "layers", "weighted", "reformats", "unfused"):
             if not isinstance(count := getattr(self, key), int) or count < 0:
                 raise ValueError(f"{key} {count!r}: damaged")
 

@@ -125,6 +125,7 @@ def computes_of(layers: Sequence[Layer], meant: Meant) -> Computes:
         tuple(fell_back[:LISTED]),
         len(fell_back),
         len(layers),
+        sum(bool(layer.weights) for layer in layers),
         sum("reformat" in f"{layer.kind} {layer.name}".lower() for layer in layers),
         sum(_quantises(layer, meant) for layer in layers),
     )
