@@ -24,6 +24,7 @@ setup(
     package_data={
         "edgepose": ["py.typed", "weights/*"],
         "edgepose.cuda": ["*.cu", "*.h"],
+        "edgepose.io": ["*.js"],
         "edgepose.export": ["weights/*"],
     },
 )

@@ -155,7 +155,7 @@ def command(
     if lift is not None and passport.spec.gives_depth:
         raise click.UsageError(f"{engine} finds positions in space itself: leave out --lift")
     if lift is not None and len(sources) > 1:
-        raise click.UsageError("--lift waits for a video's end: give one --source at a time")
+        raise click.UsageError("--lift goes with one --source at a time")
     with ExitStack() as stack:
         if whole:
             load = partial(load_runtime, backend=backend, threads=threads)

@@ -47,6 +47,7 @@ class Lifter:
         image_wh: tuple[int, int],
         *,
         flip_test: bool = False,
+        newest: bool = False,
     ) -> np.ndarray:
         """Positions of one person in each frame in which it was found.
 
@@ -60,15 +61,17 @@ class Lifter:
             skeleton: of xy and scores; it must tell the lifter's `points`.
             image_wh: width and height of the video's images, px.
             flip_test: average with the mirrored person, as VideoPose3D's figures do; "statistics" know no mirror.
+            newest: the last frame's alone; T must not be 0.
 
         Returns:
-            (T, K', 3) float32 metres around the root; NaN for a track in which a key point was never found.
+            (T, K', 3) or with `newest` (1, K', 3) float32 metres around the root; NaN for a track in which a key point
+            was never found.
 
         Raises:
             ModelFileError: the lifter wants key points that the skeleton does not tell.
         """
         lifted = [np.zeros((0, len(self.skeleton), 3), np.float32)]
-        for inputs in self.windows(frames, xy, scores, skeleton, image_wh):
+        for inputs in self.windows(frames, xy, scores, skeleton, image_wh, newest=newest):
             if np.isnan(inputs).any():
                 lifted.append(np.full((len(inputs), len(self.skeleton), 3), np.nan, np.float32))
                 continue
@@ -79,7 +82,14 @@ class Lifter:
         return np.concatenate(lifted)
 
     def windows(
-        self, frames: np.ndarray, xy: np.ndarray, scores: np.ndarray, skeleton: Skeleton, image_wh: tuple[int, int]
+        self,
+        frames: np.ndarray,
+        xy: np.ndarray,
+        scores: np.ndarray,
+        skeleton: Skeleton,
+        image_wh: tuple[int, int],
+        *,
+        newest: bool = False,
     ) -> Iterator[np.ndarray]:
         """What the network is given for each frame of a track, as `track` takes it.
 
@@ -87,11 +97,13 @@ class Lifter:
             (n, frames, K, 2) float32, n at most BATCH; NaN where a key point of the track was never found.
         """
         points, certain = convert_keypoints(np.asarray(xy, np.float64), scores, skeleton, self.points)
-        for part in np.split(np.arange(len(frames)), np.flatnonzero(np.diff(frames) > self.head.frames) + 1):
+        parts = np.split(np.arange(len(frames)), np.flatnonzero(np.diff(frames) > self.head.frames) + 1)
+        for part in parts[-1:] if newest else parts:
             if not len(part):
                 continue
             dense = fill_gaps(frames[part], points[part], certain[part] > 0)
             windows = windows_of(len(dense), self.head)[frames[part] - frames[part[0]]]
+            windows = windows[-1:] if newest else windows
             for first in range(0, len(windows), BATCH):
                 yield to_units(dense[windows[first : first + BATCH]], self.head, self.points, image_wh)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
@@ -71,11 +71,7 @@ class RecordLifter:
             flip_test=self.flip_test,
         )
         for record, xyz in zip(records, self.positions, strict=True):
-            people = [
-                {**person, "xyz": _numbers(one), "xyz_skeleton": self.lifter.skeleton.name}
-                for person, one in zip(record["people"], xyz, strict=True)
-            ]
-            self.write({**record, "people": people})
+            self.write({**record, "people": with_xyz(record["people"], xyz, self.lifter.skeleton)})
 
 
 def _track_ids(records: list[dict[str, Any]]) -> list[np.ndarray] | None:
@@ -85,6 +81,13 @@ def _track_ids(records: list[dict[str, Any]]) -> list[np.ndarray] | None:
         return None
     alone = count(1)
     return [np.array([-next(alone) if one is None or one < 0 else one for one in row], np.int64) for row in ids]
+
+
+def with_xyz(people: Sequence[dict[str, Any]], xyz: np.ndarray, skeleton: Skeleton) -> list[dict[str, Any]]:
+    """A record's people with their (N, K', 3) positions of that skeleton."""
+    return [
+        {**person, "xyz": _numbers(one), "xyz_skeleton": skeleton.name} for person, one in zip(people, xyz, strict=True)
+    ]
 
 
 def _numbers(xyz: np.ndarray) -> list[float] | None:

@@ -17,6 +17,7 @@ from edgepose.errors import EdgeposeError, InputError
 from edgepose.estimate.detect import Detector, find_people
 from edgepose.estimate.follow import MIN_SCORE, Followers, Following
 from edgepose.estimate.lift import Lifter
+from edgepose.estimate.lift_live import LiveLifter
 from edgepose.estimate.lift_records import RecordLifter, lifted
 from edgepose.estimate.top_down import estimate_frames, estimate_poses
 from edgepose.infer.report import STAGES, InferReport, check_something_read, open_results, saying_how_far
@@ -181,9 +182,12 @@ class _Run:
         """Find and follow the people of several sources at once."""
         if self.detector is None:
             raise ValueError("sources need a detector: nobody has told where their people are")
-        if self.space is not None and (len(sources) > 1 or sources[0].live):
-            raise ValueError("a lifter waits for a video's end: give it one source, and a file")
-        report = self.report
+        if self.space is not None and len(sources) > 1:
+            raise ValueError("a lifter takes one source at a time")
+        report, write = self.report, self.write
+        lifter = None if self.space is None else LiveLifter(self.space.lifter, self.backend.spec.skeleton)
+        if self.space is not None and sources[0].live:  # whose records cannot wait for its end
+            write = self.space.write
         followers = Followers(
             self.backend,
             self.detector,
@@ -201,12 +205,19 @@ class _Run:
 
         skeleton, times = self.backend.spec.skeleton, self.times
         done = watch_sources(
-            followers, sources, skeleton, self.write, times, overlays=overlays, live=replace(live, tell=tell)
+            followers,
+            sources,
+            skeleton,
+            write,
+            times,
+            overlays=overlays,
+            live=replace(live, tell=tell),
+            lifter=lifter,
         )
         report.sources += done
         drawn = [one.overlay for one in done if one.overlay is not None]
         report.overlays += drawn
-        if self.space is not None:
+        if self.space is not None and not sources[0].live:
             self.space.finish()
             for path in drawn:
                 with times.stage("draw"):

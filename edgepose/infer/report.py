@@ -18,7 +18,7 @@ from edgepose.io.table import to_table
 # on a GPU crop to download are its own times, while the CPU reads and draws other frames
 STAGES = (
     "read", "letterbox", "detect", "boxes", "upload", "crop", "network", "decode", "network+decode", "scales",
-    "peaks", "grouping", "download", "draw", "write",
+    "peaks", "grouping", "download", "lift", "draw", "write",
 )  # fmt: skip
 SHOWN = 10  # unreadable files that are named one by one
 

@@ -13,11 +13,13 @@ from typing import Any, Protocol
 import numpy as np
 
 from edgepose.errors import EdgeposeError, InputError
+from edgepose.estimate.lift_live import LiveLifter
+from edgepose.estimate.lift_records import with_xyz
 from edgepose.io.keypoints import WriteRecord, people_of, scored_people
 from edgepose.io.overlay import draw_poses
 from edgepose.io.prefetch import Prefetch
 from edgepose.io.sources import Shot, Source
-from edgepose.io.space import with_positions
+from edgepose.io.space import for_page, with_positions
 from edgepose.io.video import video_file
 from edgepose.model.skeletons import Skeleton
 from edgepose.stages.frames import Frame, hw_of
@@ -44,7 +46,7 @@ class Picture(Protocol):
     """Shows drawn frames: a browser, a window."""
 
     def show(self, source: int, image: np.ndarray, status: dict[str, Any]) -> None:
-        """Show (H, W, 3) uint8 RGB as the newest frame of a source; `status`: people, fps and frame."""
+        """Show (H, W, 3) uint8 RGB as the newest frame of a source; `status`: people, fps, frame, perhaps space."""
         ...
 
 
@@ -132,6 +134,7 @@ def watch_sources(
     live: LiveOutput | None = None,
     own_scores: bool = False,
     drawn_above: float = DRAWN,
+    lifter: LiveLifter | None = None,
 ) -> list[SourceReport]:
     """Find and follow the people of several sources at once, until all have ended.
 
@@ -147,6 +150,7 @@ def watch_sources(
         live: what else is done with the frames.
         own_scores: people's scores are written as they are; else times those of their key points, as for boxes.
         drawn_above: key points of a lower score are not drawn.
+        lifter: of one source: its people's positions are shown, and of a live source written too.
 
     Raises:
         InputError: no source gave a frame.
@@ -156,7 +160,7 @@ def watch_sources(
     """
     reports = [SourceReport(source.name, source.length) for source in sources]
     targets = list(overlays) or [None] * len(sources)
-    output = _Output(skeleton, write, times, live or LiveOutput(), own_scores, drawn_above)
+    output = _Output(skeleton, write, times, live or LiveOutput(), own_scores, drawn_above, lifter)
     with ExitStack() as stack:
         lanes = []
         for number, (source, report, target) in enumerate(zip(sources, reports, targets, strict=True)):
@@ -189,6 +193,7 @@ class _Output:
     live: LiveOutput
     own_scores: bool
     drawn_above: float
+    lifter: LiveLifter | None = None
     videos: ExitStack = field(default_factory=ExitStack)
 
 
@@ -237,7 +242,7 @@ def _keep(lane: _Lane, shot: Shot, poses: Poses, output: _Output) -> None:
         report.fps = (len(lane.moments) - 1) / max(lane.moments[-1] - lane.moments[0], 1e-6)
     height, width = hw_of(shot.image)
     scores = np.ones(len(poses)) if poses.box_scores is None else poses.box_scores
-    record = {
+    record: dict[str, Any] = {
         "image_id": f"{report.name}/{shot.index}",
         "file_name": report.name,
         "frame": shot.index,
@@ -246,16 +251,25 @@ def _keep(lane: _Lane, shot: Shot, poses: Poses, output: _Output) -> None:
         "height": height,
         "people": scored_people(poses, scores) if output.own_scores else people_of(poses, scores),
     }
+    space, lifter = poses.xyz, output.lifter
+    picture = output.live.picture
+    if lifter is not None and (lane.source.live or picture is not None):
+        with output.times.stage("lift"):
+            space = lifter.take(shot.index, poses, (width, height))
+        if lane.source.live:
+            record["people"] = with_xyz(record["people"], space, lifter.lifter.skeleton)
     with output.times.stage("write"):
         output.write(record)
-    picture = output.live.picture
     if lane.overlay is None and picture is None:
         return
     with output.times.stage("draw"):
         image = shot.image.to_rgb() if isinstance(shot.image, Frame) else shot.image
         drawn = draw_poses(image, poses, output.skeleton, output.drawn_above)
     if picture is not None:
-        picture.show(lane.number, drawn, {"people": len(poses), "fps": round(report.fps, 2), "frame": shot.index})
+        status: dict[str, Any] = {"people": len(poses), "fps": round(report.fps, 2), "frame": shot.index}
+        if space is not None:
+            status["space"] = for_page(space, output.skeleton if lifter is None else lifter.lifter.skeleton)
+        picture.show(lane.number, drawn, status)
     if lane.overlay is None:
         return
     if poses.xyz is not None:

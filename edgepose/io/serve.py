@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
@@ -20,6 +21,7 @@ from edgepose.io.html import jpeg
 
 BOUNDARY = "edgepose-frame"
 MOST_CLIENTS = 16  # at once; each has a thread
+_SPACE_SCRIPT = Path(__file__).with_name("serve_space.js")
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>edgepose</title>
@@ -35,22 +37,27 @@ figcaption {{ padding: 4px 0 }}
 <header>edgepose</header>
 <main>{figures}</main>
 <script>
+{script}
 async function tell() {{
+  let wait = 500;
   try {{
     const answer = await fetch("status" + location.search);
     for (const [index, source] of (await answer.json()).sources.entries()) {{
       document.getElementById("told" + index).textContent =
         `${{source.people}} people, ${{source.fps.toFixed(1)}} frames/s, frame ${{source.frame}}`;
+      keepSpace(index, source.space);
+      if (source.space) wait = 100;
     }}
   }} catch {{ document.querySelector("header").textContent = "edgepose: the stream has ended"; return }}
-  setTimeout(tell, 500);
+  setTimeout(tell, wait);
 }}
 tell();
 </script></body></html>
 """
 _FIGURE = (
     '<figure><img src="stream?source={index}{token}" alt="people in {name}">'
-    '<figcaption>{name}: <span id="told{index}"></span></figcaption></figure>'
+    '<figcaption>{name}: <span id="told{index}"></span></figcaption>'
+    '<canvas id="space{index}" width="640" height="360" hidden></canvas></figure>'
 )
 
 
@@ -95,7 +102,10 @@ class PictureServer:
         self._thread.start()
 
     def show(self, source: int, image: np.ndarray, status: Mapping[str, Any]) -> None:
-        """Make (H, W, 3) uint8 RGB the newest picture of a source; `status`: people, fps and frame."""
+        """Make (H, W, 3) uint8 RGB the newest picture of a source; `status`: people, fps and frame.
+
+        With `space`, as `space.for_page` gives it, positions turn below the picture.
+        """
         data = jpeg(image)
         with self._changed:
             self._jpegs[source] = data
@@ -118,7 +128,7 @@ class PictureServer:
         """The page around the streams."""
         token = f"&amp;token={quote(self._token)}" if self._token else ""
         figures = [_FIGURE.format(index=i, name=html.escape(n), token=token) for i, n in enumerate(self.names)]
-        return _PAGE.format(figures="".join(figures))
+        return _PAGE.format(figures="".join(figures), script=_SPACE_SCRIPT.read_text(encoding="utf-8"))
 
     def status(self) -> str:
         """JSON of what was shown last."""

@@ -101,6 +101,20 @@ def with_positions(picture: np.ndarray, xyz: np.ndarray, skeleton: Skeleton) -> 
     return beside(picture, draw_positions(xyz, skeleton, names, size_hw))
 
 
+def for_page(xyz: np.ndarray, skeleton: Skeleton) -> dict[str, Any]:
+    """What serve_space.js draws: (N, K, 3) metres as `people`, null for a point that is not finite, and `limbs`.
+
+    Up to MOST_SHOWN people. A limb is two indices and a CSS colour, the overlay's.
+    """
+    people = [
+        [point if known else None for point, known in zip(points, np.isfinite(one).all(axis=1), strict=True)]
+        for one, points in ((one, one.astype(np.float64).round(3).tolist()) for one in xyz[:MOST_SHOWN])
+    ]
+    names = skeleton.keypoints
+    limbs = [(a, b, "rgb({}, {}, {})".format(*side_color(names[b]))) for a, b in skeleton.limbs]
+    return {"people": people, "limbs": limbs}
+
+
 def add_positions(video: Path, frames: Sequence[np.ndarray], skeleton: Skeleton) -> None:
     """Write a video anew with its people's positions, (N, K, 3) for each frame, beside its pictures.
 

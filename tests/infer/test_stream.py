@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,9 +10,13 @@ import pytest
 
 from edgepose.errors import InputError
 from edgepose.estimate.follow import Followers, Following
+from edgepose.estimate.lift import Lifter
+from edgepose.estimate.lift_live import LiveLifter
 from edgepose.infer.stream import LiveOutput, SourceReport, watch_sources
 from edgepose.io.sources import Shot
 from edgepose.io.video import VideoReader
+from edgepose.model.heads.lift import Lift
+from edgepose.model.skeletons import COCO17
 from edgepose.timing import StageTimes
 from tests.estimate.fakes import ColourDetector, FixedPose, picture_of
 
@@ -125,3 +129,33 @@ def test_a_picture_that_is_too_large_for_a_video_keeps_its_key_points(tmp_path: 
     assert len(records) == 3
     assert "cannot write a 96x64" in reports[0].notes[0]
     assert reports[0].overlay is None
+
+
+class Pictures:
+    """Keeps what was shown."""
+
+    def __init__(self) -> None:
+        self.shown: list[dict[str, Any]] = []
+
+    def show(self, source: int, image: np.ndarray, status: dict[str, Any]) -> None:
+        self.shown.append(status)
+
+
+@pytest.mark.parametrize("live", [True, False], ids=["camera", "file"])
+def test_a_lifter_shows_positions_at_once_and_writes_those_of_a_camera(live: bool):
+    def standing(inputs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        return {"xyz": np.full((len(inputs["points"]), 17, 3), 0.5, np.float32)}
+
+    lifter = LiveLifter(Lifter(standing, Lift(3, points="coco17", root="nose"), COCO17, COCO17), COCO17)
+    pictures = Pictures()
+
+    _, records, _ = watch(
+        Frames("a", [TWO] * 3, live=live), live=LiveOutput(picture=cast(Any, pictures)), lifter=lifter
+    )
+
+    assert [len(status["space"]["people"]) for status in pictures.shown] == [2] * len(records)
+    people = [person for record in records for person in record["people"]]
+    assert people
+    assert all(("xyz" in person) == live for person in people)
+    if live:
+        assert {person["xyz_skeleton"] for person in people} == {"coco17"}

@@ -15,7 +15,10 @@ import numpy as np
 import pytest
 
 from edgepose.errors import InputError
+from edgepose.io.overlay import RIGHT
 from edgepose.io.serve import PictureServer
+from edgepose.io.space import for_page
+from tests.makers import TWO_POINTS
 
 PICTURE = np.full((48, 64, 3), (255, 0, 0), np.uint8)
 
@@ -46,6 +49,20 @@ def test_the_status_is_what_was_shown_last(server: PictureServer):
     status = json.loads(read(f"{server.url}status"))
 
     assert status["sources"][1] == {"name": "<b>", "people": 3, "fps": 12.5, "frame": 7}
+
+
+def test_positions_are_told_to_the_page_and_turn_on_it(server: PictureServer):
+    xyz = np.zeros((1, 2, 3), np.float32)
+    xyz[0, 1] = (0.25, np.nan, 1)
+
+    server.show(0, PICTURE, {"people": 1, "fps": 1.0, "frame": 0, "space": for_page(xyz, TWO_POINTS)})
+
+    space = json.loads(read(f"{server.url}status"))["sources"][0]["space"]
+    assert space == {"people": [[[0, 0, 0], None]], "limbs": [[0, 1, "rgb({}, {}, {})".format(*RIGHT)]]}
+    assert for_page(xyz[:0], TWO_POINTS)["people"] == []
+    page = read(server.url).decode()
+    assert page.count("<canvas") == 2
+    assert "function drawSpace(canvas, space) {" in page
 
 
 def test_a_stream_gives_the_pictures_and_ends_with_the_server(server: PictureServer):
