@@ -1,8 +1,8 @@
 """Latency of model files, stage by stage and end to end from a decoded frame; throughput and energy of each.
 
-Machines drift (clocks, temperature, other work), so every engine runs once in each round, and engines are
+Machines drift (clocks, temperature, other work), so every model runs once in each round, and models are
 compared by the median of their ratios within a round, not by the ratio of their medians. Throughput and energy are
-of an engine running alone, frame after frame, as `edgepose infer` runs a video.
+of a model running alone, frame after frame, as `edgepose infer` runs a video.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ ALONE = 0.5  # of the measuring time, for throughput and energy
 Progress = Callable[[float], None]  # share of the measuring time that has gone by
 
 
-Engine = Backend | Runtime
+Opened = Backend | Runtime
 
 
 @runtime_checkable
@@ -43,18 +43,18 @@ class Graphed(Backend, Protocol):
 
 @dataclass(frozen=True)
 class Work:
-    """What one engine does with a frame, as it is measured.
+    """What one model does with a frame, as it is measured.
 
     Attributes:
-        engine: what runs the network.
+        model: what runs the network.
         cuda_graph: with CUDA graphs, without, or (None) where it knows none.
         people: in the frame.
-        prepare: lets the engine run so.
+        prepare: lets the model run so.
         frame: from a decoded image to key points in image px.
-        frames: the same for as many frames as it is given ticks; an engine may work on some ahead.
+        frames: the same for as many frames as it is given ticks; a model may work on some ahead.
     """
 
-    engine: Engine
+    model: Opened
     cuda_graph: bool | None
     people: int
     prepare: Callable[[], None]
@@ -64,10 +64,10 @@ class Work:
 
 @dataclass(frozen=True)
 class Latency:
-    """One engine at one batch size.
+    """One model at one batch size.
 
     Attributes:
-        engine: the file's name.
+        model: the file's name.
         precision, backend: what ran it.
         cuda_graph: whether the network was replayed as a CUDA graph; None where the backend knows none.
         batch: people in the frame; of a network that finds everybody, how many it found.
@@ -76,13 +76,13 @@ class Latency:
         stages_ms: p50 of each stage; "host" is what is left of the frame.
         people_per_s, frames_per_s: alone, frame after frame; where the backend takes several frames at once, so many
             are under way.
-        speedup: median over the rounds of first engine's time / this engine's time.
+        speedup: median over the rounds of first model's time / this model's time.
         joules_per_person: while it ran alone, the machine's own needs in it; None where nothing measures it, or nobody
             is in the frame.
         joules_by_rail: of these, by power rail; those that are not counted, too.
     """
 
-    engine: str
+    model: str
     precision: str
     backend: str
     cuda_graph: bool | None
@@ -258,9 +258,9 @@ def _summarise(
     p50, p90, p99 = np.percentile(totals * 1e3, [50, 90, 99])
     names = list(dict.fromkeys(name for row in stages for name in row if name != "host"))
     return Latency(
-        engine=work.engine.path.name,
-        precision=work.engine.passport.precision,
-        backend=work.engine.name,
+        model=work.model.path.name,
+        precision=work.model.passport.precision,
+        backend=work.model.name,
         cuda_graph=work.cuda_graph,
         batch=work.people,
         rounds=len(totals),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import cv2
 
-from edgepose.benchmarks.latency import FRAME_HW, Engine, Latency
+from edgepose.benchmarks.latency import FRAME_HW, Latency, Opened
 from edgepose.io.columns import aligned
 from edgepose.machine.conditions import Conditions, read_conditions
 from edgepose.machine.gpu import find_gpu
@@ -17,7 +17,7 @@ MADE_FRAME = "{1}x{0} RGB, decoded".format(*FRAME_HW)
 
 
 def conditions(
-    backends: Sequence[Engine], threads: int | None, root: Path = Path("/"), *, frame: str = MADE_FRAME
+    backends: Sequence[Opened], threads: int | None, root: Path = Path("/"), *, frame: str = MADE_FRAME
 ) -> Conditions:
     """What the numbers hold for: machine, versions, files; and a line for each condition that cannot be read.
 
@@ -60,13 +60,13 @@ def cells(rows: Sequence[Latency]) -> list[list[str]]:
     stages = list(dict.fromkeys(name for row in rows for name in row.stages_ms if name != "host"))
     graphs = any(row.cuda_graph is not None for row in rows)
     energy = any(row.joules_per_person is not None for row in rows)
-    head = ["engine", "precision", "backend", *["graph"] * graphs, "people", "p50 ms", "p90", "p99", *stages, "host"]
+    head = ["model", "precision", "backend", *["graph"] * graphs, "people", "p50 ms", "p90", "p99", *stages, "host"]
     lines = [[*head, "frames/s", "people/s", *["J/person"] * energy, "speed-up"]]
     for row in rows:
         joules = row.joules_per_person
         lines.append(
             [
-                row.engine,
+                row.model,
                 row.precision,
                 row.backend,
                 *[{True: "yes", False: "no", None: "-"}[row.cuda_graph]] * graphs,

@@ -105,30 +105,30 @@ def run_demo(
     exported = export_model(find_model(MODEL), output, report=report)
     report(f"calibrating INT8 with {len(pictures.calibration)} images")
     calibrated = calibrate(exported.fp32, pictures.calibration, pictures.calibration_boxes, method=METHOD)
-    engines = [exported.fp32, exported.fp16, calibrated.int8]
+    models = [exported.fp32, exported.fp16, calibrated.int8]
     report("running FP32, FP16 and INT8")
     # one thread: a network this small gains nothing from more, and loses much where others use the machine too
-    evaluation = evaluate(engines, pictures.folder, pictures.annotations, threads=THREADS)
+    evaluation = evaluate(models, pictures.folder, pictures.annotations, threads=THREADS)
     record_accuracy(evaluation)
     write_json(output / FIGURES, evaluation.to_json())
     report("timing them")
-    speed = _speed(engines)
+    speed = _speed(models)
     report("drawing what they found")
-    shown = _overlays(engines, pictures, output / "overlays")
+    shown = _overlays(models, pictures, output / "overlays")
     report("finding several people in one picture")
-    scene = _scene(engines[-1], output)
+    scene = _scene(models[-1], output)
     report("lifting some into space")
-    space = _in_space(engines[0], pictures, output)
+    space = _in_space(models[0], pictures, output)
     page = output / "index.html"
     text = _page(evaluation, speed, pictures, calibrated.summary().splitlines()[-1], shown, scene, space)
     write_bytes(page, text.encode())
     return Demo(evaluation, speed, page, output / "overlays")
 
 
-def _speed(engines: list[Path]) -> str:
+def _speed(models: list[Path]) -> str:
     """How much faster the network runs in each file than in the first, in words; as `infer` runs it."""
     with ExitStack() as stack:
-        backends: list[Backend] = [stack.enter_context(closing(load_backend(e, threads=THREADS))) for e in engines]
+        backends: list[Backend] = [stack.enter_context(closing(load_backend(e, threads=THREADS))) for e in models]
         first, *others = measure(backends, batch=1, seconds=SPEED_SECONDS).rows
         ratios = [
             f"{row.precision.upper()} {first.stages_ms['network'] / row.stages_ms['network']:.1f}x" for row in others
@@ -174,12 +174,12 @@ def _own_pictures(images: Path, annotations: Path, output: Path) -> _Pictures:
     )
 
 
-def _overlays(engines: list[Path], pictures: _Pictures, folder: Path) -> list[Picture]:
+def _overlays(models: list[Path], pictures: _Pictures, folder: Path) -> list[Picture]:
     """Draw each file's poses on the first images that can be read, write them as JPEG, and give them for the page."""
     shown: list[Picture] = []
     with ExitStack() as stack:
         backends: list[Backend] = [
-            stack.enter_context(closing(load_backend(e, threads=THREADS, exact=True))) for e in engines
+            stack.enter_context(closing(load_backend(e, threads=THREADS, exact=True))) for e in models
         ]
         for name, image, boxes in islice(_people(pictures), SHOWN):
             for backend in backends:
@@ -190,10 +190,10 @@ def _overlays(engines: list[Path], pictures: _Pictures, folder: Path) -> list[Pi
     return shown
 
 
-def _scene(engine: Path, folder: Path) -> Picture:
+def _scene(model: Path, folder: Path) -> Picture:
     """Several drawn people in one picture, found by the small detector that comes along."""
     image, boxes = draw_scene(SCENE_PEOPLE, SCENE_SEED)
-    with closing(load_detector(threads=THREADS)) as detector, closing(load_backend(engine, threads=THREADS)) as backend:
+    with closing(load_detector(threads=THREADS)) as detector, closing(load_backend(model, threads=THREADS)) as backend:
         found, scores = find_people(detector, image, min_score=SCENE_MIN_SCORE)
         kept = suppress(found, scores, 0.5)
         poses = estimate_poses(backend, image, found[kept])
@@ -216,7 +216,7 @@ def _people(pictures: _Pictures) -> Iterator[tuple[str, np.ndarray, np.ndarray]]
         yield entry.file_name, image, boxes[boxes_in_view(boxes, image.shape[:2])]
 
 
-def _in_space(engine: Path, pictures: _Pictures, output: Path) -> Section:
+def _in_space(model: Path, pictures: _Pictures, output: Path) -> Section:
     """Some people's positions in space beside them; without matplotlib what is missing."""
     title = "Where their key points are in space"
     try:
@@ -225,7 +225,7 @@ def _in_space(engine: Path, pictures: _Pictures, output: Path) -> Section:
         return Section(title, [f"Left out: {error}."])
     lifter = open_lifter(export_space_model(find_space_model(LIFTER), output).fp32, threads=THREADS)
     shown = []
-    with closing(load_backend(engine, threads=THREADS)) as backend:
+    with closing(load_backend(model, threads=THREADS)) as backend:
         for name, image, boxes in islice(_people(pictures), LIFTED):
             poses = estimate_poses(backend, image, boxes)
             xyz = lift_frames(lifter, [poses], backend.spec.skeleton, image.shape[1::-1])[0]

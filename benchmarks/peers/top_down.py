@@ -2,7 +2,7 @@
 
     taskset -c 0 python -m edgepose.benchmarks.peers.top_down --engine rtmpose_s.onnx --engine rtmpose_s.int8.onnx
 
-rtmlib (Apache-2.0, `pip install rtmlib`) gets the first engine's file and runs it once a person; edgepose runs all
+rtmlib (Apache-2.0, `pip install rtmlib`) gets the first model's file and runs it once a person; edgepose runs all
 people of the frame together. With `openvino-f32` rtmlib computes in FP32, as edgepose asks OpenVINO to.
 """
 
@@ -39,7 +39,7 @@ def with_rtmlib(path: Path, runtime: str) -> Any:
 
 
 @click.command()
-@click.option("--engine", "engines", type=click.Path(path_type=Path), multiple=True, required=True)
+@click.option("--engine", "models", type=click.Path(path_type=Path), multiple=True, required=True)
 @click.option("--people", type=click.IntRange(1), multiple=True, default=(1, 8), show_default=True)
 @click.option("--rounds", type=click.IntRange(1), default=20, show_default=True)
 @click.option(
@@ -51,10 +51,10 @@ def with_rtmlib(path: Path, runtime: str) -> Any:
     show_default=True,
     help="Of rtmlib.",
 )
-def main(engines: tuple[Path, ...], people: tuple[int, ...], rounds: int, runtimes: tuple[str, ...]) -> None:
+def main(models: tuple[Path, ...], people: tuple[int, ...], rounds: int, runtimes: tuple[str, ...]) -> None:
     """Print the median milliseconds of a frame in turns, and the first row's over each."""
-    tools = {f"rtmlib, {runtime}": with_rtmlib(engines[0], runtime) for runtime in runtimes}
-    backends = {engine.name: load_backend(engine, threads=1) for engine in engines}
+    tools = {f"rtmlib, {runtime}": with_rtmlib(models[0], runtime) for runtime in runtimes}
+    backends = {model.name: load_backend(model, threads=1) for model in models}
     for count in people:
         rgb, boxes = make_frame(count)
         bgr = np.ascontiguousarray(rgb[..., ::-1])
@@ -62,9 +62,9 @@ def main(engines: tuple[Path, ...], people: tuple[int, ...], rounds: int, runtim
             **{name: partial(tool, bgr, bboxes=boxes) for name, tool in tools.items()},
             **{name: partial(estimate_poses, backend, rgb, boxes) for name, backend in backends.items()},
         }
-        theirs, ours = next(iter(ways.values()))()[0], ways[engines[0].name]().xy
+        theirs, ours = next(iter(ways.values()))()[0], ways[models[0].name]().xy
         near = (np.linalg.norm(theirs - ours, axis=2) < CLOSE).mean()
-        click.echo(f"{count} people; {near:.0%} of the first engine's key points within {CLOSE} px of rtmlib's")
+        click.echo(f"{count} people; {near:.0%} of the first model's key points within {CLOSE} px of rtmlib's")
         for line in in_turns(ways, rounds):
             click.echo(f"  {line}")
 

@@ -85,17 +85,17 @@ def table(pose: Any, detector: Any, frames: Sequence[np.ndarray], fps: float) ->
 
 
 @click.command()
-@click.option("--engine", type=click.Path(path_type=Path), required=True)
+@click.option("--engine", "model", type=click.Path(path_type=Path), required=True)
 @click.option("--detector", type=click.Path(path_type=Path), required=True)
 @click.option("--video", type=click.Path(path_type=Path), required=True)
 @click.option("--frames", type=click.IntRange(1), default=200, show_default=True)
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
-def main(engine: Path, detector: Path, video: Path, frames: int, threads: int) -> None:
+def main(model: Path, detector: Path, video: Path, frames: int, threads: int) -> None:
     """Print the table."""
     with closing(FileSource(video)) as source:
         images = [on_cpu(shot.image) for shot, _ in zip(source, range(frames), strict=False)]
         fps = source.fps
-    with closing(load_backend(engine, threads=threads)) as pose, closing(load_detector(detector, threads=threads)) as d:
+    with closing(load_backend(model, threads=threads)) as pose, closing(load_detector(detector, threads=threads)) as d:
         click.echo("\n".join(table(pose, d, images, fps)))
 
 

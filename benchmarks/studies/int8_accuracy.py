@@ -23,7 +23,7 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, Q
 from edgepose.calibration.dataset import crops_of, read_calibration_set
 from edgepose.calibration.pipeline import calibrate
 from edgepose.calibration.ranges import METHODS
-from edgepose.evaluation.accuracy import EngineAccuracy
+from edgepose.evaluation.accuracy import ModelAccuracy
 from edgepose.evaluation.evaluate import evaluate
 from edgepose.export.graph.edit import attributes_of
 from edgepose.export.graph.fold import fold
@@ -78,7 +78,7 @@ def _depthwise_and_head(model: onnx.ModelProto) -> list[str]:
     ]
 
 
-def _row(name: str, measured: EngineAccuracy) -> str:
+def _row(name: str, measured: ModelAccuracy) -> str:
     shift: dict[str, Any] = measured.shift or {"mean": 0.0, "p95": 0.0, "share_over_1": 0.0}
     figures = [measured.figures["AP"], measured.figures["PCK@0.2"]]
     cells = [f"{value:.3f}" if value is not None else "-" for value in figures]
@@ -126,7 +126,7 @@ def main(
         f"{evaluation.conditions['people']} people in {images}; shift of key points from FP32's, heat-map px\n"
     )
     click.echo("| | AP | PCK@0.2 | shift mean | p95 | over 1 px |\n| --- | --- | --- | --- | --- | --- |")
-    for name, measured in zip(files, evaluation.engines, strict=True):
+    for name, measured in zip(files, evaluation.models, strict=True):
         click.echo(_row(name, measured))
 
 

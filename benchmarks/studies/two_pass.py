@@ -77,23 +77,23 @@ def measure(
 
 
 @click.command()
-@click.option("--engine", "engines", type=click.Path(path_type=Path), multiple=True, required=True)
+@click.option("--engine", "models", type=click.Path(path_type=Path), multiple=True, required=True)
 @click.option("--images", type=click.Path(path_type=Path, exists=True, file_okay=False), required=True)
 @click.option("--annotations", type=click.Path(path_type=Path, exists=True), required=True)
 @click.option("--flip-test", is_flag=True, help="Average with the mirrored crop in both passes.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads.")
-def main(engines: Sequence[Path], images: Path, annotations: Path, flip_test: bool, threads: int | None) -> None:
+def main(models: Sequence[Path], images: Path, annotations: Path, flip_test: bool, threads: int | None) -> None:
     """Print a Markdown table of both passes' errors."""
     heads = [*(f"PCK@{threshold}" for threshold in THRESHOLDS), "mean px", "median px", "mean torsos"]
     print("| file | pass | people | key points |", " | ".join(heads), "|")
     print("|" + " --- |" * (4 + len(heads)))
-    for engine in engines:
-        with closing(load_backend(engine, threads=threads, exact=True)) as backend:
+    for model in models:
+        with closing(load_backend(model, threads=threads, exact=True)) as backend:
             if backend.spec.heatmaps.refine is None:
-                raise click.UsageError(f"{engine} takes one pass; give a two-pass network's file")
+                raise click.UsageError(f"{model} takes one pass; give a two-pass network's file")
             people, passes = measure(backend, images, annotations, flip_test=flip_test)
         for name, errors in zip(("first", "second"), passes, strict=True):
-            print(f"| {engine.name} | {name} | {people} | {len(errors.px)} |", " | ".join(errors.figures()), "|")
+            print(f"| {model.name} | {name} | {people} | {len(errors.px)} |", " | ".join(errors.figures()), "|")
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ def _batches(_: click.Context, __: click.Parameter, value: str | None) -> list[i
 
 
 @click.command("benchmark")
-@click.option("--engine", "engines", type=click.Path(path_type=Path), multiple=True, required=True, help="Repeatable.")
+@click.option("--engine", "models", type=click.Path(path_type=Path), multiple=True, required=True, help="Repeatable.")
 @click.option("--batch", "batches", callback=_batches, help="People in the frame, of crops.  [default: 1,4,8]")
 @click.option(
     "--image",
@@ -47,13 +47,13 @@ def _batches(_: click.Context, __: click.Parameter, value: str | None) -> list[i
     "backends",
     type=click.Choice(("openvino", "onnxruntime")),
     multiple=True,
-    help="Once for all engines, or once for each in their order.  [default: the best for each file]",
+    help="Once for all models, or once for each in their order.  [default: the best for each file]",
 )
 @click.option("--detector", type=click.Path(path_type=Path), help="Time this person detector as well.")
 @click.option("--flip-test", is_flag=True, help="Run the mirrored pictures as well.")
 @click.option("--json", "as_json", is_flag=True, help="All numbers and conditions as JSON.")
 def command(
-    engines: tuple[Path, ...],
+    models: tuple[Path, ...],
     batches: list[int] | None,
     image: Path | None,
     seconds: float,
@@ -65,7 +65,7 @@ def command(
 ) -> None:
     """Time model files from a decoded 1080p frame to key points, stage by stage.
 
-    Several engines run in turn, round by round; the speed-up is the median over the rounds against the first. A
+    Several models run in turn, round by round; the speed-up is the median over the rounds against the first. A
     TensorRT plan is measured with and without CUDA graphs. People a second, and on a Jetson joules a person, are of
     each running alone, frame after frame; what the board takes when idle is in them. Networks that find everybody in a
     whole image are measured on one image, and the people are those that they find in it.
@@ -80,20 +80,20 @@ def command(
     from edgepose.benchmarks.latency_text import MADE_FRAME, conditions, table
     from edgepose.estimate.detect import load_detector
 
-    if len(backends) not in (0, 1, len(engines)):
-        raise click.UsageError(f"{len(backends)} backends for {len(engines)} engines: name one, or one for each")
-    whole = _takes_whole_images(engines)
+    if len(backends) not in (0, 1, len(models)):
+        raise click.UsageError(f"{len(backends)} backends for {len(models)} models: name one, or one for each")
+    whole = _takes_whole_images(models)
     if whole and (batches or detector):
-        raise click.UsageError(f"--batch and --detector go with crops of people; {engines[0]} takes whole images")
+        raise click.UsageError(f"--batch and --detector go with crops of people; {models[0]} takes whole images")
     if image is not None and not whole:
-        raise click.UsageError(f"--image goes with networks of whole images; {engines[0]} takes crops of people")
-    chosen = backends if len(backends) == len(engines) else [*backends, None][:1] * len(engines)
+        raise click.UsageError(f"--image goes with networks of whole images; {models[0]} takes crops of people")
+    chosen = backends if len(backends) == len(models) else [*backends, None][:1] * len(models)
     rails = find_rails()
     with ExitStack() as opened:
         load: Callable[..., Any] = load_runtime if whole else load_backend
         loaded = [
-            opened.enter_context(closing(load(engine, backend=backend, threads=threads)))
-            for engine, backend in zip(engines, chosen, strict=True)
+            opened.enter_context(closing(load(model, backend=backend, threads=threads)))
+            for model, backend in zip(models, chosen, strict=True)
         ]
         found = None
         if whole:
@@ -128,15 +128,15 @@ def command(
         click.echo(f"not measured: {line}")
 
 
-def _takes_whole_images(engines: Sequence[Path]) -> bool:
-    """Whether the engines find everybody in a whole image; they must agree."""
+def _takes_whole_images(models: Sequence[Path]) -> bool:
+    """Whether the models find everybody in a whole image; they must agree."""
     from edgepose.estimate.whole import finds_everybody
     from edgepose.model.passport import passport_path, read_passport
 
-    kinds = [passport_path(engine).is_file() and finds_everybody(read_passport(engine).spec) for engine in engines]
+    kinds = [passport_path(model).is_file() and finds_everybody(read_passport(model).spec) for model in models]
     if len(set(kinds)) > 1:
         raise click.UsageError(
-            f"{engines[kinds.index(True)]} takes whole images and {engines[kinds.index(False)]} does not: measure "
+            f"{models[kinds.index(True)]} takes whole images and {models[kinds.index(False)]} does not: measure "
             f"them apart"
         )
     return kinds[0]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.command("evaluate")
 @click.option(
     "--engine",
-    "engines",
+    "models",
     type=click.Path(path_type=Path),
     multiple=True,
     required=True,
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 )
 @click.option("--json", "json_file", metavar="FILE", help="Write the figures as JSON; - prints them instead.")
 def command(
-    engines: tuple[Path, ...],
+    models: tuple[Path, ...],
     images: Path | None,
     annotations: Path | None,
     annotations_3d: Path | None,
@@ -83,7 +83,7 @@ def command(
             )
         from edgepose.evaluation.lifting import evaluate_lifter_files
 
-        _report(json_file, partial(evaluate_lifter_files, engines, annotations_3d, flip_test=flip_test, **run_by))
+        _report(json_file, partial(evaluate_lifter_files, models, annotations_3d, flip_test=flip_test, **run_by))
         return
     if images is None or annotations is None:
         raise click.UsageError("give --images and --annotations, or for lifters --annotations-3d")
@@ -94,36 +94,36 @@ def command(
     from edgepose.model.passport import read_passport
 
     options = {"limit": limit, "watch": progress, **run_by}
-    if all(read_passport(engine).spec.head.kind == "detections" for engine in engines):
+    if all(read_passport(model).spec.head.kind == "detections" for model in models):
         from edgepose.evaluation.detectors import evaluate_detectors
 
-        _report(json_file, partial(evaluate_detectors, engines, images, annotations, **options))
+        _report(json_file, partial(evaluate_detectors, models, images, annotations, **options))
         return
     options["flip_test"] = flip_test
-    if finds_everybody(read_passport(engines[0]).spec):
+    if finds_everybody(read_passport(models[0]).spec):
         if boxes != "gt":
             raise click.UsageError("--boxes goes with crops of people: these networks take whole images")
         from edgepose.evaluation.bottom_up import evaluate_maps
 
-        _report(json_file, partial(evaluate_maps, engines, images, annotations, scales=scales, **options))
+        _report(json_file, partial(evaluate_maps, models, images, annotations, scales=scales, **options))
         return
     if scales:
-        raise click.UsageError(f"--scale goes with bottom-up networks; {engines[0]} takes crops of people")
+        raise click.UsageError(f"--scale goes with bottom-up networks; {models[0]} takes crops of people")
     options |= {"boxes": None if boxes == "gt" else Path(boxes), "store_fp16": exact_fp16}
-    _report(json_file, partial(_of_crops, engines, images, annotations, detector, **options))
+    _report(json_file, partial(_of_crops, models, images, annotations, detector, **options))
 
 
 def _of_crops(
-    engines: tuple[Path, ...], images: Path, annotations: Path, detector: Path | None, **options: Any
+    models: tuple[Path, ...], images: Path, annotations: Path, detector: Path | None, **options: Any
 ) -> Report:
     from edgepose.estimate.detect import load_detector
     from edgepose.evaluation.evaluate import evaluate
 
     if detector is None:
-        return evaluate(engines, images, annotations, **options)
+        return evaluate(models, images, annotations, **options)
     finder = load_detector(detector, backend=options["backend"], threads=options["threads"], exact=True)
     with closing(finder):
-        return evaluate(engines, images, annotations, detector=finder, **options)
+        return evaluate(models, images, annotations, detector=finder, **options)
 
 
 def _report(json_file: str | None, measure: Callable[[], Report]) -> None:

@@ -29,7 +29,9 @@ from edgepose.cli.source_options import (
 
 
 @click.command("infer")
-@click.option("--engine", type=click.Path(path_type=Path), required=True, help="Model file, its passport beside it.")
+@click.option(
+    "--engine", "model", type=click.Path(path_type=Path), required=True, help="Model file, its passport beside it."
+)
 @click.option(
     "--input",
     "inputs",
@@ -81,7 +83,7 @@ from edgepose.cli.source_options import (
     "--cuda-graphs/--no-cuda-graphs", default=True, show_default=True, help="On a GPU: launch the network as a whole."
 )
 def command(
-    engine: Path,
+    model: Path,
     inputs: tuple[str, ...],
     more: tuple[str, ...],
     sources: tuple[str, ...],
@@ -142,30 +144,30 @@ def command(
         "save_overlays": save_overlay,
         "watch": progress,
     }
-    passport = read_passport(engine)
+    passport = read_passport(model)
     whole = finds_everybody(passport.spec)
     if whole and (detector or boxes is not None or lift is not None or detect_every != DETECT_EVERY):
         raise click.UsageError(
-            f"--detector, --detect-every, --boxes and --lift go with crops of people; {engine} takes whole images"
+            f"--detector, --detect-every, --boxes and --lift go with crops of people; {model} takes whole images"
         )
     if scales and not whole:
-        raise click.UsageError(f"--scale goes with bottom-up networks; {engine} takes crops of people")
+        raise click.UsageError(f"--scale goes with bottom-up networks; {model} takes crops of people")
     if boxes is not None and (detector is not None or sources):
         raise click.UsageError("--boxes goes with --input, and without --detector: it tells itself where people are")
     if lift is not None and passport.spec.gives_depth:
-        raise click.UsageError(f"{engine} finds positions in space itself: leave out --lift")
+        raise click.UsageError(f"{model} finds positions in space itself: leave out --lift")
     if lift is not None and len(sources) > 1:
         raise click.UsageError("--lift goes with one --source at a time")
     with ExitStack() as stack:
         if whole:
             load = partial(load_runtime, backend=backend, threads=threads)
-            runtime, *others = (stack.enter_context(closing(load(path))) for path in (engine, *scales))
+            runtime, *others = (stack.enter_context(closing(load(path))) for path in (model, *scales))
             finder = None
             run: Callable[..., InferReport] = partial(
                 infer_whole, runtime, paths, min_score=min_box_score, scales=others
             )
         else:
-            pose = stack.enter_context(load_backend(engine, backend=backend, threads=threads, cuda_graphs=cuda_graphs))
+            pose = stack.enter_context(load_backend(model, backend=backend, threads=threads, cuda_graphs=cuda_graphs))
             finder = None if boxes else stack.enter_context(closing(_load_detector(detector, backend, threads)))
             run = partial(
                 infer,
@@ -176,8 +178,8 @@ def command(
                 min_box_score=-math.inf if min_box_score is None else min_box_score,
                 lifter=None if lift is None else open_lifter(lift, threads=threads),
             )
-        warn_of_random_weights(engine, passport)
-        warn_of_unverified(engine, passport)
+        warn_of_random_weights(model, passport)
+        warn_of_unverified(model, passport)
         opened = [stack.enter_context(closing(source)) for source in _open_sources(sources, raw, csi_mode)]
         picture = _open_picture(opened, show, serve, token)
         if picture is not None:

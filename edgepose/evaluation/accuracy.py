@@ -19,11 +19,11 @@ SHIFTS = (
 
 
 @dataclass(frozen=True)
-class EngineAccuracy:
+class ModelAccuracy:
     """One model file's figures.
 
     Attributes:
-        engine, sha256: the file, and its hash when it was loaded.
+        model, sha256: the file, and its hash when it was loaded.
         precision, backend, arithmetic: what it is, what ran it, and what that computed in.
         random_weights: True: the figures mean nothing.
         figures: each of figures.FIGURES, 0 to 1; None where it cannot be computed.
@@ -31,7 +31,7 @@ class EngineAccuracy:
         shift: of its key points from the first file's, heat-map px; None for the first and for another recipe's.
     """
 
-    engine: Path
+    model: Path
     sha256: str
     precision: str
     backend: str
@@ -48,7 +48,7 @@ class Evaluation:
 
     Attributes:
         conditions: annotations (name and hash), images, people, boxes, flip_test.
-        engines: in the order given.
+        models: in the order given.
         unreadable: a line for each image that could not be read or is not the annotated one; the figures are over the
             others.
         other_recipes: True: the files differ in more than precision, and key points have no common grid.
@@ -56,7 +56,7 @@ class Evaluation:
     """
 
     conditions: dict[str, Any]
-    engines: list[EngineAccuracy]
+    models: list[ModelAccuracy]
     unreadable: list[str]
     other_recipes: bool
     unusable_boxes: int = 0
@@ -66,17 +66,17 @@ class Evaluation:
 
         The first three rows are headings: the files' names, their precisions and backends, and what these computed in.
         """
-        engines = self.engines
-        rows = [["", *(each.engine.name for each in engines)]]
-        rows.append(["", *(f"{each.precision.upper()} {each.backend}" for each in engines)])
-        rows.append(["computed in", *(each.arithmetic for each in engines)])
+        models = self.models
+        rows = [["", *(each.model.name for each in models)]]
+        rows.append(["", *(f"{each.precision.upper()} {each.backend}" for each in models)])
+        rows.append(["computed in", *(each.arithmetic for each in models)])
         for name in FIGURES:
-            values = [each.figures[name] for each in engines]
+            values = [each.figures[name] for each in models]
             if any(value is not None for value in values):
                 rows.append([name, *(_with_difference(value, values[0], i) for i, value in enumerate(values))])
-        if any(each.shift for each in engines):
+        if any(each.shift for each in models):
             for key, label, shape in SHIFTS:
-                rows.append([label, *(shape.format(each.shift[key]) if each.shift else "" for each in engines)])
+                rows.append([label, *(shape.format(each.shift[key]) if each.shift else "" for each in models)])
         return rows
 
     def held_for(self) -> list[str]:
@@ -86,41 +86,41 @@ class Evaluation:
             f"{told['people']} people in {told['images']} images of {told['annotations']}, boxes: "
             f"{told['boxes'].partition(' sha256')[0]}, {'with' if told['flip_test'] else 'no'} flip test"
         ]
-        if any(each.shift for each in self.engines):
-            first = self.engines[0].engine.name
+        if any(each.shift for each in self.models):
+            first = self.models[0].model.name
             lines.append(f"shift: from {first}'s key points of score over 0.3, in heat-map px")
         return lines
 
     def notes(self) -> list[str]:
         """Random weights, what is missing, images and boxes left out."""
         notes = [
-            f"{each.engine.name} has random weights: its accuracy means nothing"
-            for each in self.engines
+            f"{each.model.name} has random weights: its accuracy means nothing"
+            for each in self.models
             if each.random_weights
         ]
         reasons: dict[str, list[str]] = {}
-        for each in self.engines:
+        for each in self.models:
             for reason in each.missing:
-                reasons.setdefault(reason, []).append(each.engine.name)
+                reasons.setdefault(reason, []).append(each.model.name)
         for reason, names in reasons.items():
-            notes.append(reason if len(names) == len(self.engines) else f"{', '.join(names)}: {reason}")
+            notes.append(reason if len(names) == len(self.models) else f"{', '.join(names)}: {reason}")
         if self.other_recipes:
             notes.append("the files have different recipes (input, skeleton or decoder): key-point shifts are left out")
         return notes + images_left_out(self.unreadable) + left_out(self.unusable_boxes)
 
     def measured(self) -> Iterator[Measured]:
         """Each file's figures, under what ran it and what that computed in."""
-        for each in self.engines:
+        for each in self.models:
             conditions = {**self.conditions, "backend": each.backend, "arithmetic": each.arithmetic}
-            yield Measured(each.engine, each.sha256, conditions, each.figures)
+            yield Measured(each.model, each.sha256, conditions, each.figures)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
-        engines = [{**asdict(each), "engine": each.engine.name} for each in self.engines]
+        models = [{**asdict(each), "model": each.model.name} for each in self.models]
         return {
             "conditions": self.conditions,
             "versions": versions(),
-            "engines": engines,
+            "models": models,
             "unreadable": self.unreadable,
             "unusable_boxes": self.unusable_boxes,
         }

@@ -33,14 +33,14 @@ class MapsAccuracy:
     """One model file's figures.
 
     Attributes:
-        engine, sha256, precision: the file.
+        model, sha256, precision: the file.
         figures: each of COCO's, 0 to 1; None where it cannot be computed.
         people: how many it found.
         shift: of its people from the first file's: people, lost, gained, and how far key points moved, image px; None
             for the first.
     """
 
-    engine: Path
+    model: Path
     sha256: str
     precision: str
     figures: dict[str, float | None]
@@ -53,28 +53,28 @@ class MapsEvaluation:
     """What was measured, a `Report`: conditions, a row for each file, a line for each image that could not be used."""
 
     conditions: dict[str, Any]
-    engines: list[MapsAccuracy]
+    models: list[MapsAccuracy]
     unreadable: list[str]
 
     def measured(self) -> Iterator[Measured]:
         """Each file's figures."""
-        for each in self.engines:
-            yield Measured(each.engine, each.sha256, self.conditions, each.figures)
+        for each in self.models:
+            yield Measured(each.model, each.sha256, self.conditions, each.figures)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
-        rows = [{**each.__dict__, "engine": each.engine.name} for each in self.engines]
-        return {"conditions": self.conditions, "versions": versions(), "engines": rows, "unreadable": self.unreadable}
+        rows = [{**each.__dict__, "model": each.model.name} for each in self.models]
+        return {"conditions": self.conditions, "versions": versions(), "models": rows, "unreadable": self.unreadable}
 
     def rows(self) -> list[list[str]]:
         """A row for each file."""
         rows = [["file", "precision", *SHOWN, "people", "lost", "gained", "shift mean px", "p95 px"]]
-        for each in self.engines:
+        for each in self.models:
             figures = [each.figures[name] for name in SHOWN]
             shift = each.shift or {}
             moved = [f"{shift[key]:.2f}" if key in shift else "" for key in ("mean", "p95")]
             rows.append([
-                each.engine.name, each.precision.upper(), *("-" if v is None else f"{v:.3f}" for v in figures),
+                each.model.name, each.precision.upper(), *("-" if v is None else f"{v:.3f}" for v in figures),
                 str(each.people), *(str(shift.get(key, "")) for key in ("lost", "gained")), *moved,
             ])  # fmt: skip
         return rows
@@ -92,7 +92,7 @@ class MapsEvaluation:
 
 
 def evaluate_maps(
-    engines: Sequence[Path],
+    models: Sequence[Path],
     images: Path,
     annotations: Path,
     *,
@@ -110,11 +110,11 @@ def evaluate_maps(
     of COCO are compared.
 
     Args:
-        engines: ONNX files with passports.
+        models: ONNX files with passports.
         images: the folder that the annotations' file names are relative to.
         annotations: COCO key-point annotations.
         flip_test: see `estimate_people`.
-        scales: files of the same network for other input sizes, which each of the engines is run with.
+        scales: files of the same network for other input sizes, which each of the models is run with.
         limit: only the first so many images with posed people.
         backend, threads: as `load_runtime` takes them.
 
@@ -125,7 +125,7 @@ def evaluate_maps(
     truth = read_annotations(annotations)
     chosen = [image for image in truth.images if image.posed.any()][:limit]
     load = partial(load_runtime, exact=True, backend=backend, threads=threads)
-    runtimes, others = [load(path) for path in engines], [load(path) for path in scales]
+    runtimes, others = [load(path) for path in models], [load(path) for path in scales]
     orders = [_coco_order(runtime.passport.spec, truth) for runtime in runtimes]
     used: list[AnnotatedImage] = []
     found: list[list[Found]] = [[] for _ in runtimes]
@@ -147,7 +147,7 @@ def evaluate_maps(
         pairs = [(a[0], b[0]) for a, b in zip(found[0], found[i], strict=True)]
         rows.append(
             MapsAccuracy(
-                Path(engines[i]),
+                Path(models[i]),
                 runtime.passport.sha256,
                 runtime.passport.precision,
                 _figures(used, truth, found[i], order),

@@ -15,7 +15,7 @@ from edgepose.backends import Backend, load_backend
 from edgepose.errors import InputError
 from edgepose.estimate.detect import Detector, find_people
 from edgepose.estimate.top_down import estimate_poses
-from edgepose.evaluation.accuracy import EngineAccuracy, Evaluation
+from edgepose.evaluation.accuracy import Evaluation, ModelAccuracy
 from edgepose.evaluation.figures import Found, figures_of, shift_between
 from edgepose.files import sha256_of
 from edgepose.io.annotations import AnnotatedImage, read_annotations
@@ -30,7 +30,7 @@ SAME_PERSON_IOU = 0.5  # a detected box is an annotated person's from this overl
 
 
 def evaluate(
-    engines: Sequence[Path],
+    models: Sequence[Path],
     images: Path,
     annotations: Path,
     *,
@@ -48,7 +48,7 @@ def evaluate(
     INT8 is computed exactly, whatever the CPU: figures are those of the file, and times would not be those of `infer`.
 
     Args:
-        engines: ONNX files with passports.
+        models: ONNX files with passports.
         images: the folder that the annotations' file names are relative to.
         annotations: COCO key-point annotations.
         boxes: COCO detection results or annotations to take person boxes from; None: `annotated_boxes` of people
@@ -63,8 +63,8 @@ def evaluate(
         InputError: the annotations cannot be read, or none of the images can be read and is the annotated one.
         ModelFileError, BackendError, MissingPackageError: from `load_backend` and COCO's evaluation.
     """
-    if not engines:
-        raise ValueError("evaluate needs at least one engine")
+    if not models:
+        raise ValueError("evaluate needs at least one model file")
     truth = read_annotations(annotations)
     if not Path(images).is_dir():
         raise InputError(f"{images}: no such folder; wanted: the folder with the images that {annotations} names")
@@ -72,7 +72,7 @@ def evaluate(
     source = _BoxSource(boxes, chosen, detector)
     with ExitStack() as stack:
         options: dict[str, Any] = {"backend": backend, "threads": threads, "exact": True, "store_fp16": store_fp16}
-        backends = [stack.enter_context(closing(load_backend(engine, **options))) for engine in engines]
+        backends = [stack.enter_context(closing(load_backend(model, **options))) for model in models]
         run = _find_people(backends, Path(images), watch("images", chosen, len(chosen)), source, flip_test)
         if not run.images:
             raise InputError(f"none of the {len(chosen)} images of {annotations} can be used; {run.unreadable[0]}")
@@ -85,12 +85,12 @@ def evaluate(
             "flip_test": flip_test,
         }
         comparable = [each.spec.changed(name=backends[0].spec.name) == backends[0].spec for each in backends]
-        results: list[EngineAccuracy] = []
+        results: list[ModelAccuracy] = []
         for i, each in enumerate(backends):
             figures, missing = figures_of(run.images, truth.keypoint_names, run.found[i], each.spec)
             results.append(
-                EngineAccuracy(
-                    engine=Path(engines[i]),
+                ModelAccuracy(
+                    model=Path(models[i]),
                     sha256=each.passport.sha256,
                     precision=each.passport.precision,
                     backend=each.name,

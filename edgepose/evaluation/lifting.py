@@ -47,7 +47,7 @@ class LiftFigures:
 class LiftEvaluation:
     """What `evaluate_lifter_files` measured: a `Report`. All poses of all tracks are used, so `unreadable` is empty."""
 
-    engines: list[Path]
+    models: list[Path]
     sha256s: list[str]
     figures: list[LiftFigures]
     conditions: dict[str, Any]
@@ -56,7 +56,7 @@ class LiftEvaluation:
     def rows(self) -> list[list[str]]:
         """A row for each kind of error, a column for each file."""
         rows = [
-            ["", *(engine.name for engine in self.engines)],
+            ["", *(model.name for model in self.models)],
             ["MPJPE mm", *(f"{found.mpjpe:.1f}" for found in self.figures)],
             ["N-MPJPE mm", *(f"{found.n_mpjpe:.1f}" for found in self.figures)],
             ["P-MPJPE mm", *(f"{found.p_mpjpe:.1f}" for found in self.figures)],
@@ -78,19 +78,19 @@ class LiftEvaluation:
 
     def measured(self) -> Iterator[Measured]:
         """Each file's errors."""
-        for engine, sha256, found in zip(self.engines, self.sha256s, self.figures, strict=True):
+        for model, sha256, found in zip(self.models, self.sha256s, self.figures, strict=True):
             errors = {"MPJPE_mm": found.mpjpe, "N-MPJPE_mm": found.n_mpjpe, "P-MPJPE_mm": found.p_mpjpe}
-            yield Measured(engine, sha256, self.conditions, {"poses": found.poses, **errors})
+            yield Measured(model, sha256, self.conditions, {"poses": found.poses, **errors})
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
-        pairs = zip(self.engines, self.figures, strict=True)
-        engines = [{"engine": engine.name, **asdict(found)} for engine, found in pairs]
-        return {"conditions": self.conditions, "versions": versions(), "engines": engines, "unreadable": []}
+        pairs = zip(self.models, self.figures, strict=True)
+        models = [{"model": model.name, **asdict(found)} for model, found in pairs]
+        return {"conditions": self.conditions, "versions": versions(), "models": models, "unreadable": []}
 
 
 def evaluate_lifter_files(
-    engines: Sequence[Path],
+    models: Sequence[Path],
     annotations_3d: Path,
     *,
     flip_test: bool = False,
@@ -100,7 +100,7 @@ def evaluate_lifter_files(
     """Lift the same tracks with each file, and compare with the true positions.
 
     Args:
-        engines: lifters as ONNX, with passports.
+        models: lifters as ONNX, with passports.
         annotations_3d: tracks with positions; docs/lifting.md says their form.
         backend, threads: as `load_runtime` takes them.
 
@@ -109,11 +109,11 @@ def evaluate_lifter_files(
         ModelFileError, BackendError, MissingPackageError: from `open_lifter`.
     """
     tracks = read_tracks(annotations_3d, with_positions=True)
-    hashes = [read_passport(path).sha256 for path in engines]
-    lifters = [open_lifter(path, backend=backend, threads=threads) for path in engines]
+    hashes = [read_passport(path).sha256 for path in models]
+    lifters = [open_lifter(path, backend=backend, threads=threads) for path in models]
     figures = evaluate_lifters(lifters, tracks, flip_test=flip_test)
     conditions = {"annotations": tracks.name, "annotations_sha256": tracks.sha256, "flip_test": flip_test}
-    return LiftEvaluation(list(engines), hashes, figures, conditions)
+    return LiftEvaluation(list(models), hashes, figures, conditions)
 
 
 def evaluate_lifters(lifters: Sequence[Lifter], tracks: Tracks, *, flip_test: bool = False) -> list[LiftFigures]:

@@ -64,7 +64,7 @@ def measure(
                 continue
             annotations = held_out / f"held_out_{part.folder}.json"
             evaluation = evaluate([exported.fp32], data / part.folder / "images", annotations)
-            figures = evaluation.engines[0].figures
+            figures = evaluation.models[0].figures
             faces = any(image.keypoints[:, 0, 2].any() for image in read_annotations(annotations).images)
             names = FIGURES if faces else ("PCK@0.2",)
             accuracy[part.folder] = {

@@ -29,10 +29,10 @@ def few_people(monkeypatch):
 def test_the_demo_leaves_models_figures_overlays_and_a_page(tmp_path, few_people):
     demo = run_demo(tmp_path)
 
-    assert [each.precision for each in demo.evaluation.engines] == ["fp32", "fp16", "int8"]
+    assert [each.precision for each in demo.evaluation.models] == ["fp32", "fp16", "int8"]
     assert demo.evaluation.conditions["people"] == 6
-    assert all(each.figures["AP"] is not None for each in demo.evaluation.engines)
-    assert all(len(read_passport(each.engine).accuracy) == 1 for each in demo.evaluation.engines)
+    assert all(each.figures["AP"] is not None for each in demo.evaluation.models)
+    assert all(len(read_passport(each.model).accuracy) == 1 for each in demo.evaluation.models)
     assert len(list(demo.overlays.glob("*.jpg"))) == 2 * 3
     page = demo.page.read_text()
     in_space = 3 if find_spec("matplotlib") else 0

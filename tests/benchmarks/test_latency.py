@@ -115,7 +115,7 @@ def test_times_stages_and_ratios_are_what_the_engines_took(clock):
 
     rows = measure([slow, fast], batch=4, seconds=0.2).rows
 
-    assert [row.engine for row in rows] == ["slow.onnx", "fast.onnx"]
+    assert [row.model for row in rows] == ["slow.onnx", "fast.onnx"]
     assert rows[0].total_ms == pytest.approx((20, 20, 20))
     assert rows[1].stages_ms == pytest.approx({"network": 4, "host": 1})
     assert rows[1].speedup == pytest.approx(4)

@@ -63,7 +63,7 @@ def measured(monkeypatch, tmp_path: Path):
 def test_who_finds_everybody_is_perfect(measured):
     evaluation = measured("both.onnx")
 
-    (row,) = evaluation.engines
+    (row,) = evaluation.models
     assert row.figures["AP50"] == pytest.approx(1)
     assert row.people == 2
     assert row.shift is None
@@ -71,7 +71,7 @@ def test_who_finds_everybody_is_perfect(measured):
 
 
 def test_who_misses_one_finds_half_and_has_lost_one(measured):
-    _, row = measured("both.onnx", "one.onnx").engines
+    _, row = measured("both.onnx", "one.onnx").models
 
     assert row.figures["AR50"] == pytest.approx(0.5)
     assert (row.shift["people"], row.shift["lost"], row.shift["gained"]) == (2, 1, 0)
@@ -80,7 +80,7 @@ def test_who_misses_one_finds_half_and_has_lost_one(measured):
 def test_scales_are_among_the_conditions(measured):
     evaluation = measured("both.onnx", scales=[Path("both.onnx"), Path("both.onnx")])
 
-    assert evaluation.engines[0].figures["AP50"] == pytest.approx(1)
+    assert evaluation.models[0].figures["AP50"] == pytest.approx(1)
     assert evaluation.conditions["scales"] == ["96x160", "96x160"]
     assert "no flip test, maps averaged with those of 96x160, 96x160" in table_of(evaluation)
 

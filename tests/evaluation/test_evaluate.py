@@ -113,7 +113,7 @@ def test_a_model_that_knows_the_truth_is_always_right(tmp_path, finders):
 
     evaluation = evaluate([Path("m.onnx")], tmp_path, annotations)
 
-    figures = evaluation.engines[0].figures
+    figures = evaluation.models[0].figures
     assert {name: figures[name] for name in ("AP", "AP50", "APM", "AR", "PCK@0.2")} == {
         "AP": pytest.approx(1),
         "AP50": pytest.approx(1),
@@ -148,7 +148,7 @@ def test_the_second_file_is_compared_with_the_first(tmp_path, finders):
 
     evaluation = evaluate([Path("m.onnx"), Path("m.int8.onnx")], tmp_path, annotations)
 
-    exact, shifted = evaluation.engines
+    exact, shifted = evaluation.models
     assert exact.shift is None
     assert shifted.shift is not None
     assert shifted.shift["mean"] == pytest.approx(1.5, abs=1e-4)
@@ -166,7 +166,7 @@ def test_other_recipes_are_not_compared_by_shift(tmp_path, finders):
 
     evaluation = evaluate([Path("m.onnx"), Path("n.onnx")], tmp_path, annotations)
 
-    assert evaluation.engines[1].shift is None
+    assert evaluation.models[1].shift is None
     assert any("different recipes" in note for note in evaluation.notes())
 
 
@@ -176,7 +176,7 @@ def test_key_points_are_matched_by_name_and_what_cannot_be_computed_is_named(tmp
 
     evaluation = evaluate([Path("m.onnx")], tmp_path, annotations)
 
-    figures = evaluation.engines[0].figures
+    figures = evaluation.models[0].figures
     assert figures["AP"] is None
     assert figures["PCK@0.2"] == 1
     assert any("nose, left_eye, right_eye, left_ear, right_ear cannot" in note for note in evaluation.notes())
@@ -187,7 +187,7 @@ def test_head_boxes_give_pckh(tmp_path, finders):
     finders["near.onnx"] = Finder(annotations, spec_of(), offset_px=14 / (80 * 1.25 / 64))  # px per heat-map px
     finders["far.onnx"] = Finder(annotations, spec_of(), offset_px=16 / (80 * 1.25 / 64))
 
-    near, far = evaluate([Path("near.onnx"), Path("far.onnx")], tmp_path, annotations).engines
+    near, far = evaluate([Path("near.onnx"), Path("far.onnx")], tmp_path, annotations).models
 
     assert near.figures["PCKh@0.5"] == 1
     assert far.figures["PCKh@0.5"] == 0
@@ -204,7 +204,7 @@ def test_boxes_from_a_detector_leave_people_out_and_double_people(tmp_path, find
 
     evaluation = evaluate([Path("m.onnx")], tmp_path, annotations, boxes=boxes)
 
-    figures = evaluation.engines[0].figures
+    figures = evaluation.models[0].figures
     assert figures["PCK@0.2"] == 0.5  # the second person has no box
     assert figures["AR"] == pytest.approx(0.5)
     assert figures["AP"] == pytest.approx(51 / 101)  # precision 1 up to recall 0.5: the double is gone
@@ -223,7 +223,7 @@ def test_a_box_is_that_of_the_person_it_covers_by_half(share, found, tmp_path, f
 
     evaluation = evaluate([Path("m.onnx")], tmp_path, annotations, boxes=tmp_path / "boxes.json")
 
-    assert evaluation.engines[0].figures["PCK@0.2"] == found
+    assert evaluation.models[0].figures["PCK@0.2"] == found
 
 
 def test_poses_are_rescored_by_their_boxes(tmp_path, finders, monkeypatch):
@@ -263,7 +263,7 @@ def test_images_that_cannot_be_read_are_counted_and_left_out(tmp_path, finders):
     evaluation = evaluate([Path("m.onnx")], tmp_path, annotations)
 
     assert evaluation.conditions["images"] == 1
-    assert evaluation.engines[0].figures["AP"] == pytest.approx(1)
+    assert evaluation.models[0].figures["AP"] == pytest.approx(1)
     assert [line.split(":")[0] for line in evaluation.unreadable] == [
         str(tmp_path / name) for name in ("picture2.png", "picture3.png")
     ]
@@ -288,7 +288,7 @@ def test_pictures_that_are_not_the_annotated_ones_are_left_out(tmp_path, finders
     evaluation = evaluate([Path("m.onnx")], tmp_path, annotations)
 
     assert evaluation.conditions["images"] == 2
-    assert evaluation.engines[0].figures["AP"] == pytest.approx(1)
+    assert evaluation.models[0].figures["AP"] == pytest.approx(1)
     (line,) = evaluation.unreadable
     assert line.startswith("picture2.png is 120x160, its annotations are for 160x120")
     assert line in evaluation.notes()
@@ -316,7 +316,7 @@ def test_boxes_that_cannot_be_used_are_counted(tmp_path, finders):
     assert evaluation.unusable_boxes == 3
     assert evaluation.to_json()["unusable_boxes"] == 3
     assert any(note.startswith("3 boxes left out") for note in evaluation.notes())
-    assert evaluation.engines[0].figures["PCK@0.2"] == 0.5
+    assert evaluation.models[0].figures["PCK@0.2"] == 0.5
 
 
 @pytest.mark.parametrize("lost", [{"bbox": [10, 10, 0, 80]}, {"area": 0}])  # COCO leaves out people without an area
@@ -521,7 +521,7 @@ def test_the_command_prints_a_table_and_notes_the_accuracy_in_the_passport(tmp_p
     assert entry["AP50"] == pytest.approx(1)
     assert entry["annotations_sha256"] == sha256_of(annotations)
     assert (entry["images"], entry["people"], entry["flip_test"]) == (2, 2, False)
-    assert json.loads((tmp_path / "figures.json").read_text())["engines"][0]["figures"]["AP50"] == entry["AP50"]
+    assert json.loads((tmp_path / "figures.json").read_text())["models"][0]["figures"]["AP50"] == entry["AP50"]
 
 
 def test_a_place_for_the_figures_that_cannot_be_written_is_noticed_before_the_work(tmp_path, monkeypatch):
@@ -564,8 +564,8 @@ def test_a_second_run_replaces_its_figures_and_keeps_those_of_other_conditions(t
     assert [entry["flip_test"] for entry in entries] == [True, False]
 
     evaluation = evaluate([engine], annotations.parent, annotations)
-    (measured,) = evaluation.engines
-    record_accuracy(replace(evaluation, engines=[replace(measured, backend="another")]))
+    (measured,) = evaluation.models
+    record_accuracy(replace(evaluation, models=[replace(measured, backend="another")]))
 
     entries = read_passport(engine).accuracy
     assert [entry["backend"] for entry in entries] == [measured.backend] * 2 + ["another"]
@@ -635,6 +635,6 @@ def test_a_trained_network_scores_what_is_known_of_it(tmp_path):
     write_passport(engine, Passport(spec, "fp32", sha256_of(engine), "foreign"))
     coco = SHARED / "data" / "coco"
 
-    (result,) = evaluate([engine], coco / "images", coco / "person_keypoints.json", threads=1).engines
+    (result,) = evaluate([engine], coco / "images", coco / "person_keypoints.json", threads=1).models
 
     assert result.figures["AP"] == pytest.approx(0.489, abs=0.005)

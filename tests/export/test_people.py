@@ -213,7 +213,7 @@ def test_infer_and_evaluate_need_no_boxes(imported, tmp_path: Path):
     assert (tmp_path / "out/overlays/7.png").is_file()
     assert refused.exit_code == 2
     assert measured.exit_code == 0, measured.output
-    first, half = json.loads(measured.stdout)["engines"]
+    first, half = json.loads(measured.stdout)["models"]
     assert first["figures"]["AP"] == pytest.approx(1)
     assert half["shift"]["lost"] == 0
 
