@@ -3,7 +3,8 @@
     taskset -c 0 python -m edgepose.benchmarks.peers.top_down --engine rtmpose_s.onnx --engine rtmpose_s.int8.onnx
 
 rtmlib (Apache-2.0, `pip install rtmlib`) gets the first model's file and runs it once a person; edgepose runs all
-people of the frame together. With `openvino-f32` rtmlib computes in FP32, as edgepose asks OpenVINO to.
+people of the frame together. Both get RGB, which the networks were trained on. With `openvino-f32` rtmlib computes in
+FP32, as edgepose asks OpenVINO to.
 """
 
 from __future__ import annotations
@@ -52,14 +53,13 @@ def with_rtmlib(path: Path, runtime: str) -> Any:
     help="Of rtmlib.",
 )
 def main(models: tuple[Path, ...], people: tuple[int, ...], rounds: int, runtimes: tuple[str, ...]) -> None:
-    """Print the median milliseconds of a frame in turns, and the first row's over each."""
+    """Print the median CPU milliseconds of a frame in turns, and the first row's over each."""
     tools = {f"rtmlib, {runtime}": with_rtmlib(models[0], runtime) for runtime in runtimes}
     backends = {model.name: load_backend(model, threads=1) for model in models}
     for count in people:
         rgb, boxes = make_frame(count)
-        bgr = np.ascontiguousarray(rgb[..., ::-1])
         ways: dict[str, Callable[[], Any]] = {
-            **{name: partial(tool, bgr, bboxes=boxes) for name, tool in tools.items()},
+            **{name: partial(tool, rgb, bboxes=boxes) for name, tool in tools.items()},
             **{name: partial(estimate_poses, backend, rgb, boxes) for name, backend in backends.items()},
         }
         theirs, ours = next(iter(ways.values()))()[0], ways[models[0].name]().xy

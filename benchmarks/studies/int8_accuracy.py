@@ -38,11 +38,14 @@ PEERS = {  # name -> method, and whether depthwise convolutions and the head sta
 }
 
 
-class _Crops(CalibrationDataReader):
+class Crops(CalibrationDataReader):
+    """Crops (1, 3, H, W) as onnxruntime asks for them."""
+
     def __init__(self, name: str, crops: Iterable[np.ndarray]) -> None:
         self._feeds = ({name: crop} for crop in crops)
 
     def get_next(self) -> dict[str, np.ndarray] | None:
+        """The next one, None behind the last."""
         return next(self._feeds, None)
 
 
@@ -56,7 +59,7 @@ def quantise_with_onnxruntime(model: Path, setting: str, crops: Iterable[np.ndar
     quantize_static(
         source,
         output,
-        _Crops(folded.graph.input[0].name, crops),
+        Crops(folded.graph.input[0].name, crops),
         quant_format=QuantFormat.QDQ,
         per_channel=True,
         activation_type=QuantType.QInt8,
