@@ -5,7 +5,11 @@ import pytest
 import torch
 from torch.nn import functional
 
+from edgepose.export.graph.simplify import simplify
 from edgepose.export.networks.vitpose import ViTPose
+from edgepose.export.to_onnx import to_onnx
+from edgepose.model.skeletons import Skeleton
+from edgepose.model.spec import heatmap_spec
 from tests.export.families import counts, forward, relative_difference
 from tests.export.golden import golden_heatmaps, golden_state
 from tests.shared_data import needs_shared
@@ -77,3 +81,17 @@ def test_people_of_a_batch_do_not_see_each_other():
     crops = np.random.default_rng(0).standard_normal((2, 3, 32, 32)).astype(np.float32)
 
     assert np.allclose(forward(network, crops)[1:], forward(network, crops[1:]), atol=1e-5)
+
+
+def test_each_block_exports_one_attention_without_shapes_inside():
+    network = ViTPose("s", 2, (32, 32)).eval()
+    network.blocks = network.blocks[:2]
+    spec = heatmap_spec("toy", (32, 32), (8, 8), Skeleton("two", ("a", "b"), ()))
+
+    graph = simplify(to_onnx(network, spec)).graph
+
+    producers = {name: node.op_type for node in graph.node for name in node.output}
+    readers = {name: node.op_type for node in graph.node for name in node.input}
+    softmaxes = [node for node in graph.node if node.op_type == "Softmax"]
+    assert [(producers[node.input[0]], readers[node.output[0]]) for node in softmaxes] == [("MatMul", "MatMul")] * 2
+    assert not {"Shape", "Gather", "Range", "Expand", "ConstantOfShape"} & {node.op_type for node in graph.node}
