@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,7 @@ FP32_LIMIT_PX = 1e-3
 FP32_LIMIT_RELATIVE = 1e-4  # rounding in FP32 stays below 1e-5 for the networks of the zoo
 FP16_LIMIT_PX = 0.25  # of a heat-map px: the step of the published decoder
 FP16_LIMIT_RELATIVE = 0.1
+RANDOM_VECTORS_LIMIT = 0.25  # of random SimCC vectors: RTMW-m's differ by 0.13, those of another network by 1 and more
 
 
 Outputs = Sequence[np.ndarray] | np.ndarray  # in the spec's order; of one alone the array
@@ -137,13 +138,29 @@ def _reach(maps: np.ndarray) -> int:
     return max(1, max(maps.shape[1:]) // PEAK_WIDTH)
 
 
-def check_fp32(reference: Outputs, found: Outputs, spec: ModelSpec, what: str) -> Difference:
+def check_fp32(
+    reference: Outputs, found: Outputs, spec: ModelSpec, what: str, *, exact: Callable[[], Outputs] | None = None
+) -> Difference:
     """Compare a graph with the network it was made from.
 
+    Args:
+        exact: gives the network's outputs in double precision, for networks that magnify their own rounding (a norm
+            divides by a token's length, which may be nearly 0): asked only where the graph is off.
+
     Raises:
-        ExportError: it is off by more than rounding: 1e-3 heat-map px, or 1e-4 of the largest value.
+        ExportError: it is off by more than rounding: 1e-3 heat-map px, or 1e-4 of the largest value; and, where the
+            exact outputs are known, by more than twice what the network itself is.
     """
-    return _check(reference, found, spec, what, FP32_LIMIT_PX, FP32_LIMIT_RELATIVE)
+    try:
+        return _check(reference, found, spec, what, FP32_LIMIT_PX, FP32_LIMIT_RELATIVE)
+    except ExportError:
+        if exact is None:
+            raise
+        truth = exact()
+        own, its = compare_outputs(truth, reference, spec), compare_outputs(truth, found, spec)
+        if not (its.px <= max(2 * own.px, FP32_LIMIT_PX) and its.relative <= 2 * own.relative):
+            raise
+    return compare_outputs(reference, found, spec)
 
 
 def check_fp16(
@@ -152,14 +169,27 @@ def check_fp16(
     """Compare the FP16 graph with the FP32 one.
 
     Args:
-        random_weights: the maps' peaks are ties that any rounding decides, so only the values are held to a limit.
+        random_weights: the maps' peaks are ties that any rounding decides, so only the values are held to a limit; of
+            SimCC vectors all together, in the root of the mean square, for RTMW's norms magnify single ones.
 
     Raises:
         ExportError: a clear, confident key point moves by more than 0.25 heat-map px, or a value by more than a
             tenth of the largest.
     """
+    if random_weights and isinstance(spec.head, SimCC) and _root_mean_square(reference, found) <= RANDOM_VECTORS_LIMIT:
+        return compare_outputs(reference, found, spec)
     limit_px = math.inf if random_weights else FP16_LIMIT_PX
     return _check(reference, found, spec, what, limit_px, FP16_LIMIT_RELATIVE)
+
+
+def _root_mean_square(reference: Outputs, found: Outputs) -> float:
+    """Of the differences, as a share of the reference's; of several outputs the largest."""
+    wanted, others = ([each] if isinstance(each, np.ndarray) else list(each) for each in (reference, found))
+    shares = [
+        np.linalg.norm(a.astype(np.float64) - b) / max(float(np.linalg.norm(a.astype(np.float64))), 1e-12)
+        for a, b in zip(wanted, others, strict=True)
+    ]
+    return float(np.max(shares))
 
 
 def _check(

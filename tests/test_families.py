@@ -70,6 +70,11 @@ def folder() -> Iterator[Path]:
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("graph", chosen(), ids=label)
 def test_a_network_goes_from_random_weights_to_int8(graph: tuple[Model, str], folder: Path) -> None:
+    goes_to_int8(graph, folder)
+
+
+def goes_to_int8(graph: tuple[Model, str], folder: Path) -> None:
+    """Export, calibrate, run and build; also for tests/test_simcc_families.py, which another worker runs."""
     trt = pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed (x86-64 only)")
     from edgepose.trt.build import BuildOptions, build_engine
 
@@ -80,12 +85,14 @@ def test_a_network_goes_from_random_weights_to_int8(graph: tuple[Model, str], fo
     calibrated = calibrate(exported.fp32, [folder / "*.png"], method="minmax")
 
     crops = sample_crops(exported.spec, 1)
-    maps = []
+    outputs = []
     for path in (exported.fp32, exported.fp16, calibrated.int8):
         with closing(load_runtime(path)) as runtime:
-            maps.append(next(iter(runtime.run({"crops": crops}).values())))
+            outputs.append(list(runtime.run({"crops": crops}).values()))
         report = build_engine(path, options=BuildOptions(targets=("sm_86",), kernels=False), runtime=trt.__name__)
         assert report.plan.stat().st_size > 0
-    largest = np.abs(maps[0]).max()
-    assert np.abs(maps[1] - maps[0]).max() < 0.05 * largest
-    assert np.abs(maps[2] - maps[0]).mean() < 0.2 * largest  # INT8 of random weights: near, not close
+    for single, half, int8 in zip(*outputs, strict=True):
+        largest = np.abs(single).max()
+        assert np.abs(half - single).max() < 0.05 * largest or single.ndim == 3  # norms magnify a value of a vector
+        assert np.abs(half - single).mean() < 0.02 * largest
+        assert np.abs(int8 - single).mean() < 0.2 * largest  # INT8 of random weights: near, not close

@@ -26,9 +26,9 @@ from edgepose.benchmarks.studies.simcc_int8 import HEAD, People, row
 from edgepose.calibration.biases import correct_biases
 from edgepose.calibration.dataset import crops_of, read_calibration_set
 from edgepose.calibration.equalise import equalised, find_factors
-from edgepose.calibration.files import load_onnx
 from edgepose.calibration.qdq import insert_qdq, quantisable_layers, quantised_inputs
 from edgepose.calibration.ranges import find_ranges
+from edgepose.calibration.results import load_onnx
 from edgepose.calibration.statistics import channel_statistics
 from edgepose.export.graph.edit import arrays_of
 from edgepose.export.graph.fold import fold

@@ -9,6 +9,8 @@ from edgepose.errors import ExportError
 from edgepose.export.drawn.crops import sample_crops, smooth_crops
 from edgepose.export.graph.run import beyond_fp16, run_onnx
 from edgepose.export.verify import check_fp16, check_fp32, compare
+from edgepose.model.heads.simcc import SimCC
+from edgepose.model.spec import Input, ModelSpec, Region
 from tests.makers import make_spec
 
 SPEC = make_spec()
@@ -152,3 +154,33 @@ def test_peaks_of_random_weights_may_move_but_values_may_not():
         check_fp16(reference, 0.8 * reference, SPEC, "it", random_weights=True)
     with pytest.raises(ExportError):
         check_fp16(reference, np.nan * reference, SPEC, "it", random_weights=True)
+
+
+def test_a_network_that_magnifies_its_own_rounding_is_held_to_the_exact_outputs():
+    exact = np.ones((1, SPEC.num_keypoints, *SPEC.heatmaps.size_hw), np.float32)
+    reference = exact.copy()
+    reference[..., 4, 4] += 6e-4  # the network's own rounding
+    near, far = exact.copy(), exact.copy()
+    near[..., 5, 5] += 3e-4
+    far[..., 5, 5] += 2e-3
+
+    with pytest.raises(ExportError):
+        check_fp32(reference, near, SPEC, "it")
+    assert check_fp32(reference, near, SPEC, "it", exact=lambda: exact).relative == pytest.approx(6e-4, rel=1e-2)
+    with pytest.raises(ExportError, match="heat maps by"):
+        check_fp32(reference, far, SPEC, "it", exact=lambda: exact)
+    with pytest.raises(ExportError):
+        check_fp32(reference, np.nan * exact, SPEC, "it", exact=lambda: exact)
+
+
+def test_single_values_of_random_simcc_vectors_may_differ_and_all_together_may_not():
+    spec = ModelSpec("vectors", Input((64, 48)), SimCC(split_ratio=2.0), region=Region())
+    reference = [np.random.default_rng(0).normal(size=(1, 17, length)).astype(np.float32) for length in (96, 128)]
+    one = [values.copy() for values in reference]
+    one[0][0, 0, 0] += 0.5 * np.abs(one[0]).max()
+    other = [values[:, ::-1] for values in reference]
+
+    assert check_fp16(reference, one, spec, "it", random_weights=True).relative == pytest.approx(0.5, rel=0.01)
+    for refused, random in ((one, False), (other, True)):
+        with pytest.raises(ExportError):
+            check_fp16(reference, refused, spec, "it", random_weights=random)
