@@ -117,10 +117,13 @@ def _compute_in_fp32(model: Any) -> list[Any]:
     for operator in model.get_ordered_ops():
         kind = operator.get_type_name()
         half = [output for output in operator.outputs() if output.get_element_type() == openvino.Type.f16]
-        if kind == "Parameter" or not half:
+        if not half:
             continue
         output = operator.output(0)
-        if kind == "Constant":
+        if kind == "Parameter":
+            operator.set_element_type(openvino.Type.f32)
+            stored.append(output)
+        elif kind == "Constant":
             _replace(output, _float(np.array(operator.get_data())).output(0), output.get_target_inputs())
         elif kind == "Convert":
             readers, value = output.get_target_inputs(), operator.input_value(0)
@@ -136,7 +139,7 @@ def _compute_in_fp32(model: Any) -> list[Any]:
 
 def _replace(output: Any, other: Any, readers: Any) -> None:
     """Let those that read `output` read `other`, by its names as well, but for an input, which keeps its own alone."""
-    if other.get_node().get_type_name() != "Parameter":
+    if "Parameter" not in (other.get_node().get_type_name(), output.get_node().get_type_name()):
         other.add_names(output.get_names())
     for reader in readers:
         reader.replace_source_output(other)

@@ -62,6 +62,9 @@ from edgepose.interrupts import STATUS
     "--limit", type=click.IntRange(1), default=512, show_default=True, help="Most people (windows of a lifter) to use."
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Which, where there are more.")
+@click.option(
+    "--fp16-io", is_flag=True, help="FP16 crops and heat maps in NAME.int8.onnx: half the bytes at both ends."
+)
 @click.option("-o", "--output-dir", type=click.Path(path_type=Path), help="[default: beside the model]")
 def command(
     images: tuple[str, ...],
@@ -76,6 +79,7 @@ def command(
     annotated_images: Path | None,
     limit: int,
     seed: int,
+    fp16_io: bool,
     output_dir: Path | None,
 ) -> None:
     """Quantise an exported or imported model, a detector too, to INT8 with images like those it will see.
@@ -109,6 +113,8 @@ def command(
     if boxes is not None and detector is not None:
         raise click.UsageError("--detector finds the boxes: leave out --boxes")
     model = model or find_model(Path())
+    if fp16_io and (tracks is not None or read_passport(model).spec.region is None):
+        raise click.UsageError("--fp16-io goes with crops of people")
     options: dict[str, Any] = {
         "method": method or "mse",
         "limit": limit,
@@ -131,6 +137,10 @@ def command(
         from edgepose.calibration.pipeline import calibrate
 
         result = calibrate(model, images, boxes, detector=detector, choose=choose, **options)
+        if fp16_io:
+            from edgepose.export.graph.half_io import halve_io
+
+            halve_io(result.int8)
         _tell(result, budget, None if result.chosen is None else result.chosen.found)
 
 

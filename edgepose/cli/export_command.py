@@ -78,6 +78,9 @@ def _input_hw(context: click.Context, parameter: click.Parameter, value: str | N
     type=click.Path(path_type=Path),
     help="Lifters of Martinez' kind: JSON with input_mean, input_std, output_mean and output_std of their training.",
 )
+@click.option(
+    "--fp16-io", is_flag=True, help="FP16 crops and heat maps in NAME.fp16.onnx: half the bytes at both ends."
+)
 @click.option("-o", "--output-dir", type=click.Path(path_type=Path), default=".", help="Default: this folder.")
 def command(
     model: str | None,
@@ -89,6 +92,7 @@ def command(
     color: str | None,
     alignment: str | None,
     statistics: Path | None,
+    fp16_io: bool,
     output_dir: Path,
 ) -> None:
     """Turn a network and its weights into NAME.onnx and NAME.fp16.onnx, and check that they compute the same.
@@ -106,7 +110,7 @@ def command(
     trained = {"dataset": dataset, "decoder": decoder}
     try:
         if model in space_names():
-            _refuse(model, "--weights, --statistics and -o", input_hw, *trained.values(), *recipe.values())
+            _refuse(model, "--weights, --statistics and -o", input_hw, fp16_io, *trained.values(), *recipe.values())
             _export_into_space(model, statistics, output_dir, weights)
             return
         if statistics is not None:
@@ -114,12 +118,17 @@ def command(
         if model is None and weights not in ("auto", "random"):
             model = _bottom_up_name(Path(weights))
         if model in bottom_up_names():
-            _refuse(model, "--weights, --input and -o", *trained.values(), *recipe.values())
+            _refuse(model, "--weights, --input and -o", fp16_io, *trained.values(), *recipe.values())
             _export_bottom_up(model, output_dir, weights, input_hw)
             return
-        _export_crops(model, output_dir, weights, {"input_hw": input_hw, **trained}, recipe)
+        half = _export_crops(model, output_dir, weights, {"input_hw": input_hw, **trained}, recipe)
     except ChoiceError as error:
         raise click.UsageError(str(error)) from error
+    if fp16_io:
+        from edgepose.export.graph.half_io import halve_io
+
+        halve_io(half)
+        click.echo(f"{half} takes and gives FP16")
 
 
 def _refuse(model: str | None, taken: str, *others: object) -> None:
@@ -149,8 +158,8 @@ def _export_bottom_up(model: str, output_dir: Path, weights: str, input_hw: tupl
 
 def _export_crops(
     model: str | None, output_dir: Path, weights: str, wanted: Mapping[str, Any], recipe: Mapping[str, str | None]
-) -> None:
-    """Find the entry of the zoo by its name, its checkpoint, or both, and export it."""
+) -> Path:
+    """Find the entry of the zoo by its name, its checkpoint, or both, and export it; the FP16 file."""
     from edgepose.export.pipeline import export_model
     from edgepose.export.zoo.find import find_model
     from edgepose.export.zoo.identify import find_named, identify
@@ -171,6 +180,7 @@ def _export_crops(
     if note:  # of a file that turned out to be whole
         click.echo(note, err=True)
     click.echo(exported.summary())
+    return exported.fp16
 
 
 def _bottom_up_name(checkpoint: Path) -> str | None:

@@ -31,6 +31,9 @@ PEOPLE_PRESETS = (  # export.people has them
     "--output-name",
     help="The heat-map output; of several outputs their names, with commas.  [default: by name, else the first]",
 )
+@click.option(
+    "--fp16-io", is_flag=True, help="FP16 crops and heat maps in NAME.fp16.onnx: half the bytes at both ends."
+)
 @click.option("-o", "--output-dir", type=click.Path(path_type=Path), default=".", help="Default: this folder.")
 def command(
     onnx: Path,
@@ -38,6 +41,7 @@ def command(
     preset: str | None,
     name: str | None,
     output_name: str | None,
+    fp16_io: bool,
     output_dir: Path,
 ) -> None:
     """Check a foreign ONNX against its SPEC and write it as NAME.onnx and NAME.fp16.onnx with passports.
@@ -66,6 +70,8 @@ def command(
         described = pose_preset(preset, name or preset)
     else:
         described = read_spec(Path(str(spec)))
+    if fp16_io and described.head.kind in ("detections", "people", "lift", "fields", "tags"):
+        raise click.UsageError("--fp16-io goes with crops of people")
     if described.head.kind == "detections":
         from edgepose.export.detectors import import_detector
 
@@ -103,3 +109,8 @@ def command(
         report=lambda step: click.echo(step, err=True),
     )
     click.echo(imported.summary())
+    if fp16_io:
+        from edgepose.export.graph.half_io import halve_io
+
+        halve_io(imported.fp16)
+        click.echo(f"{imported.fp16} takes and gives FP16")
