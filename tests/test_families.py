@@ -1,7 +1,8 @@
 """One network of each family, from random weights to INT8: OpenVINO runs it and NVIDIA's builder accepts it.
 
 `make test-all` takes every graph of the zoo instead: each model at each input size, in each style that builds another
-network. Entries that differ only in their recipe (plain, DARK and UDP, say) have one graph and are built once.
+network. Entries that differ only in their recipe (plain, DARK and UDP, say) have one graph and are built once. `make
+test` takes convolutional networks at half their input: the same layers, a quarter of the arithmetic.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -22,6 +24,7 @@ pytest.importorskip("openvino")
 from edgepose.backends import load_runtime
 from edgepose.calibration.pipeline import calibrate
 from edgepose.export.drawn.crops import sample_crops
+from edgepose.export.networks import hourglass52
 from edgepose.export.pipeline import export_model
 from edgepose.export.zoo.find import find_model, models
 from edgepose.export.zoo.model import Model
@@ -36,6 +39,7 @@ ONE_OF_EACH = (
     "vitpose_s",
     "rtmpose_t",
 )
+ONE_SIZE = ("vitpose_s", "rtmpose_t")  # positions and tokens have weights
 OTHER_GRAPHS = {"caffe": "simplebaseline_resnet", "princeton": "stacked_hourglass"}  # style -> whose graph it changes
 
 
@@ -52,7 +56,17 @@ def every_graph() -> list[tuple[Model, str]]:
 def chosen() -> list[tuple[Model, str]]:
     if os.environ.get("EDGEPOSE_TEST_ALL"):
         return every_graph()
-    return [(model, model.styles[0]) for model in map(find_model, ONE_OF_EACH)]
+    return [(at_half_size(model), model.styles[0]) for model in map(find_model, ONE_OF_EACH)]
+
+
+def at_half_size(model: Model) -> Model:
+    """A convolutional network's entry for half the input; that of a network with weights for one size as it is."""
+    if model.name in ONE_SIZE:
+        return model
+    input_hw, map_hw = (
+        tuple(size // 2 for size in sizes) for sizes in (model.spec.image.size_hw, model.spec.heatmaps.size_hw)
+    )
+    return replace(model, spec=model.spec.changed(input_hw=input_hw, heatmap_hw=map_hw))
 
 
 def label(graph: tuple[Model, str]) -> str:
@@ -65,6 +79,12 @@ def folder() -> Iterator[Path]:
     """Gone after the test: all sizes together would take some ten gigabytes."""
     with TemporaryDirectory() as name:
         yield Path(name)
+
+
+@pytest.fixture(autouse=not os.environ.get("EDGEPOSE_TEST_ALL"))
+def _thinner_hourglass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half the channels: its 95 million weights, written and read a dozen times, took longer than all its layers."""
+    monkeypatch.setattr(hourglass52, "CHANNELS", tuple(count // 2 for count in hourglass52.CHANNELS))
 
 
 @pytest.mark.timeout(3600)
