@@ -12,6 +12,7 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto, ValueInfoProto
 
 from edgepose.errors import EdgeposeError, ModelFileError
+from edgepose.export.checkpoints.first_bytes import told_by_first_bytes
 from edgepose.export.drawn.crops import sample_crops
 from edgepose.export.graph.interface import BATCH, INPUT, normalize, rename_tensor, set_interface, to_opset
 from edgepose.export.graph.run import run_onnx
@@ -105,7 +106,7 @@ def load_foreign(path: Path) -> onnx.ModelProto:
         model = onnx.load(path)
         onnx.checker.check_model(model)
     except (DecodeError, onnx.checker.ValidationError, ValueError) as error:
-        cause = (str(error).strip().splitlines() or ["damaged"])[0]
+        cause = told_by_first_bytes(path) or (str(error).strip().splitlines() or ["damaged"])[0]
         raise ModelFileError(f"{path} is not a valid ONNX file: {cause}") from error
     if not model.graph.node:
         raise ModelFileError(f"{path} is not a valid ONNX file: it holds no operators")
@@ -158,7 +159,8 @@ def _keep_interface(model: onnx.ModelProto, spec: ModelSpec, path: Path, output_
         for name, theirs in chosen.items():
             check_value(outputs[theirs], tuple(size or 0 for size in spec.outputs[name]), "output", path)
     except ModelFileError as error:
-        if known := unread_maps({name: sizes_of(value) for name, value in outputs.items()}):
+        sizes = {name: sizes_of(value) for name, value in outputs.items()}
+        if known := unread_maps(sizes) or simcc_vectors(sizes, spec):
             raise ModelFileError(f"{error}; {known}") from None
         raise
     for field, kept in ((graph.input, [inputs[0]]), (graph.output, [outputs[theirs] for theirs in chosen.values()])):
@@ -192,6 +194,21 @@ def unread_maps(found: Mapping[str, Sequence[int | None]]) -> str:
                 "head that follows displacements from key point to key point: edgepose has none"
             )
     return ""
+
+
+def simcc_vectors(found: Mapping[str, Sequence[int | None]], spec: ModelSpec) -> str:
+    """What fits two outputs of vectors, with a bin for each part of a px: how many key points, which split ratio."""
+    vectors = [list(sizes) for sizes in found.values() if len(sizes) == 3]
+    if len(vectors) != 2 or vectors[0][1] != vectors[1][1]:
+        return ""
+    (x, y), (height, width) = (sizes[2] for sizes in vectors), spec.image.size_hw
+    if x is None or y is None or x * height != y * width:
+        turned = x is not None and y is not None and y * height == x * width
+        return "the two vectors are swapped: that along x comes first" * turned
+    fits = f"these are SimCC vectors of {vectors[0][1]} key points with a split ratio of {x / width:g}"
+    if vectors[0][1] != spec.num_keypoints:
+        return f"{fits}, and {spec.skeleton.name} has {spec.num_keypoints}"
+    return f"{fits}: a head of kind simcc, or --preset rtmpose-..."
 
 
 def check_value(value: ValueInfoProto, wanted: Sequence[int | None], role: str, path: Path) -> None:

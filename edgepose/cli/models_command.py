@@ -7,6 +7,11 @@ from typing import Any
 
 import click
 
+LICENCES = (
+    "Licences are the publishers': mmpose's, the original ViTPose's and transformers' ViTPose files are Apache-2.0; of "
+    "others look where they come from."
+)
+
 
 @click.command("models")
 @click.option("--markdown", is_flag=True, help="As the tables of docs/models.md, with the addresses of the files.")
@@ -62,6 +67,7 @@ def command(markdown: bool) -> None:
         cost = (f"{one.gflops:.2f}", f"{one.params / 1e6:.1f} M")
         whole.append((one.name, size, one.spec.head.kind, *cost, one.accuracy, file))
     click.echo("\n".join(aligned(whole)))
+    click.echo(f"\n{LICENCES}")
 
 
 def _markdown(models: Sequence[Any]) -> list[str]:

@@ -15,6 +15,7 @@ from torch import nn
 
 from edgepose.errors import CheckpointError
 from edgepose.export.checkpoints.fingerprint import Family, recognize
+from edgepose.export.checkpoints.first_bytes import told_by_first_bytes
 from edgepose.export.checkpoints.keras import is_keras_file, read_keras_weights
 
 ORIGINS = ("original", "mmpose_v0", "mmpose_v1", "keras")
@@ -140,9 +141,8 @@ def _load(path: Path) -> Mapping[str, Any]:
                 f"{path} is a pickle of protocol 4 or 5, whose loading could run code; it was not loaded. "
                 f"Save only the state_dict, with torch.save and its default protocol"
             ) from error
-        raise CheckpointError(
-            f"{path} is not a PyTorch checkpoint, or it is damaged ({type(error).__name__}); fetch it again"
-        ) from error
+        cause = told_by_first_bytes(path) or f"or it is damaged ({type(error).__name__}); fetch it again"
+        raise CheckpointError(f"{path} is not a PyTorch checkpoint, {cause}") from error
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, not a state_dict")
     return content

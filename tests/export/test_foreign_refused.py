@@ -11,7 +11,10 @@ from click.testing import CliRunner
 
 from edgepose.cli import main
 from edgepose.errors import EdgeposeError, ModelFileError
-from edgepose.export.foreign import import_model, read_spec
+from edgepose.export.foreign import import_model, read_spec, simcc_vectors
+from edgepose.model.heads.simcc import SimCC
+from edgepose.model.skeletons import COCO17
+from edgepose.model.spec import Input, ModelSpec, Region
 from tests.makers import dots_spec, write_toy_model
 
 SPEC = dots_spec(name="mine")
@@ -81,3 +84,23 @@ def test_an_output_folder_that_is_a_file_is_refused_first(tmp_path):
     assert result.stderr.startswith(f"edgepose: {out}: Not a directory: name another path")
     assert result.stderr.count("\n") == 1
     assert out.read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("found", "skeleton", "told"),
+    [
+        ({"simcc_x": [None, 17, 384], "simcc_y": [None, 17, 512]}, COCO17, "17 key points with a split ratio of 2"),
+        ({"a": [1, 17, 576], "b": [1, 17, 768]}, COCO17, "split ratio of 3"),
+        ({"a": [1, 133, 384], "b": [1, 133, 512]}, COCO17, "of 133 key points with a split ratio of 2, and coco17 has"),
+        ({"a": [1, 17, 512], "b": [1, 17, 384]}, COCO17, "swapped"),
+        ({"heatmaps": [1, 17, 64, 48]}, COCO17, ""),
+        ({"a": [1, 17, 384], "b": [1, 17, 500]}, COCO17, ""),
+    ],
+)
+def test_vectors_are_told_what_fits_them(found, skeleton, told):
+    spec = ModelSpec("m", Input((256, 192)), SimCC(split_ratio=2.0), skeleton, Region())
+
+    hint = simcc_vectors(found, spec)
+
+    assert told in hint
+    assert bool(told) == bool(hint)
