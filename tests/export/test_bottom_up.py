@@ -64,6 +64,15 @@ def test_an_image_goes_in_and_people_come_out(exported):
     assert len(scores) == len(poses)
 
 
+def test_nvidias_parser_and_builder_accept_it(exported, tmp_path: Path):
+    pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed (x86-64 only)")
+    options = ("--runtime", "tensorrt_rtx", "--target", "sm_86", "-o", str(tmp_path / "m.plan"))
+
+    result = CliRunner().invoke(main, ["build", str(exported[1].fp16), *options])
+
+    assert result.exit_code == 0, result.output
+
+
 def test_the_flip_test_of_fields_is_refused(exported):
     _, files = exported
     runtime = load_runtime(files.fp32, exact=True)

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from edgepose.backends import load_backend, load_runtime
 from edgepose.cli import main
 from edgepose.errors import BackendError
-from edgepose.estimate.detect import find_people, load_detector
+from edgepose.estimate.detect import EMBEDDED, find_people, load_detector
 from edgepose.estimate.lift import open_lifter
 from edgepose.estimate.top_down import estimate_poses
 from edgepose.estimate.whole import estimate_people
@@ -125,6 +125,15 @@ def test_nvidias_parser_and_builder_take_it(tmp_path: Path, spec: ModelSpec):
     assert result.exit_code == 0, result.output
     assert "batch 1 to 8) for sm_86" in result.output
     assert not (tmp_path / "m.plan.fatbin").exists()  # such a plan needs no kernels, and no nvcc
+
+
+def test_nvidias_parser_and_builder_take_the_embedded_detector(tmp_path: Path):
+    pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed (x86-64 only)")
+    options = ["--runtime", "tensorrt_rtx", "--target", "sm_86", "-o", str(tmp_path / "m.plan")]
+
+    result = CliRunner().invoke(main, ["build", str(EMBEDDED), *options])
+
+    assert result.exit_code == 0, result.output
 
 
 @pytest.mark.parametrize("opens", [load_detector, open_lifter, load_backend, load_runtime])
