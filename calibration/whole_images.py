@@ -25,6 +25,7 @@ from edgepose.calibration.equalise import equalised, find_factors
 from edgepose.calibration.qdq import insert_qdq, pairs_beyond_fp16, quantisable_layers, quantised_inputs
 from edgepose.calibration.ranges import find_ranges
 from edgepose.calibration.results import PACKAGES, CalibrationFiles, load_onnx, read_fp32_passport, write_int8
+from edgepose.calibration.stages import int8_layers
 from edgepose.calibration.statistics import CROPS, channel_statistics
 from edgepose.calibration.table import CalibrationTable, usable_table, write_table
 from edgepose.errors import CalibrationError
@@ -97,7 +98,7 @@ def calibrate_pictures(
 ) -> CalibratedPictures:
     """Quantise a network of whole images with pictures like those of its later use; both files, or none.
 
-    In float stay the maps of every stage of a bottom-up network, where later stages read them (`quantisable_layers`);
+    In float stay some layers of a bottom-up network whose stages read the maps of the stage before (`int8_layers`);
     and of a network that gives boxes its last layers and what is behind them, which computes positions.
 
     Args:
@@ -164,9 +165,9 @@ def calibrate_pictures(
 
 def layers_of(model: onnx.ModelProto, spec: ModelSpec) -> list[str]:
     """Names of the layers of a prepared graph that become INT8."""
-    return quantisable_layers(
-        model, maps_between_stages(spec), last=ending_of(model).layers if _gives_boxes(spec) else None
-    )
+    if isinstance(spec.head, Fields):
+        return int8_layers(model, maps_between_stages(spec), spec.head.size_hw)
+    return quantisable_layers(model, last=ending_of(model).layers if _gives_boxes(spec) else None)
 
 
 def _gives_boxes(spec: ModelSpec) -> bool:
