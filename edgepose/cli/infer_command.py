@@ -154,10 +154,8 @@ def command(
         raise click.UsageError(f"--scale goes with bottom-up networks; {model} takes crops of people")
     if boxes is not None and (detector is not None or sources):
         raise click.UsageError("--boxes goes with --input, and without --detector: it tells itself where people are")
-    if lift is not None and passport.spec.gives_depth:
-        raise click.UsageError(f"{model} finds positions in space itself: leave out --lift")
-    if lift is not None and len(sources) > 1:
-        raise click.UsageError("--lift goes with one --source at a time")
+    if lift is not None:
+        _check_lift(model, passport.spec.gives_depth, len(sources))
     with ExitStack() as stack:
         if whole:
             load = partial(load_runtime, backend=backend, threads=threads)
@@ -189,6 +187,13 @@ def command(
     if finder is not None and detector is None:
         click.echo(EMBEDDED_NOTE, err=True)
     _tell(report, streaming)
+
+
+def _check_lift(model: Path, gives_depth: bool, sources: int) -> None:
+    if gives_depth:
+        raise click.UsageError(f"{model} finds positions in space itself: leave out --lift")
+    if sources > 1:
+        raise click.UsageError("--lift goes with one --source at a time")
 
 
 def _tell(report: InferReport, streaming: bool) -> None:
