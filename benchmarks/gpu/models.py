@@ -25,6 +25,7 @@ MODELS = {"simplebaseline_tiny": "auto", "simplebaseline": "random"}  # and thei
 CALIBRATION_PEOPLE = 24  # enough for ranges of random weights, and for a comparison of GPU and CPU
 HALVED = "simplebaseline_tiny"  # comes with FP16 inputs and outputs as well
 PEOPLE = 3  # in the frame, side by side
+LARGE_MIB = 60  # what a bundle may take in all
 FRAME, BOXES = "frame.npy", "boxes.npy"
 
 Report = Callable[[str], None]
@@ -71,6 +72,15 @@ def _halve_a_copy(fp16: Path) -> None:
     for source, target in ((fp16, copy), (passport_path(fp16), passport_path(copy))):
         write_bytes(target, source.read_bytes())
     halve_io(copy)
+
+
+def leave_out_large(folder: Path) -> None:
+    """Delete the FP32 and FP16 files of a network whose FP32 file is over LARGE_MIB; its INT8 file is what is timed."""
+    for fp32 in find_models(folder, "fp32"):
+        if fp32.stat().st_size > LARGE_MIB << 20:
+            for path in (fp32, fp32.with_name(f"{fp32.stem}.fp16.onnx")):
+                path.unlink(missing_ok=True)
+                passport_path(path).unlink(missing_ok=True)
 
 
 def _side_by_side(folder: Path, annotations: Path) -> tuple[np.ndarray, np.ndarray]:

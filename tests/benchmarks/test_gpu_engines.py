@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from edgepose.benchmarks.gpu import engine_checks, load_checks
+from edgepose.benchmarks.gpu import engine_checks, load_checks, models, verify_checks
 from edgepose.benchmarks.gpu.engine_checks import (
     check_agreement,
     compare_backends,
@@ -19,8 +19,9 @@ from edgepose.benchmarks.gpu.models import BOXES, FRAME, find_models, read_frame
 from edgepose.benchmarks.gpu.rows import SKIPPED, SkippedError, run_check
 from edgepose.errors import BuildError
 from edgepose.evaluation.agreement import clear_peaks
+from edgepose.files import sha256_of
 from edgepose.machine.gpu import Gpu
-from edgepose.model.passport import Passport
+from edgepose.model.passport import Passport, write_passport
 from tests.fake_device.install import fake_device, write_toy_plan
 from tests.makers import dots_image, dots_spec, make_spec, write_toy_model
 from tests.nvcc import needs_nvcc
@@ -260,3 +261,34 @@ def test_the_frame_is_the_folders_or_a_drawn_one(tmp_path):
 
     np.testing.assert_array_equal(image, IMAGE)
     np.testing.assert_array_equal(boxes, BOX)
+
+
+@needs_nvcc
+def test_a_verified_plan_is_a_row_and_a_wrong_one_and_one_that_was_not_built_are(gpu, tmp_path):
+    pytest.importorskip("openvino")
+    plan = write_toy_plan(tmp_path / "m.plan", max_batch=1)
+    wrong = write_toy_plan(tmp_path / "w.plan", max_batch=1, scale=1.25)
+    np.save(tmp_path / FRAME, IMAGE)
+    np.save(tmp_path / BOXES, BOX)
+
+    right = verify_checks.check_verdict(tmp_path / "m.onnx", plan, tmp_path, repeats=2)
+
+    assert right.ok, right.found
+    assert not verify_checks.check_verdict(tmp_path / "w.onnx", wrong, tmp_path, repeats=1).ok
+    names = [name for name, _ in verify_checks.verify_checks(tmp_path, tmp_path)]
+    assert sorted(names) == ["precision of m.plan", "precision of w.plan", "verify m.plan", "verify w.plan"]
+    with pytest.raises(SkippedError, match="told no layers"):
+        verify_checks.check_precision(plan)
+    with pytest.raises(SkippedError, match="was not built"):
+        verify_checks.check_precision(tmp_path / "none.plan")
+
+
+def test_a_bundle_keeps_int8_of_a_large_network(tmp_path, monkeypatch):
+    monkeypatch.setattr(models, "LARGE_MIB", 0)
+    for name, precision in (("m.onnx", "fp32"), ("m.fp16.onnx", "fp16"), ("m.int8.onnx", "int8")):
+        onnx = write_toy_model(tmp_path / name, dots_spec())
+        write_passport(onnx, Passport(dots_spec(), precision, sha256_of(onnx), "toy"))
+
+    models.leave_out_large(tmp_path)
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.int8.onnx", "m.int8.onnx.json"]
