@@ -24,6 +24,7 @@ from edgepose.stages.geometry import Regions, boxes_in_view
 UNITS = ("px", "oks", "ap", "pck")
 LABELLED = {"ap": "AP", "pck": "PCK@0.2"}  # unit -> the figure that it is lost from; in percent
 CONFIDENT = 0.3  # score of the key points that are compared
+LEAST_FIGURE = 5.0  # percent: what finds less than that was misread, and INT8 may do anything to it
 GROUPS = 10  # of images, for the standard error of a figure that is no mean over people
 
 
@@ -139,7 +140,7 @@ class FigureJudge:
             seen: sha256 of the images that were calibrated on.
 
         Raises:
-            InputError: no annotated image is left, or FP32 has no such figure on them.
+            InputError: no annotated image is left, or FP32 has no such figure on them, or next to nothing.
         """
         self.figure = LABELLED[unit]
         self.annotations, self.folder = annotations, folder
@@ -150,6 +151,11 @@ class FigureJudge:
                 f"annotations of other images than those calibrated on, and their folder"
             )
         self.wanted, self.wanted_parts = self._figures(reference)
+        if self.wanted < LEAST_FIGURE:
+            raise InputError(
+                f"{self.figure} of FP32 is {self.wanted:.1f} % with {annotations.name}: nothing to lose. Check that "
+                f"the spec names the key points in the network's order, and that these are the images"
+            )
 
     def _figures(self, backend: Backend) -> tuple[float, np.ndarray]:
         """The figure and its jackknife pseudo-values (Efron, "The Jackknife", 1982), percent."""

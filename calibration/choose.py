@@ -33,12 +33,13 @@ NOISE_CROPS = 8  # held-out crops that order the layers
 
 @dataclass(frozen=True)
 class Chosen:
-    """The layers for INT8 and the ground, whose ranges may be another method's; what the search found."""
+    """The layers for INT8 and the ground, whose ranges may be another method's; what the search was for, and found."""
 
     ground: Ground
     layers: tuple[str, ...]
     method: str
     found: Found
+    budget: Budget
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ def choose_layers(scene: Scene, wanted: Wanted) -> Chosen:
     found = search(layers, scene.ground.layers, wanted.methods, order, measure, wanted.budget, say=say)
     best = found.best.mix
     kept = tuple(name for name in layers if name in best.layers)
-    return Chosen(grounds[best.method], kept, best.method, found)
+    return Chosen(grounds[best.method], kept, best.method, found, wanted.budget)
 
 
 def describe(trial: Trial, budget: Budget, met: bool, layers: int) -> str:

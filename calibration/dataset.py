@@ -82,6 +82,7 @@ def read_calibration_set(
     limit: int,
     seed: int,
     detector: Detector | None = None,
+    held_out: int = HELD_OUT_SHARE,
     watch: Watch = unwatched,
 ) -> CalibrationSet:
     """Choose up to `limit` people, image by image in an order that `seed` sets, and check that they can be read.
@@ -90,6 +91,7 @@ def read_calibration_set(
         images: files, folders and globs.
         boxes: COCO annotations or detection results; None takes each image as one person.
         detector: finds the people where no file gives them; as in `infer`, those of a score from MIN_SCORE on.
+        held_out: one image in so many, by its hash, is kept for checking.
         watch: sees the images pass, for a progress bar.
 
     Raises:
@@ -135,9 +137,9 @@ def read_calibration_set(
             f"{', in which the detector finds people' if detector else ''}"
         )
     by_hash = sorted(chosen.values(), key=lambda image: image.sha256)
-    count = min(max(1, len(by_hash) // HELD_OUT_SHARE), len(by_hash) - 1)
-    held_out = {image.sha256 for image in by_hash[:count]}
-    fitting = tuple(image for image in chosen.values() if image.sha256 not in held_out)
+    count = min(max(1, len(by_hash) // held_out), len(by_hash) - 1)
+    kept = {image.sha256 for image in by_hash[:count]}
+    fitting = tuple(image for image in chosen.values() if image.sha256 not in kept)
     return CalibrationSet(fitting, tuple(by_hash[:count]) or fitting, tuple(unreadable), unusable, turned, blank)
 
 

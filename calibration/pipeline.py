@@ -14,6 +14,7 @@ from edgepose.calibration.choose import Chosen
 from edgepose.calibration.costs import int8_share, node_costs
 from edgepose.calibration.dataset import (
     BLANK,
+    HELD_OUT_SHARE,
     CalibrationImage,
     unread,
 )
@@ -34,6 +35,8 @@ FEW_CROPS = 100
 SHOWN = 10  # layers that are named one by one
 FAR = 1 / 64  # of the longer side of a heat map: 1 px of the usual ones
 UNUSABLE_SHARE = 0.2  # of confident key points moved far: INT8 has failed
+
+HELD_OUT_TO_CHOOSE = 3  # one image in so many where layers are chosen on those held out
 
 Choose = Callable[[Scene], Chosen]  # which layers become INT8
 
@@ -57,7 +60,8 @@ class Calibrated:
         blank: people left out because their box is of one colour: a range of nothing is no range.
         kept_fp32: names of the layers whose weights or values do not fit FP16, and which stay in FP32.
         layers: names of the layers in INT8; `int8_share`: what they have of the multiply-adds, None if not known.
-        chosen: how the layers were chosen; None: all that can be are in INT8.
+        chosen: how the layers were chosen; None: the usual ones are in INT8.
+        scene: what it was made from.
     """
 
     int8: Path
@@ -77,6 +81,7 @@ class Calibrated:
     layers: tuple[str, ...] = ()
     int8_share: float | None = None
     chosen: Chosen | None = None
+    scene: Scene | None = None
 
     def summary(self) -> str:
         """What was written and what INT8 costs, for people."""
@@ -156,6 +161,7 @@ def calibrate(
         limit=limit,
         seed=seed,
         detector=detector,
+        held_out=HELD_OUT_SHARE if choose is None else HELD_OUT_TO_CHOOSE,
         output_dir=output_dir,
         watch=watch,
     )
@@ -193,6 +199,7 @@ def calibrate(
         layers,
         int8_share(node_costs(ground.model), layers),
         chosen,
+        scene,
     )
 
 

@@ -16,6 +16,7 @@ import onnx
 
 from edgepose.backends import load_backend
 from edgepose.calibration.dataset import (
+    HELD_OUT_SHARE,
     CalibrationSet,
     count_crops,
     crops_of,
@@ -70,13 +71,14 @@ def set_scene(
     limit: int,
     seed: int,
     detector: Path | None = None,
+    held_out: int = HELD_OUT_SHARE,
     output_dir: Path | None = None,
     watch: Watch = unwatched,
 ) -> Scene:
     """Read model and people and find the ranges, or take those of an earlier run. Writes the table.
 
     Args:
-        see `pipeline.calibrate`.
+        held_out: one image in so many is kept for checking; the others are those of `pipeline.calibrate`.
 
     Raises:
         ModelFileError: the model or its passport is missing, damaged, or not FP32.
@@ -88,7 +90,8 @@ def set_scene(
         raise CalibrationError(f"{model_path} has no layer with constant weights before its head: nothing to do")
     with ExitStack() as stack:
         finder = None if detector is None else stack.enter_context(closing(load_detector(detector)))
-        people = read_calibration_set(images, boxes, limit=limit, seed=seed, detector=finder, watch=watch)
+        options = {"limit": limit, "seed": seed, "held_out": held_out}
+        people = read_calibration_set(images, boxes, **options, detector=finder, watch=watch)
     if passport.spec.refine is not None:
         with closing(load_backend(model_path, backend="onnxruntime")) as backend:
             people = with_close_crops(people, backend, seed=seed, watch=watch)

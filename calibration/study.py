@@ -93,14 +93,14 @@ def study_path(files: CalibrationFiles) -> Path:
 
 
 def study(scene: Scene, count: int, device: Device) -> Study:
-    """Measure on at most `count` crops, held-out people first, or take what an earlier run on the same measured.
+    """Measure on at most `count` crops, held-out people first, or take what an earlier run measured on as many or more.
 
     Raises:
         OSError: the file cannot be written.
     """
     spec, path = scene.passport.spec, study_path(scene.files)
-    made_from = {**scene.table.made_from, "crops": count}
-    found = _known(path, made_from)
+    made_from = scene.table.made_from
+    found = _known(path, made_from, count)
     reused = found is not None
     costs, layers = node_costs(scene.ground.model), scene.ground.layers
     if found is None:
@@ -111,20 +111,20 @@ def study(scene: Scene, count: int, device: Device) -> Study:
     total = max(sum(cost.macs for cost in costs), 1)
     macs = {cost.name: cost.macs / total for cost in costs if cost.name in layers}
     times = time_shares(costs, layers, device)
-    write_json(path, _to_json(found, made_from, macs, times, device))
+    asked = max(count, found.crops)
+    write_json(path, {**to_json(found, macs, times, device), "made_from": made_from, "asked": asked})
     return Study(path, reused, found, macs, times, scene.people.unreadable)
 
 
-def _to_json(
+def to_json(
     found: Sensitivities,
-    made_from: Mapping[str, Any],
     macs: Mapping[str, float],
     times: Mapping[str, float],
     device: Device,
 ) -> dict[str, Any]:
+    """Plain JSON values: layers and tensors in the network's order."""
     return {
         "edgepose_sensitivity": FORMAT,
-        "made_from": made_from,
         "device": asdict(device),
         "crops": found.crops,
         "whole": asdict(found.whole),
@@ -142,11 +142,11 @@ def _to_json(
     }
 
 
-def _known(path: Path, made_from: Mapping[str, Any]) -> Sensitivities | None:
-    """What stands in the file, if it was made from exactly this; None where it was not, or is missing or damaged."""
+def _known(path: Path, made_from: Mapping[str, Any], count: int) -> Sensitivities | None:
+    """What stands in the file, if it was made from this, with as many crops; None if not, or if it is damaged."""
     try:
         data = parse_json(read_input(path))
-        if data["edgepose_sensitivity"] != FORMAT or data["made_from"] != made_from:
+        if data["edgepose_sensitivity"] != FORMAT or data["made_from"] != made_from or data["asked"] < count:
             return None
         return Sensitivities(
             Effect(**data["whole"]),

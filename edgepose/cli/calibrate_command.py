@@ -59,6 +59,12 @@ from edgepose.interrupts import STATUS
     help="The folder of their images; those calibrated on are left out.  [default: --images, where it is one folder]",
 )
 @click.option(
+    "--report",
+    type=click.Path(path_type=Path),
+    metavar="FILE.html",
+    help="Also write a page, and FILE.json: what each file costs, which layers and people, the mixes that were tried.",
+)
+@click.option(
     "--limit", type=click.IntRange(1), default=512, show_default=True, help="Most people (windows of a lifter) to use."
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Which, where there are more.")
@@ -77,6 +83,7 @@ def command(
     device: str | None,
     annotations: Path | None,
     annotated_images: Path | None,
+    report: Path | None,
     limit: int,
     seed: int,
     fp16_io: bool,
@@ -104,12 +111,12 @@ def command(
     choose = None
     if budget is not None:
         choose = _chooser(images, method, budget, device, annotations, annotated_images)
-    elif device or annotations or annotated_images:
-        raise click.UsageError("--device, --annotations and --annotated-images go with --budget")
+    elif report is None and (device or annotations or annotated_images):
+        raise click.UsageError("--device, --annotations and --annotated-images go with --budget or --report")
     if bool(images) == (tracks is not None):
         raise click.UsageError("give --images, or for a lifter --tracks")
-    if tracks is not None and (boxes is not None or detector is not None or choose is not None):
-        raise click.UsageError("--boxes, --detector and --budget go with --images")
+    if tracks is not None and any(given is not None for given in (boxes, detector, choose, report)):
+        raise click.UsageError("--boxes, --detector, --budget and --report go with --images")
     if boxes is not None and detector is not None:
         raise click.UsageError("--detector finds the boxes: leave out --boxes")
     model = model or find_model(Path())
@@ -129,14 +136,17 @@ def command(
     elif read_passport(model).spec.region is None:
         from edgepose.calibration.whole_images import calibrate_pictures
 
-        if choose is not None or boxes is not None or detector is not None:
-            option = "--budget" if choose else "--boxes" if boxes else "--detector"
+        options_of_crops = {"--budget": choose, "--boxes": boxes, "--detector": detector, "--report": report}
+        for option in (name for name, given in options_of_crops.items() if given is not None):
             raise click.UsageError(f"{option} goes with crops of people: this network takes whole images")
         _tell(calibrate_pictures(model, images, **options))
     else:
         from edgepose.calibration.pipeline import calibrate
 
+        write = None if report is None else _reporter(images, report, budget, device, annotations, annotated_images)
         result = calibrate(model, images, boxes, detector=detector, choose=choose, **options)
+        if write is not None:
+            write(result)
         if fp16_io:
             from edgepose.export.graph.half_io import halve_io
 
@@ -179,14 +189,43 @@ def _chooser(
         allowed = parse_budget(budget)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    if (allowed.unit in LABELLED) != (annotations is not None):
-        raise click.UsageError("a --budget of ap or pck needs --annotations, and one of px or oks takes none")
-    if folder is None and len(images) == 1 and Path(images[0]).is_dir():
-        folder = Path(images[0])
-    if annotations is not None and folder is None:
-        raise click.UsageError("--annotations needs --annotated-images, the folder of their images")
+    if allowed.unit in LABELLED and annotations is None:
+        raise click.UsageError("a --budget of ap or pck needs --annotations")
+    folder = _folder_of(annotations, folder, images)
     methods = COMPETING if method is None else (method,)
     wanted = Wanted(
         allowed, read_device(device) if device else None, annotations, folder, methods, lambda line: click.echo(line)
     )
     return lambda scene: choose_layers(scene, wanted)
+
+
+def _folder_of(annotations: Path | None, folder: Path | None, images: tuple[str, ...]) -> Path | None:
+    """Where the annotated images are; UsageError where nobody said."""
+    if folder is None and len(images) == 1 and Path(images[0]).is_dir():
+        folder = Path(images[0])
+    if annotations is not None and folder is None:
+        raise click.UsageError("--annotations needs --annotated-images, the folder of their images")
+    return folder
+
+
+def _reporter(
+    images: tuple[str, ...],
+    report: Path,
+    budget: str | None,
+    device: str | None,
+    annotations: Path | None,
+    folder: Path | None,
+) -> Any:
+    """What writes the report of a calibration; what cannot be written is said before anything is measured."""
+    from edgepose.calibration.charts import chart_script
+    from edgepose.calibration.costs import read_device
+    from edgepose.calibration.report import Labels, report_paths, write_report
+
+    report_paths(report)
+    chart_script()
+    peaks = read_device(device) if device else None
+    labels = None
+    if annotations is not None:
+        unit = "pck" if budget and budget.strip().lower().endswith("pck") else "ap"
+        labels = Labels(unit, annotations, _folder_of(annotations, folder, images) or Path())
+    return lambda result: write_report(report, result, result.scene, device, peaks, labels)

@@ -21,6 +21,8 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; white-spa
 th, td { padding: .3rem .9rem .3rem 0; text-align: left; border-bottom: 1px solid var(--line); }
 thead th { font-weight: 600; }
 .pictures { display: grid; gap: .6rem; align-items: start; }
+.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); }
+.charts > div { min-width: 0; }
 figure { margin: 0; background: var(--soft); border-radius: .4rem; overflow: hidden; }
 figure img { display: block; width: 100%; height: auto; }
 figcaption { padding: .3rem .6rem; font-size: .85rem; }
@@ -37,11 +39,12 @@ class Picture:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, paragraphs, then a table, then pictures; each may be missing.
+    """A heading, paragraphs, then a table, then charts, then pictures; each may be missing.
 
     Attributes:
+        charts: HTML of its own, as it is; what scripts it needs go to `html_page`.
         rows: a table's cells; the first row and the first cell of each row are headings.
-        columns: pictures side by side.
+        columns: pictures side by side; 0: as many as fit.
     """
 
     title: str
@@ -49,15 +52,17 @@ class Section:
     rows: Sequence[Sequence[str]] = ()
     pictures: Sequence[Picture] = ()
     columns: int = 3
+    charts: Sequence[str] = ()
 
 
-def html_page(title: str, sections: Sequence[Section]) -> str:
-    """The page as text. Pictures are inside it, as JPEG; it runs no script and loads nothing."""
+def html_page(title: str, sections: Sequence[Section], script: str = "") -> str:
+    """The page as text. Pictures are inside it, as JPEG; it loads nothing, and runs `script` alone."""
     body = "\n".join(_section(section) for section in sections)
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n"
+        f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n"
+        f"{f'<script>{script}</script>' if script else ''}</head>\n"
         f"<body>\n<h1>{escape(title)}</h1>\n{body}\n</body>\n</html>\n"
     )
 
@@ -75,8 +80,11 @@ def _section(section: Section) -> str:
     if section.rows:
         head, rest = _row(section.rows[0], "th"), "".join(_row(row, "td") for row in section.rows[1:])
         parts.append(f'<div class="wide"><table><thead>{head}</thead><tbody>{rest}</tbody></table></div>')
+    if section.charts:
+        parts.append(f'<div class="charts">{"".join(f"<div>{chart}</div>" for chart in section.charts)}</div>')
     if section.pictures:
-        columns = f"grid-template-columns: repeat({section.columns}, 1fr)"
+        each = f"{section.columns}, 1fr" if section.columns else "auto-fill, minmax(9rem, 1fr)"
+        columns = f"grid-template-columns: repeat({each})"
         parts.append(f'<div class="pictures" style="{columns}">{"".join(map(_figure, section.pictures))}</div>')
     return "\n".join(parts)
 

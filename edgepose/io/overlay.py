@@ -48,6 +48,26 @@ def draw_poses(image: np.ndarray, poses: Poses, skeleton: Skeleton, min_score: f
     return canvas
 
 
+def draw_limbs(
+    image: np.ndarray, xy: np.ndarray, shown: np.ndarray, skeleton: Skeleton, color: tuple[int, int, int]
+) -> np.ndarray:
+    """Draw one person's limbs in one colour, on a copy.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        xy: (K, 2) px of the image; shown: (K,) bool, the key points to draw.
+    """
+    canvas = np.ascontiguousarray(image).copy()
+    shown = shown & (np.abs(xy) < 1e5).all(axis=1)
+    width = max(image.shape[0] / 160, 1.5)
+    for a, b in skeleton.limbs:
+        if shown[a] and shown[b]:
+            _line(canvas, _fixed(xy[a]), _fixed(xy[b]), color, width)
+    for point in np.flatnonzero(shown):
+        _disc(canvas, _fixed(xy[point]), color, width)
+    return canvas
+
+
 def side_color(name: str) -> tuple[int, int, int]:
     """The colour of a key point's side: orange for the person's left, blue for the right, green for neither."""
     return LEFT if name.startswith("left_") else RIGHT if name.startswith("right_") else MIDDLE

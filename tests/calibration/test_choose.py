@@ -100,8 +100,9 @@ def test_a_damaged_memory_is_measured_anew(folder, tmp_path, text):
         (["--budget", "0px"], 2, "more than 0"),
         (["--budget", "3mm"], 2, "one of px, oks, ap, pck"),
         (["--budget", "1ap"], 2, "needs --annotations"),
-        (["--budget", "1px", "--annotations", "a.json"], 2, "takes none"),
-        (["--device", "cpu"], 2, "go with --budget"),
+        (["--budget", "1px", "--annotations", "a.json"], 2, "the folder of their images"),
+        (["--report", "page.txt"], 1, "name it with .html"),
+        (["--device", "cpu"], 2, "go with --budget or --report"),
         (["--budget", "1px", "--device", "nano"], 1, "none of orin-nano"),
     ],
 )
@@ -140,7 +141,17 @@ def annotate(path: Path, names: list[str]) -> Path:
     return path
 
 
-def test_a_budget_of_ap_is_measured_on_annotated_images_that_were_not_calibrated_on(folder, tmp_path):
+def test_where_fp32_finds_nothing_a_budget_is_refused(folder, tmp_path):
+    labels = annotate(tmp_path / "labels.json", [f"{seed}.png" for seed in range(24)])
+
+    result = run_command(folder, tmp_path, "--budget", "1ap", "--annotations", labels, "--annotated-images", folder)
+
+    assert result.exit_code == 1
+    assert "AP of FP32 is 0.0 % with labels.json: nothing to lose" in result.output
+
+
+def test_a_budget_of_ap_is_measured_on_annotated_images_that_were_not_calibrated_on(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("edgepose.calibration.budget.LEAST_FIGURE", 0.0)  # random weights find nobody
     labels = annotate(tmp_path / "labels.json", [f"{seed}.png" for seed in range(24)])
 
     result = run_command(
@@ -149,7 +160,7 @@ def test_a_budget_of_ap_is_measured_on_annotated_images_that_were_not_calibrated
 
     assert result.exit_code == 0, result.output
     loss = json.loads((tmp_path / "toy.search.json").read_text())["losses"][0]
-    assert len(loss["parts"]) == 2  # 24 images, a tenth of which are held out: a group each
+    assert len(loss["parts"]) == 8  # 24 images, a third of which are held out: a group each
 
 
 def test_annotations_of_other_images_are_refused(folder, tmp_path):

@@ -78,3 +78,11 @@ def test_a_page_fits_a_phone():
 def test_what_is_no_image_is_refused():
     with pytest.raises((ValueError, cv2.error)):
         jpeg(np.empty((0, 0, 3), np.uint8))
+
+
+def test_a_chart_stands_as_it_is_and_its_script_once_before_it():
+    page = html_page("t", [Section("s", charts=["<b>one</b>", "<b>two</b>"])], script="let x = 1 < 2;")
+
+    assert page.count("let x = 1 < 2;") == 1
+    assert page.index("let x") < page.index("<b>one</b>") < page.index("<b>two</b>")
+    assert "<script" not in html_page("t", [Section("s")])

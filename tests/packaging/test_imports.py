@@ -28,6 +28,7 @@ DOORS = {
     "pycuda": ("edgepose/cuda/memory.py",),
     "torch": ("export/",),
     "matplotlib": ("edgepose/io/space.py",),
+    "plotly": ("calibration/charts.py",),
     "h5py": ("export/checkpoints/keras.py",),
     "onnx": ("export/", "calibration/"),
     "onnxsim": ("export/", "calibration/"),
