@@ -24,6 +24,7 @@ class Gpu:
         multiprocessors: number of SMs.
         integrated: True on a Jetson, where CPU and GPU share their memory.
         driver_cuda: the newest CUDA this driver can run, (12, 6) say.
+        memory_mib: the GPU's memory; on a Jetson what CPU and GPU share. None where it was not asked.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Gpu:
     multiprocessors: int
     integrated: bool
     driver_cuda: tuple[int, int]
+    memory_mib: int | None = None
 
     @property
     def target(self) -> str:
@@ -74,12 +76,14 @@ def find_gpu(library: str = "libcuda.so.1") -> Gpu | None:
         return None
     ask("cuDriverGetVersion", ctypes.byref(version))
     ask("cuDeviceGet", ctypes.byref(device), 0)
-    name = ctypes.create_string_buffer(256)
+    name, memory = ctypes.create_string_buffer(256), ctypes.c_size_t()
     ask("cuDeviceGetName", name, len(name), device)
+    ask("cuDeviceTotalMem_v2", ctypes.byref(memory), device)
     return Gpu(
         name=name.value.decode(errors="replace"),
         compute_capability=(attribute(_CC_MAJOR), attribute(_CC_MINOR)),
         multiprocessors=attribute(_MULTIPROCESSORS),
         integrated=bool(attribute(_INTEGRATED)),
         driver_cuda=(version.value // 1000, version.value % 1000 // 10),
+        memory_mib=memory.value >> 20,
     )

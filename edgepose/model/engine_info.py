@@ -44,6 +44,7 @@ class EngineInfo:
         kernels: compiled for the targets, or None.
         multiprocessors: the GPU's SMs; None where it was built for named targets, and of older passports.
         computes: what precisions it computes in; None where TensorRT did not tell, and of older passports.
+        memory_mib: the GPU's memory; None as of multiprocessors.
         verdict: what `edgepose verify` found on the device; None if it never ran.
     """
 
@@ -56,6 +57,7 @@ class EngineInfo:
     dla: int | None
     kernels: KernelsFile | None
     multiprocessors: int | None = None
+    memory_mib: int | None = None
     verdict: Verdict | None = None
     computes: Computes | None = None
 
@@ -70,7 +72,7 @@ class EngineInfo:
         _check_types(self, {**types, "version_compatible": bool, "dla": (int, type(None))})
         _check_types(self, {"kernels": (KernelsFile, type(None)), "verdict": (Verdict, type(None))})
         _check_types(self, {"computes": (Computes, type(None))})
-        _check_types(self, {"multiprocessors": (int, type(None))})
+        _check_types(self, {"multiprocessors": (int, type(None)), "memory_mib": (int, type(None))})
         if self.runtime not in RUNTIMES:  # it is imported
             raise ValueError(f"runtime {self.runtime[:80]!r}; known: {', '.join(RUNTIMES)}")
         for key, fits in (

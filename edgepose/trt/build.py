@@ -167,6 +167,7 @@ def build_engine(
                 dla=options.dla,
                 kernels=_kernels_file(kernels, plan_path),
                 multiprocessors=gpu.multiprocessors if gpu else None,
+                memory_mib=gpu.memory_mib if gpu else None,
             ),
         )
         computes = _computes(trt, plan, plan_path, passport, log, meant)

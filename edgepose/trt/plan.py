@@ -15,6 +15,8 @@ from edgepose.model.passport import Passport, passport_path, read_passport
 from edgepose.trt.log import logger_of, messages_of
 from edgepose.trt.versions import as_numbers, version_of
 
+LARGEST_RATIO = 1.25  # of the memory of two boards of one kind
+
 
 def read_engine_passport(plan: Path) -> Passport:
     """A plan's passport.
@@ -57,17 +59,28 @@ def check_engine(plan: Path, passport: Passport, gpu: Gpu, trt: Any) -> None:
             f"build it here: {build_line(plan, passport)}"
         )
     # TensorRT's plans are tuned for one model of GPU, those of TensorRT for RTX are for all of an architecture
-    # all Orins may bear one name, and have 4 to 16 SMs
+    # all Orins may bear one name, and have 4 to 16 SMs and 4 to 64 GB
+    other_memory = _differs(info.memory_mib, gpu.memory_mib)
     other_model = info.gpu not in ("", gpu.name) or info.multiprocessors not in (None, gpu.multiprocessors)
+    other_model |= other_memory
     other_model = other_model and info.runtime == "tensorrt"
     if gpu.target not in info.targets or other_model:
         counted = info.gpu == gpu.name and info.multiprocessors is not None
         built_for = f"{info.gpu} ({', '.join(info.targets)})" if info.gpu else info.targets[0]
         built_for += f" with {info.multiprocessors} SMs" if counted else ""
         here = f"{gpu.name} ({gpu.target})" + (f" with {gpu.multiprocessors} SMs" if counted else "")
+        if other_memory and info.gpu == gpu.name:
+            built_for, here = f"{built_for} and {info.memory_mib} MiB", f"{here} and {gpu.memory_mib} MiB"
         raise EngineMismatchError(
             f"{plan} was built for {built_for}, this is {here}: build it here: {build_line(plan, passport)}"
         )
+
+
+def _differs(built_mib: int | None, here_mib: int | None) -> bool:
+    """Whether two sizes of memory are those of different boards: what the system keeps for itself varies by less."""
+    if built_mib is None or here_mib is None:
+        return False
+    return max(built_mib, here_mib) > LARGEST_RATIO * min(built_mib, here_mib)
 
 
 def open_plan(trt: Any, plan: Path, passport: Passport, data: bytes | None = None) -> tuple[Any, Any]:

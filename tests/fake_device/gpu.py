@@ -57,7 +57,7 @@ class FakeGpu:
     """
 
     def __init__(self, *, integrated: bool = False) -> None:
-        self.gpu = Gpu("Fake Orin", (8, 7), 16, integrated, (12, 6))
+        self.gpu = Gpu("Fake Orin", (8, 7), 16, integrated, (12, 6), 15_656)
         self.live: dict[int, np.ndarray] = {}
         self.pinned: dict[int, bool] = {}
         self.managed: dict[int, bool] = {}

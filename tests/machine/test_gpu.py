@@ -18,6 +18,7 @@ int cuDeviceGetCount(int *count) { *count = COUNT; return 0; }
 int cuDriverGetVersion(int *version) { *version = 12060; return 0; }
 int cuDeviceGet(int *device, int index) { *device = index; return 0; }
 int cuDeviceGetName(char *name, int size, int device) { strncpy(name, "Orin", size); return NAME; }
+int cuDeviceTotalMem_v2(size_t *bytes, int device) { *bytes = (size_t)7620 << 20; return 0; }
 int cuDeviceGetAttribute(int *value, int number, int device) {
     *value = number == 75 ? 8 : number == 76 ? 7 : number == 16 ? 16 : number == 18 ? 1 : -1;
     return 0;
@@ -36,7 +37,7 @@ def make_driver(folder: Path, init: int | str = 0, count: int = 1, name: int = 0
 def test_a_gpu_is_described(tmp_path):
     gpu = find_gpu(make_driver(tmp_path))
 
-    assert gpu == Gpu("Orin", (8, 7), multiprocessors=16, integrated=True, driver_cuda=(12, 6))
+    assert gpu == Gpu("Orin", (8, 7), multiprocessors=16, integrated=True, driver_cuda=(12, 6), memory_mib=7620)
     assert gpu.target == "sm_87"
 
 

@@ -157,6 +157,13 @@ def test_what_opens_no_plan_says_what_to_do(gpu, tmp_path):
         load_runtime(plan_in(tmp_path))
 
 
+def test_orins_of_one_name_and_as_many_sms_are_told_apart_by_their_memory(gpu, tmp_path):
+    load_runtime(plan_in(tmp_path, engine={"multiprocessors": 16, "memory_mib": 15_900})).close()
+
+    with pytest.raises(EngineMismatchError, match=r"16 SMs and 7620 MiB, this is .* with 16 SMs and 15656 MiB"):
+        load_runtime(plan_in(tmp_path, engine={"multiprocessors": 16, "memory_mib": 7620}))
+
+
 def test_orins_of_one_name_are_told_apart_by_their_sms(gpu, tmp_path):
     load_runtime(plan_in(tmp_path, engine={"multiprocessors": 16})).close()
 
