@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from edgepose.model.spec import ModelSpec
 
 DETECTOR_PRESETS = (  # export.detectors has them; --help works without it
     "rtmdet-nano", "rtmdet-raw", "rtmdet", "picodet", "picodet-raw", "yolox", "nanodet", "yolo", "yolo-end-to-end",
@@ -54,63 +58,61 @@ def command(
     from edgepose.export import require_workstation
 
     require_workstation()
-    from edgepose.export.foreign import import_model, read_spec
+    described = _preset(preset, name or preset, onnx) if preset else _spec(Path(str(spec)))
+    kind = described.head.kind
+    outputs = tuple(output_name.split(",")) if output_name else ()
+    if fp16_io and kind in ("detections", "people", "lift", "fields", "tags"):
+        raise click.UsageError("--fp16-io goes with crops of people")
+    if kind == "detections":
+        from edgepose.export.detectors import import_detector
 
+        click.echo(import_detector(onnx, described, output_dir, outputs=outputs).summary())
+    elif kind == "people":
+        from edgepose.export.people import import_people
+
+        click.echo(import_people(onnx, described, output_dir, outputs=outputs).summary())
+    elif kind == "lift":
+        from edgepose.export.space import import_lifter
+
+        if outputs:
+            raise click.UsageError("--output-name goes with heat maps: a lifter has one output")
+        click.echo(import_lifter(onnx, described, output_dir, report=_step).summary())
+    elif kind in ("fields", "tags"):
+        from edgepose.export.bottom_up import import_bottom_up
+
+        click.echo(import_bottom_up(onnx, described, output_dir, outputs=outputs, report=_step).summary())
+    else:
+        from edgepose.export.foreign import import_model
+
+        imported = import_model(onnx, described, output_dir, output_name=output_name, report=_step)
+        click.echo(imported.summary())
+        if fp16_io:
+            from edgepose.export.graph.half_io import halve_io
+
+            halve_io(imported.fp16)
+            click.echo(f"{imported.fp16} takes and gives FP16")
+
+
+def _step(step: str) -> None:
+    click.echo(step, err=True)
+
+
+def _spec(path: Path) -> ModelSpec:
+    from edgepose.export.foreign import read_spec
+
+    return read_spec(path)
+
+
+def _preset(preset: str, name: str, onnx: Path) -> ModelSpec:
+    """The spec of a well-known file, with the sizes that the file tells."""
     if preset in DETECTOR_PRESETS:
         from edgepose.export.detectors import preset_spec
 
-        described = preset_spec(name or str(preset), str(preset), onnx)
-    elif preset in PEOPLE_PRESETS:
+        return preset_spec(name, preset, onnx)
+    if preset in PEOPLE_PRESETS:
         from edgepose.export.people import people_preset
 
-        described = people_preset(name or str(preset), str(preset), onnx)
-    elif preset is not None:
-        from edgepose.export.presets import pose_preset
+        return people_preset(name, preset, onnx)
+    from edgepose.export.presets import pose_preset
 
-        described = pose_preset(preset, name or preset)
-    else:
-        described = read_spec(Path(str(spec)))
-    if fp16_io and described.head.kind in ("detections", "people", "lift", "fields", "tags"):
-        raise click.UsageError("--fp16-io goes with crops of people")
-    if described.head.kind == "detections":
-        from edgepose.export.detectors import import_detector
-
-        names = tuple(output_name.split(",")) if output_name else ()
-        click.echo(import_detector(onnx, described, output_dir, outputs=names).summary())
-        return
-    if described.head.kind == "people":
-        from edgepose.export.people import import_people
-
-        names = tuple(output_name.split(",")) if output_name else ()
-        click.echo(import_people(onnx, described, output_dir, outputs=names).summary())
-        return
-    if described.head.kind == "lift":
-        from edgepose.export.space import import_lifter
-
-        if output_name:
-            raise click.UsageError("--output-name goes with heat maps: a lifter has one output")
-        lifter = import_lifter(onnx, described, output_dir, report=lambda step: click.echo(step, err=True))
-        click.echo(lifter.summary())
-        return
-    if described.head.kind in ("fields", "tags"):
-        from edgepose.export.bottom_up import import_bottom_up
-
-        names = tuple(output_name.split(",")) if output_name else ()
-        maps = import_bottom_up(
-            onnx, described, output_dir, outputs=names, report=lambda step: click.echo(step, err=True)
-        )
-        click.echo(maps.summary())
-        return
-    imported = import_model(
-        onnx,
-        described,
-        output_dir,
-        output_name=output_name,
-        report=lambda step: click.echo(step, err=True),
-    )
-    click.echo(imported.summary())
-    if fp16_io:
-        from edgepose.export.graph.half_io import halve_io
-
-        halve_io(imported.fp16)
-        click.echo(f"{imported.fp16} takes and gives FP16")
+    return pose_preset(preset, name)
