@@ -37,12 +37,16 @@ class Effect:
 
 
 class Difference:
-    """Sums over crops of how one way to compute the outputs differs from FP32."""
+    """Sums over crops of how one way to compute the outputs differs from FP32.
+
+    Attributes:
+        keypoints: confident ones that were compared.
+    """
 
     def __init__(self, spec: ModelSpec) -> None:
         self._spec = spec
         self._error = self._signal = self._distance = 0.0
-        self._keypoints = 0
+        self.keypoints = 0
 
     def add(self, wanted: Outputs, found: Outputs) -> None:
         """One crop's outputs by name, (1, ...) each."""
@@ -54,12 +58,12 @@ class Difference:
         confident = before[..., 2] > CONFIDENT
         distance = np.linalg.norm(before[..., :2] - after[..., :2], axis=-1)
         self._distance += float(distance[confident].sum()) * self._spec.image.size_hw[1] / self._spec.grid_hw[1]
-        self._keypoints += int(confident.sum())
+        self.keypoints += int(confident.sum())
 
     def effect(self) -> Effect:
         """0 and 0 if nothing could be compared."""
         noise = self._error / self._signal if self._signal else 0.0
-        return Effect(self._distance / max(self._keypoints, 1), noise)
+        return Effect(self._distance / max(self.keypoints, 1), noise)
 
 
 def effects(

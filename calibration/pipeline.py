@@ -114,6 +114,11 @@ class Calibrated:
             found.append(turned_warning(self.turned))
         if self.crops < FEW_CROPS:
             found.append(f"only {self.crops} people to take ranges from; a few hundred (100 at least) are safer")
+        if self.chosen is not None and (error := self.chosen.found.best.loss.error) > self.chosen.budget.value / 2:
+            found.append(
+                f"what the chosen mix loses is known to ±{error:.2g} only, with a budget of {self.chosen.budget}: the "
+                f"search follows that noise; give more people, or a wider budget"
+            )
         if self.moved_far > UNUSABLE_SHARE and not self.random_weights:
             found.append(
                 f"INT8 fails on this network: {self.moved_far:.0%} of its key points moved by more than 1/64 of the "

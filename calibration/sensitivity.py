@@ -49,7 +49,7 @@ class Sensitivities:
         reads: the tensor whose pair a layer reads.
         tensors: by name: one pair alone, weights in float; and all but that pair.
         seen: the values of each of those tensors.
-        crops: how many it was measured on.
+        crops, keypoints: how many it was measured on; without key points all shifts are 0.
     """
 
     whole: Effect
@@ -58,6 +58,7 @@ class Sensitivities:
     tensors: dict[str, Sensitivity]
     seen: dict[str, TensorSeen]
     crops: int
+    keypoints: int
 
 
 def sensitivities(
@@ -99,6 +100,7 @@ def sensitivities(
         {name: found[f"tensor {name}"] for name in places},
         {name: tensor.seen() for name, tensor in values.items()},
         len(crops),
+        everywhere.keypoints,
     )
 
 

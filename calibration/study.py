@@ -10,7 +10,7 @@ from typing import Any
 
 from edgepose.calibration.costs import Device, node_costs, time_shares
 from edgepose.calibration.dataset import crops_of
-from edgepose.calibration.effects import Effect
+from edgepose.calibration.effects import CONFIDENT, Effect
 from edgepose.calibration.results import CalibrationFiles
 from edgepose.calibration.scene import Scene
 from edgepose.calibration.seen import TensorSeen
@@ -61,8 +61,10 @@ class Study:
                     *(f"{seen.range:.4g}", f"{seen.largest:.4g}", f"{seen.clipped:.3%}", f"{own:.1f} dB"),
                 ]
             )
+        nothing = f"no key point of FP32 has a score over {CONFIDENT}: shifts are not known, look at the SQNR"
         return "\n".join(
             [
+                *([nothing] if self.found.keypoints == 0 else []),
                 f"all {len(layers)} layers in INT8, {self.found.crops} crops: key points move {whole.shift_px:.3f} px "
                 f"of the input on average, SQNR {whole.sqnr_db:.1f} dB; what makes most noise comes first",
                 "",
@@ -127,6 +129,7 @@ def to_json(
         "edgepose_sensitivity": FORMAT,
         "device": asdict(device),
         "crops": found.crops,
+        "keypoints": found.keypoints,
         "whole": asdict(found.whole),
         "layers": [
             {
@@ -155,6 +158,7 @@ def _known(path: Path, made_from: Mapping[str, Any], count: int) -> Sensitivitie
             {each["name"]: _sensitivity(each) for each in data["tensors"]},
             {each["name"]: _seen(each) for each in data["tensors"]},
             data["crops"],
+            data["keypoints"],
         )
     except (InputError, ValueError, TypeError, KeyError):
         return None

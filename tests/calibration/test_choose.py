@@ -48,6 +48,7 @@ def test_a_wide_budget_leaves_all_layers_in_int8_the_head_and_depthwise_ones_too
     result = run_command(folder, tmp_path, "--budget", budget)
 
     assert result.exit_code == 0, result.output
+    assert "follows that noise" not in result.output
     passport = read_passport(tmp_path / "toy.int8.onnx")
     assert {"depthwise", "heatmaps"} <= set(passport.layers["int8"])
     assert passport.layers["float"] == []
@@ -69,6 +70,7 @@ def test_a_budget_that_nothing_meets_ends_with_status_1_and_the_best_file(folder
 
     assert result.exit_code == 1
     assert "no mix is within 0.0000001px" in result.output
+    assert "only, with a budget of 1e-07px: the search follows that noise" in result.output
     assert read_passport(tmp_path / "toy.int8.onnx").precision == "int8"
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner, Result
+from onnx import numpy_helper
 
 from edgepose.calibration import sensitivity
 from edgepose.calibration.mixes import Ground, quantise, tensors_of_mixes
@@ -175,6 +176,19 @@ def test_a_damaged_file_is_measured_anew(folder, tmp_path, damage):
 
     assert result.exit_code == 0, result.output
     assert json.loads((tmp_path / "toy.sensitivity.json").read_text())["layers"]
+
+
+def test_where_fp32_finds_no_key_point_it_says_that_shifts_are_not_known(folder, tmp_path):
+    blind = mobile_network()
+    for item in blind.graph.initializer:
+        if item.name == "heatmaps.weight":
+            item.CopyFrom(numpy_helper.from_array(np.full((2, 8, 1, 1), -1.0, np.float32), item.name))
+    path = write_model(tmp_path, blind)
+
+    result = CliRunner().invoke(main, ["sensitivity", str(path), "--images", str(folder / "*.png"), "--crops", "2"])
+
+    assert result.exit_code == 0, result.output
+    assert "no key point of FP32 has a score over 0.3" in result.output
 
 
 @pytest.mark.parametrize(
