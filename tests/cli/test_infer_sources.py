@@ -74,7 +74,7 @@ def test_stdin_that_ends_within_a_frame_keeps_those_before_it(model: Path):
         (["--source", "a.mp4", "--boxes", "whole"], "--boxes goes with --input"),
         (["--input", "a.mp4", "--smooth", "--no-track"], "--smooth needs --track"),
         (["--source", "a.mp4", "--detect-every", "0"], "neither a whole number over 0 nor auto"),
-        (["--source", "a.mp4", "--lift", "l.onnx", "--source", "b.mp4"], "give one --source at a time"),
+        (["--source", "a.mp4", "--lift", "l.onnx", "--source", "b.mp4"], "--lift goes with one --source at a time"),
     ],
 )
 def test_what_does_not_go_together_is_wrong_usage(model: Path, options: list[str], told: str):

@@ -238,7 +238,7 @@ def test_a_recipe_that_is_guessed_is_said_on_stderr(arguments, file, decoder, no
 
     def export_model(model, output_dir, **options):
         taken.update(options, model=model)
-        return SimpleNamespace(summary=lambda: "written")
+        return SimpleNamespace(summary=lambda: "written", fp16=tmp_path / "m.fp16.onnx")
 
     monkeypatch.setattr("edgepose.export.pipeline.export_model", export_model)
 

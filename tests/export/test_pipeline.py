@@ -188,7 +188,7 @@ def test_what_a_checkpoint_cannot_tell_comes_from_options_or_its_name(
     styles, specs = [], []
     monkeypatch.setattr(pipeline, "to_onnx", lambda network, spec: specs.append(spec))
     monkeypatch.setattr(pipeline, "simplify", lambda model: model)
-    monkeypatch.setattr(pipeline, "check_fp32", lambda *arguments: None)
+    monkeypatch.setattr(pipeline, "check_fp32", lambda *arguments, **options: None)
     monkeypatch.setattr(pipeline, "run_onnx", lambda *arguments: [None])
     monkeypatch.setattr(pipeline, "write_models", lambda model, spec, weights, *rest, **more: weights)
     model = replace(SMALL, build=lambda style: styles.append(style) or build_small(style))
