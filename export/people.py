@@ -102,6 +102,8 @@ def fitting(found: Sizes, spec: ModelSpec) -> str:
         return "without key points; boxes alone are --preset yolo or yolo-end-to-end"
     if head.layout == "yolo" and columns and (columns - 6) % head.values == 0 and columns < rows:
         return "suppression is in it: that is --preset yolo-pose-end-to-end, or a spec with another skeleton"
+    if head.layout == "yolo" and columns < rows:
+        return f"its {rows} rows are candidates of {columns} numbers each; of a detector that is --preset yolox, say"
     if head.layout == "yolo":
         return (
             f"{rows} rows are 4 of the box, {head.classes} of classes and {count} key points of {head.values}, or "

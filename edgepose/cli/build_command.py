@@ -155,10 +155,12 @@ def _build_best(
             try:
                 built.append((file, _build(file, target, options, runtime)))
             except BuildError as error:
-                failed.append(f"{file.name}: {error}")
-                click.echo(f"not built: {failed[-1]}", err=True)
+                failed.append((file.name, str(error)))
         if not built:
-            raise BuildError(f"none of {', '.join(file.name for file in files)} could be built: {'; '.join(failed)}")
+            reasons = dict.fromkeys(reason for _, reason in failed)
+            raise BuildError(f"none of {', '.join(name for name, _ in failed)} could be built: {'; '.join(reasons)}")
+        for name, reason in failed:
+            click.echo(f"not built: {name}: {reason}", err=True)
         candidates = measure_candidates(reference, built, pictures)
         click.echo("\n".join(aligned(rows_of(candidates, options.max_batch, budget), range(1, 6))))
         best = fastest(candidates, budget)

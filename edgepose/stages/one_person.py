@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from edgepose.errors import ModelFileError
+from edgepose.model.heads.detections import Detections
 from edgepose.model.heads.heatmaps import Heatmaps, HeatmapsWithOffsets
 from edgepose.model.heads.people import People
 from edgepose.model.heads.simcc import SimCC
@@ -27,9 +28,10 @@ def check_person_head(spec: ModelSpec) -> None:
     if isinstance(spec.head, People) and spec.region is not None:
         return
     if not isinstance(spec.head, KINDS):
+        swapped = "; were --detector and --engine swapped?" if isinstance(spec.head, Detections) else ""
         raise ModelFileError(
             f"{spec.name} does not find one person's key points in a crop (its head is {spec.head.kind}): wanted is "
-            f"one of {', '.join(kind.kind for kind in KINDS)}"
+            f"one of {', '.join(kind.kind for kind in KINDS)}{swapped}"
         )
     check_root(spec)
 

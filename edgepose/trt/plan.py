@@ -22,7 +22,7 @@ def read_engine_passport(plan: Path) -> Passport:
     """A plan's passport.
 
     Raises:
-        ModelFileError: there is no such plan.
+        ModelFileError: there is no such plan, or it is an ONNX.
         EngineMismatchError: the passport is missing or damaged, or is not this plan's; says how to build it anew.
     """
     if not plan.is_file():
@@ -37,6 +37,8 @@ def read_engine_passport(plan: Path) -> Passport:
     except ModelFileError as error:
         raise EngineMismatchError(f"{error}; or build it here: {_plain_build_line(plan)}") from error
     if passport.engine is None:
+        if plan.suffix == ".onnx":
+            raise ModelFileError(f"{plan} is an ONNX; wanted: the plan that was built from it (edgepose build {plan})")
         raise EngineMismatchError(
             f"{plan}: its passport is that of an ONNX, not of an engine: build it here: {_plain_build_line(plan)}"
         )

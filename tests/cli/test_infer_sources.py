@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from edgepose.cli import main
+from edgepose.estimate.detect import EMBEDDED
 from edgepose.io.video import VideoReader, video_file
 from tests.makers import write_toy_model
 
@@ -101,10 +102,11 @@ def test_a_source_that_cannot_be_opened_is_one_line(model: Path, options: list[s
 
 
 def test_a_detector_and_a_pose_network_that_were_swapped_are_told(model: Path, tmp_path: Path):
-    result = infer("--engine", model, "--detector", model, "--source", clip(tmp_path / "a.mp4", 2))
+    for options in (("--engine", model, "--detector", model), ("--engine", EMBEDDED)):
+        result = infer(*options, "--source", clip(tmp_path / "a.mp4", 2))
 
-    assert result.exit_code == 1
-    assert "were --detector and --engine swapped?" in result.stderr
+        assert result.exit_code == 1
+        assert "were --detector and --engine swapped?" in result.stderr
 
 
 def test_a_port_in_use_is_one_line(model: Path, tmp_path: Path):

@@ -78,6 +78,19 @@ def test_an_onnx_that_is_not_there_or_another_is_one_line(tmp_path):
     assert "copy it there, or name it with --onnx" in missing.output
 
 
+def test_an_onnx_in_place_of_a_plan_is_said_and_is_no_target_of_a_build(tmp_path):
+    onnx = write_toy_plan(tmp_path / "m.plan", SPEC).with_suffix(".onnx")
+
+    with fake_device():
+        result = invoke("verify", onnx)
+
+    assert result.exit_code == 1
+    assert (
+        result.output
+        == f"edgepose: {onnx} is an ONNX; wanted: the plan that was built from it (edgepose build {onnx})\n"
+    )
+
+
 def test_drawn_pictures_show_people():
     pictures = pictures_of(None)
 

@@ -132,3 +132,18 @@ def test_options_of_best_want_it(tmp_path):
     for words in (["--also", "x.onnx"], ["--images", "x"], ["--best", "--target", "sm_86"]):
         done = CliRunner().invoke(main, ["build", str(tmp_path / "m.onnx"), *words])
         assert done.exit_code == 2, done.output
+
+
+def test_what_nothing_can_be_built_for_is_said_once(tmp_path, monkeypatch):
+    onnx = network(tmp_path)
+
+    def build(source, plan, options, *, runtime, progress):
+        raise BuildError("TensorRT is not here")
+
+    monkeypatch.setattr("edgepose.trt.build.build_engine", build)
+    write_image(tmp_path / "p.png", PICTURES[0][0])
+    with fake_device():
+        done = CliRunner().invoke(main, ["build", str(onnx), "--best", "--images", str(tmp_path / "p.png")])
+
+    assert done.exit_code == 1
+    assert done.stderr == "edgepose: none of m.fp16.onnx, m.int8.onnx could be built: TensorRT is not here\n"

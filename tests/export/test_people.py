@@ -269,6 +269,11 @@ POSENET_MAPS = {"heatmaps": (17, 9, 9), "offsets": (34, 9, 9), "fwd": (32, 9, 9)
     [
         ("yolo-pose", {"output0": (58, 84)}, "58 rows are 4 of the box, 1 of classes and 17 key points of 3, or 3 cl"),
         ("yolo-pose", {"output0": (5, 84)}, "without key points; boxes alone are --preset yolo"),
+        (
+            "yolo-pose",
+            {"output": (100, 85)},
+            "100 rows are candidates of 85 numbers each; of a detector that is --preset yolox",
+        ),
         ("yolo-pose", {"output0": (300, 57)}, "that is --preset yolo-pose-end-to-end"),
         ("yolo-pose-end-to-end", {"output0": (56, 8400)}, "that is --preset yolo-pose"),
         ("yolo-pose-end-to-end", {"output0": (300, 6)}, "without key points"),
