@@ -17,7 +17,8 @@ import click
 
 from edgepose.errors import EdgeposeError
 from edgepose.model.computes import Computes
-from edgepose.trt.build import BuildOptions, build_engine, parse_targets
+from edgepose.trt.build import build_engine
+from edgepose.trt.options import BuildOptions, parse_targets
 
 HEAD = ("file", "layers", "with weights", "quantise on their own", "reformat", "multiply-adds", "in what the ONNX says")
 

@@ -96,7 +96,8 @@ def test_a_network_goes_from_random_weights_to_int8(graph: tuple[Model, str], fo
 def goes_to_int8(graph: tuple[Model, str], folder: Path) -> None:
     """Export, calibrate, run and build; also for tests/test_simcc_families.py, which another worker runs."""
     trt = pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed (x86-64 only)")
-    from edgepose.trt.build import BuildOptions, build_engine
+    from edgepose.trt.build import build_engine
+    from edgepose.trt.options import BuildOptions
 
     for seed in range(3):
         cv2.imwrite(str(folder / f"{seed}.png"), smooth_image(seed=seed))

@@ -21,7 +21,8 @@ from edgepose.machine.gpu import find_gpu
 from edgepose.machine.nvcc import find_nvcc
 from edgepose.stages.crop import cut_out
 from edgepose.stages.geometry import Regions
-from edgepose.trt.build import BuildOptions, build_engine
+from edgepose.trt.build import build_engine
+from edgepose.trt.options import BuildOptions
 from edgepose.trt.versions import load_builder
 
 MAX_BATCH = 8

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from edgepose.trt.build import BuildOptions
+    from edgepose.trt.options import BuildOptions
 
 
 @click.command("build")
@@ -70,7 +70,7 @@ def command(
     Precision is in the ONNX, so there is no precision option. With --best any of the three will do as ONNX; m.onnx must
     lie beside the others.
     """
-    from edgepose.trt.build import BuildOptions, parse_targets
+    from edgepose.trt.options import BuildOptions, parse_targets
 
     if (also or images) and not best:
         raise click.UsageError("--also and --images go with --best")

@@ -7,7 +7,7 @@ from click.testing import CliRunner
 
 from edgepose.benchmarks.fusion import as_row, fusion_rows, main
 from edgepose.model.computes import Computes
-from edgepose.trt.build import BuildOptions
+from edgepose.trt.options import BuildOptions
 from tests.trt.test_build import write_network
 
 

@@ -23,16 +23,10 @@ from edgepose.files import sha256_of
 from edgepose.machine.gpu import Gpu
 from edgepose.model.engine_info import LARGEST_COUNT, KernelsFile
 from edgepose.model.passport import Passport, read_passport, write_passport
-from edgepose.trt.build import (
-    LARGEST_WORKSPACE_MIB,
-    BuildOptions,
-    _batches,
-    _configure,
-    _read_timing_cache,
-    build_engine,
-    parse_targets,
-)
+from edgepose.trt.build import build_engine
 from edgepose.trt.log import logger_of
+from edgepose.trt.options import LARGEST_WORKSPACE_MIB, BuildOptions, parse_targets
+from edgepose.trt.serialise import _batches, _configure, _read_timing_cache
 from edgepose.trt.versions import load_builder, version_of
 from tests.makers import make_spec
 from tests.nvcc import needs_nvcc
@@ -243,7 +237,7 @@ def test_a_plan_without_kernels_is_another_programs_and_takes_an_earlier_builds_
 def test_a_missing_nvcc_is_said_before_tensorrt_is_asked_for_anything(tmp_path, monkeypatch):
     model = write_network(tmp_path / "m.onnx")
     monkeypatch.setattr("shutil.which", lambda *_, **__: None)
-    monkeypatch.setattr("edgepose.trt.build._build_plan", lambda *_: pytest.fail("the build has begun"))
+    monkeypatch.setattr("edgepose.trt.build.build_plan", lambda *_: pytest.fail("the build has begun"))
 
     with pytest.raises(BuildError, match=r"nvcc.* apt install nvidia-cuda-dev on a Jetson, cuda-toolkit elsewhere"):
         build_engine(model, options=BuildOptions(targets=("sm_86",)), runtime="tensorrt_rtx")
@@ -359,7 +353,7 @@ def test_a_timing_cache_that_cannot_be_written_is_said_before_the_build(tmp_path
     model = write_network(tmp_path / "m.onnx")
     monkeypatch.setattr("edgepose.trt.build.load_builder", lambda _: SimpleNamespace(__name__="tensorrt"))
     monkeypatch.setattr("edgepose.trt.build.find_gpu", lambda: ORIN)
-    monkeypatch.setattr("edgepose.trt.build._build_plan", lambda *_: pytest.fail("the build has begun"))
+    monkeypatch.setattr("edgepose.trt.build.build_plan", lambda *_: pytest.fail("the build has begun"))
 
     with pytest.raises(IsADirectoryError, match=str(tmp_path)):
         build_engine(model, options=BuildOptions(kernels=False, timing_cache=tmp_path))

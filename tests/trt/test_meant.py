@@ -11,10 +11,11 @@ import pytest
 from edgepose.errors import BuildError
 from edgepose.files import sha256_of
 from edgepose.model.passport import Passport, write_passport
-from edgepose.trt.build import BuildOptions, build_engine
+from edgepose.trt.build import build_engine
 from edgepose.trt.interleaving import MOVED
 from edgepose.trt.log import logger_of
 from edgepose.trt.meant import layers_of, meant_of, producers_of
+from edgepose.trt.options import BuildOptions
 from tests.makers import make_spec
 
 onnx = pytest.importorskip("onnx")

@@ -40,6 +40,7 @@ SOURCES = [
         "trt/log.py",
         "trt/meant.py",
         "trt/plan.py",
+        "trt/serialise.py",
         "trt/versions.py",
         RUNTIME,
     )
