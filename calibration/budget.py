@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,7 @@ UNITS = ("px", "oks", "ap", "pck")
 LABELLED = {"ap": "AP", "pck": "PCK@0.2"}  # unit -> the figure that it is lost from; in percent
 CONFIDENT = 0.3  # score of the key points that are compared
 LEAST_FIGURE = 5.0  # percent: what finds less than that was misread, and INT8 may do anything to it
+CERTAIN = 1.645  # standard errors: one-sided 95 % of a normal distribution
 GROUPS = 10  # of images, for the standard error of a figure that is no mean over people
 
 
@@ -54,7 +55,7 @@ class Loss:
     """What a file loses against FP32, in a budget's unit.
 
     Attributes:
-        value: the mean loss (px, oks), or the fall of the figure (ap, pck).
+        value: the mean over key points (px) or people (oks), or the fall of the figure (ap, pck).
         parts: (n,) whose mean is `value`: one a person (px, oks) or jackknife pseudo-value of a group of images (ap,
             pck). Of two files they belong to the same people, so differences are paired.
     """
@@ -66,6 +67,11 @@ class Loss:
     def error(self) -> float:
         """Standard error of the mean; 0 for less than two parts."""
         return standard_error(self.parts)
+
+    @property
+    def upper(self) -> float:
+        """What the loss is below with a certainty of 95 %, as far as these people tell."""
+        return self.value + CERTAIN * self.error
 
 
 def standard_error(parts: np.ndarray) -> float:
@@ -109,7 +115,7 @@ class ShiftJudge:
 
     def loss(self, backend: Backend) -> Loss:
         """Of a backend of the same spec."""
-        parts = []
+        sums, counts = [], []
         for image, wanted, found in zip(self.images, self.wanted, self._keypoints(backend), strict=True):
             regions = Regions.around(image.boxes_xyxy, self.spec)
             distance = np.linalg.norm(found[..., :2] - wanted[..., :2], axis=-1)  # (N, K) image px
@@ -122,29 +128,40 @@ class ShiftJudge:
                 areas = np.maximum(sides.prod(axis=1) / 2, 1.0)
                 each = 1 - np.exp(-(distance**2) / (2 * areas[:, None] * (2 * self.sigmas) ** 2))
             counted = confident.sum(axis=1)
-            mean = np.where(confident, each, 0).sum(axis=1) / np.maximum(counted, 1)
-            parts.append(mean[counted > 0])
-        values = np.concatenate(parts)
-        return Loss(float(values.mean()), values)
+            sums.append(np.where(confident, each, 0).sum(axis=1)[counted > 0])
+            counts.append(counted[counted > 0])
+        total, count = np.concatenate(sums), np.concatenate(counts)
+        if self.unit == "oks":
+            total, count = total / count, np.ones(len(count))
+        value = total.sum() / count.sum()
+        # a ratio's error by its linearisation (Cochran, "Sampling Techniques", 1977, section 6.4)
+        return Loss(float(value), value + (total - value * count) / count.mean())
 
 
 class FigureJudge:
     """Judges by how much AP or PCK@0.2 falls, percentage points, on annotated people in their annotated boxes."""
 
     def __init__(
-        self, unit: str, reference: Backend, annotations: Annotations, folder: Path, seen: frozenset[str]
+        self,
+        unit: str,
+        reference: Backend,
+        annotations: Annotations,
+        folder: Path,
+        seen: frozenset[str],
+        takes: Callable[[str], bool] = lambda digest: True,
     ) -> None:
         """Run FP32 once, on all annotated images but those calibrated on.
 
         Args:
             seen: sha256 of the images that were calibrated on.
+            takes: whether an image of this sha256 takes part.
 
         Raises:
             InputError: no annotated image is left, or FP32 has no such figure on them, or next to nothing.
         """
         self.figure = LABELLED[unit]
         self.annotations, self.folder = annotations, folder
-        self.images, why = _usable(annotations, folder, seen)
+        self.images, why = _usable(annotations, folder, seen, takes)
         if not self.images:
             raise InputError(
                 f"no image of {annotations.name} in {folder} is left to measure {self.figure} on: {why}; give "
@@ -192,7 +209,9 @@ class FigureJudge:
 Judge = ShiftJudge | FigureJudge
 
 
-def _usable(annotations: Annotations, folder: Path, seen: frozenset[str]) -> tuple[list[AnnotatedImage], str]:
+def _usable(
+    annotations: Annotations, folder: Path, seen: frozenset[str], takes: Callable[[str], bool]
+) -> tuple[list[AnnotatedImage], str]:
     """Annotated images that can be read, are the annotated ones and were not calibrated on; why others are not."""
     usable, reasons = [], ["nobody in them has a labelled key point"]
     for image in annotations.images:
@@ -204,10 +223,13 @@ def _usable(annotations: Annotations, folder: Path, seen: frozenset[str]) -> tup
         except InputError as error:
             reasons.append(str(error))
             continue
-        if sha256_of(path) in seen:
+        digest = sha256_of(path)
+        if digest in seen:
             reasons.append(f"{image.file_name} was calibrated on")
-            continue
-        usable.append(image)
+        elif not takes(digest):
+            reasons.append("the images are too few to choose on some and confirm on others")
+        else:
+            usable.append(image)
     return usable, reasons[-1]
 
 

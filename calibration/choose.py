@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from edgepose.backends import load_backend
+from edgepose.backends import Backend, load_backend
 from edgepose.calibration.budget import LABELLED, Budget, FigureJudge, Judge, Loss, ShiftJudge
 from edgepose.calibration.costs import Device, NodeCost, int8_share, node_costs, predicted_us
 from edgepose.calibration.dataset import count_crops, crops_of
@@ -33,13 +33,43 @@ NOISE_CROPS = 8  # held-out crops that order the layers
 
 @dataclass(frozen=True)
 class Chosen:
-    """The layers for INT8 and the ground, whose ranges may be another method's; what the search was for, and found."""
+    """The layers for INT8 and the ground, whose ranges may be another method's; what the search was for, and found.
+
+    Attributes:
+        confirmed: what the chosen mix loses on people who did not choose; None where the search was interrupted.
+    """
 
     ground: Ground
     layers: tuple[str, ...]
     method: str
     found: Found
     budget: Budget
+    confirmed: Loss | None
+
+    @property
+    def done(self) -> bool:
+        """Whether the mix is within the budget both on those who chose it and on those who confirm it."""
+        return self.found.met and self.confirmed is not None and self.confirmed.value <= self.budget.value
+
+    def figures(self) -> dict[str, float]:
+        """What the passport keeps."""
+        losses = {"chosen": self.found.best.loss, "confirmed": self.confirmed}
+        unit = self.budget.unit
+        return {f"budget_{unit}": self.budget.value} | {
+            f"{name}_{key}": value
+            for name, loss in losses.items()
+            if loss is not None
+            for key, value in ((f"loss_{unit}", loss.value), ("standard_error", loss.error))
+        }
+
+    def summary(self) -> str:
+        """Both figures, for people."""
+        unit, chosen = _unit(self.budget), self.found.best.loss
+        said = f"the mix loses {chosen.value:.4g}{unit} ± {chosen.error:.2g} on the people who chose it"
+        if self.confirmed is None:
+            return f"{said}; nobody has confirmed that"
+        agree = "confirm that" if self.confirmed.value <= self.budget.value else "are over the budget"
+        return f"{said}; others {agree}: {self.confirmed.value:.4g}{unit} ± {self.confirmed.error:.2g}"
 
 
 @dataclass(frozen=True)
@@ -50,6 +80,7 @@ class Wanted:
         device: whose predicted time is kept low; None: as many multiply-adds in INT8 as possible.
         annotations, folder: COCO key points and their images, for a budget of AP or PCK.
         methods: of ranges, that compete.
+        exclude: whether single layers may stay in FP16.
         say: is told a line at each step.
     """
 
@@ -59,6 +90,7 @@ class Wanted:
     folder: Path | None
     methods: Sequence[str]
     say: Callable[[str], None]
+    exclude: bool = True
 
 
 def search_path(files: CalibrationFiles) -> Path:
@@ -70,18 +102,20 @@ def choose_layers(scene: Scene, wanted: Wanted) -> Chosen:
     """Search for the cheapest mix within the budget; go on from what an earlier search of the same measured.
 
     Raises:
-        CalibrationError: nobody is held out, or nothing can be compared.
+        CalibrationError: there are not three images, or nothing can be compared.
         InputError: the annotations cannot be used.
     """
-    if scene.people.held_out == scene.people.fitting:
+    if not scene.people.confirming:
         raise CalibrationError(
-            f"a budget is measured on people held out from calibration, and there is one image only: give "
-            f"{scene.files.model.name} more images"
+            f"a budget takes images for the ranges, others to choose by and others to confirm, and there are "
+            f"{len({image.sha256 for image in (*scene.people.fitting, *scene.people.held_out)})}: give "
+            f"{scene.files.model.name} at least three, better a few hundred"
         )
     annotations = _annotations_for(wanted)
     made_from = {
         **{key: value for key, value in scene.table.made_from.items() if key != "method"},
         "unit": wanted.budget.unit,
+        "definition": 2,  # of a loss: raise it when what is measured changes
         "annotations_sha256": annotations.sha256 if annotations else "",
         "openvino": version("openvino"),
     }
@@ -90,20 +124,18 @@ def choose_layers(scene: Scene, wanted: Wanted) -> Chosen:
     grounds = _grounds(scene, layers, wanted.methods, memory)
     costs = node_costs(scene.ground.model)
     with closing(load_backend(scene.files.model, backend="openvino")) as reference:
-        judge: Judge
-        if annotations is None:
-            judge = ShiftJudge(wanted.budget.unit, reference, scene.people.held_out)
-        else:
-            seen = frozenset(image.sha256 for image in scene.people.fitting)
-            assert wanted.folder is not None
-            judge = FigureJudge(wanted.budget.unit, reference, annotations, wanted.folder, seen)
+        judges = _judges(scene, wanted, annotations, reference)
+
+    def loss_of(mix: Mix, people: str) -> Loss:
+        loss = memory.loss(mix, people)
+        if loss is None:
+            loss = _measured(grounds[mix.method], mix.layers, scene, judges[people])
+            memory.keep_loss(mix, people, loss)
+        return loss
 
     def measure(mix: Mix) -> Trial:
-        loss = memory.loss(mix)
-        if loss is None:
-            loss = _measured(grounds[mix.method], mix.layers, scene, judge)
-            memory.keep_loss(mix, loss)
-        return Trial(mix, loss, _cost(costs, mix.layers, wanted.device), int8_share(costs, mix.layers))
+        cost = _cost(costs, mix.layers, wanted.device)
+        return Trial(mix, loss_of(mix, "choosing"), cost, int8_share(costs, mix.layers))
 
     def order(method: str) -> list[str]:
         noise = memory.noise(method)
@@ -117,22 +149,54 @@ def choose_layers(scene: Scene, wanted: Wanted) -> Chosen:
     def say(trial: Trial, met: bool) -> None:
         wanted.say(describe(trial, wanted.budget, met, len(layers)))
 
-    found = search(layers, scene.ground.layers, wanted.methods, order, measure, wanted.budget, say=say)
+    found = search(
+        layers, scene.ground.layers, wanted.methods, order, measure, wanted.budget, exclude=wanted.exclude, say=say
+    )
     best = found.best.mix
     kept = tuple(name for name in layers if name in best.layers)
-    return Chosen(grounds[best.method], kept, best.method, found, wanted.budget)
+    confirmed = None if found.interrupted else loss_of(best, "confirming")
+    return Chosen(grounds[best.method], kept, best.method, found, wanted.budget, confirmed)
+
+
+def _judges(
+    scene: Scene, wanted: Wanted, annotations: Annotations | None, reference: Backend
+) -> dict[str, ShiftJudge] | dict[str, FigureJudge]:
+    """Who chooses and who confirms: people kept for it, and of annotated images in no part one in two."""
+    people, unit = scene.people, wanted.budget.unit
+    if annotations is None:
+        return {
+            "choosing": ShiftJudge(unit, reference, people.held_out),
+            "confirming": ShiftJudge(unit, reference, people.confirming),
+        }
+    assert wanted.folder is not None
+    seen, choosing, confirming = (
+        frozenset(image.sha256 for image in part) for part in (people.fitting, people.held_out, people.confirming)
+    )
+
+    def confirms(digest: str) -> bool:
+        return digest in confirming or (digest not in choosing and int(digest[-1], 16) % 2 == 1)
+
+    return {
+        "choosing": FigureJudge(unit, reference, annotations, wanted.folder, seen, lambda digest: not confirms(digest)),
+        "confirming": FigureJudge(unit, reference, annotations, wanted.folder, seen, confirms),
+    }
 
 
 def describe(trial: Trial, budget: Budget, met: bool, layers: int) -> str:
     """A trial in a line."""
-    unit = f" {budget.unit}" if budget.unit not in LABELLED else f" % {budget.unit.upper()}"
+    unit = _unit(budget)
     share = "" if trial.int8_share is None else f" ({trial.int8_share:.1%} of the multiply-adds)"
     time = "" if trial.predicted_us == 0 else f", predicted {trial.predicted_us:.0f} us"
     return (
         f"{len(trial.mix.layers)} of {layers} layers in INT8{share}, "
-        f"{trial.mix.method}: loses {trial.loss.value:.4g}{unit} (standard error {trial.loss.error:.2g}){time}: "
+        f"{trial.mix.method}: loses {trial.loss.value:.4g}{unit}, with 95 % certainty at most "
+        f"{trial.loss.upper:.4g}{time}: "
         f"{'within' if met else 'over'} {budget}"
     )
+
+
+def _unit(budget: Budget) -> str:
+    return f" {budget.unit}" if budget.unit not in LABELLED else f" % {budget.unit.upper()}"
 
 
 def _annotations_for(wanted: Wanted) -> Annotations | None:
@@ -205,15 +269,16 @@ class _Memory:
         self.data["noise"][method] = noise
         self._write()
 
-    def loss(self, mix: Mix) -> Loss | None:
+    def loss(self, mix: Mix, people: str) -> Loss | None:
         for entry in self.data["losses"]:
-            if entry["method"] == mix.method and set(entry["layers"]) == mix.layers:
+            if entry["people"] == people and entry["method"] == mix.method and set(entry["layers"]) == mix.layers:
                 return Loss(entry["value"], np.array(entry["parts"]))
         return None
 
-    def keep_loss(self, mix: Mix, loss: Loss) -> None:
+    def keep_loss(self, mix: Mix, people: str, loss: Loss) -> None:
         self.data["losses"].append(
             {
+                "people": people,
                 "method": mix.method,
                 "layers": sorted(mix.layers),
                 "value": loss.value,

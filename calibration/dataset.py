@@ -65,6 +65,7 @@ class CalibrationSet:
         unusable_boxes: boxes left out: not finite, without area, or wholly outside their image.
         turned: images among those used whose EXIF notes a rotation, which was ignored.
         blank: people left out because their box is of one colour, to 16 grey levels.
+        confirming: images in neither, which confirm a choice that was made on `held_out`; none unless asked for.
     """
 
     fitting: tuple[CalibrationImage, ...]
@@ -73,6 +74,12 @@ class CalibrationSet:
     unusable_boxes: int = 0
     turned: int = 0
     blank: int = 0
+    confirming: tuple[CalibrationImage, ...] = ()
+
+    @property
+    def showing(self) -> tuple[CalibrationImage, ...]:
+        """Those who show what INT8 does: nothing was chosen by them."""
+        return self.confirming or self.held_out
 
 
 def read_calibration_set(
@@ -83,6 +90,7 @@ def read_calibration_set(
     seed: int,
     detector: Detector | None = None,
     held_out: int = HELD_OUT_SHARE,
+    confirm: bool = False,
     watch: Watch = unwatched,
 ) -> CalibrationSet:
     """Choose up to `limit` people, image by image in an order that `seed` sets, and check that they can be read.
@@ -92,6 +100,7 @@ def read_calibration_set(
         boxes: COCO annotations or detection results; None takes each image as one person.
         detector: finds the people where no file gives them; as in `infer`, those of a score from MIN_SCORE on.
         held_out: one image in so many, by its hash, is kept for checking.
+        confirm: keep as many again, if there are so many, to confirm what is chosen on those.
         watch: sees the images pass, for a progress bar.
 
     Raises:
@@ -138,9 +147,11 @@ def read_calibration_set(
         )
     by_hash = sorted(chosen.values(), key=lambda image: image.sha256)
     count = min(max(1, len(by_hash) // held_out), len(by_hash) - 1)
-    kept = {image.sha256 for image in by_hash[:count]}
+    confirming = by_hash[count : min(2 * count, len(by_hash) - 1)] if confirm else []
+    kept = {image.sha256 for image in (*by_hash[:count], *confirming)}
     fitting = tuple(image for image in chosen.values() if image.sha256 not in kept)
-    return CalibrationSet(fitting, tuple(by_hash[:count]) or fitting, tuple(unreadable), unusable, turned, blank)
+    checking = tuple(by_hash[:count]) or fitting
+    return CalibrationSet(fitting, checking, tuple(unreadable), unusable, turned, blank, tuple(confirming))
 
 
 def _shows_something(image: np.ndarray, box_xyxy: np.ndarray) -> bool:
@@ -163,7 +174,7 @@ def with_close_crops(
     """
     spec, rng = backend.spec, np.random.default_rng(seed)
     assert spec.refine is not None
-    known = {image.sha256: image for image in (*people.fitting, *people.held_out)}
+    known = {image.sha256: image for image in (*people.fitting, *people.held_out, *people.confirming)}
     for digest in watch("looking closer", list(known), len(known)):
         image = known[digest]
         regions = Regions.around(image.boxes_xyxy, spec)
@@ -173,8 +184,9 @@ def with_close_crops(
         person, index = np.nonzero(located & (drawn >= np.sort(drawn, axis=1)[:, -CLOSE_CROPS:][:, :1]))
         close = closer_regions(regions, keypoints, person, index, spec.refine.share)
         known[digest] = replace(image, close=close)
-    fitting, held_out = (tuple(known[image.sha256] for image in part) for part in (people.fitting, people.held_out))
-    return replace(people, fitting=fitting, held_out=held_out)
+    parts = (people.fitting, people.held_out, people.confirming)
+    fitting, held_out, confirming = (tuple(known[image.sha256] for image in part) for part in parts)
+    return replace(people, fitting=fitting, held_out=held_out, confirming=confirming)
 
 
 def count_crops(images: Iterable[CalibrationImage]) -> int:

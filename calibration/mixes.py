@@ -14,6 +14,22 @@ from edgepose.export.graph.fp16 import to_fp16
 
 
 @dataclass(frozen=True)
+class Techniques:
+    """What is done to the graph besides rounding it; each can be left out.
+
+    Attributes:
+        equalise: channels of a tensor are brought to like sizes (`equalise`).
+        correct_biases: the mean shift of rounded weights is taken from the float bias (`biases`).
+    """
+
+    equalise: bool = True
+    correct_biases: bool = True
+
+
+ALL = Techniques()
+
+
+@dataclass(frozen=True)
 class Ground:
     """What every mix of one network is made from.
 

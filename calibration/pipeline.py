@@ -18,7 +18,7 @@ from edgepose.calibration.dataset import (
     CalibrationImage,
     unread,
 )
-from edgepose.calibration.mixes import mixed
+from edgepose.calibration.mixes import ALL, Techniques, mixed
 from edgepose.calibration.results import write_int8
 from edgepose.calibration.scene import Scene, set_scene
 from edgepose.calibration.table import write_table
@@ -36,7 +36,7 @@ SHOWN = 10  # layers that are named one by one
 FAR = 1 / 64  # of the longer side of a heat map: 1 px of the usual ones
 UNUSABLE_SHARE = 0.2  # of confident key points moved far: INT8 has failed
 
-HELD_OUT_TO_CHOOSE = 3  # one image in so many where layers are chosen on those held out
+HELD_OUT_TO_CHOOSE = 3  # one image in so many where layers are chosen on those held out; as many again confirm
 
 Choose = Callable[[Scene], Chosen]  # which layers become INT8
 
@@ -98,6 +98,8 @@ class Calibrated:
                 f"{self.shift['share_over_1']:.1%} moved more than 1 px "
                 f"({self.shift['keypoints']} with a score over {CONFIDENT}, of {checked})"
             )
+        if self.chosen is not None:
+            lines.append(self.chosen.summary())
         return "\n".join(lines)
 
     def warnings(self) -> list[str]:
@@ -116,8 +118,8 @@ class Calibrated:
             found.append(f"only {self.crops} people to take ranges from; a few hundred (100 at least) are safer")
         if self.chosen is not None and (error := self.chosen.found.best.loss.error) > self.chosen.budget.value / 2:
             found.append(
-                f"what the chosen mix loses is known to ±{error:.2g} only, with a budget of {self.chosen.budget}: the "
-                f"search follows that noise; give more people, or a wider budget"
+                f"what a mix loses is known to ±{error:.2g} only, with a budget of {self.chosen.budget}, and 1.6 times "
+                f"that is added to be certain: give more people, or a wider budget"
             )
         if self.moved_far > UNUSABLE_SHARE and not self.random_weights:
             found.append(
@@ -140,6 +142,7 @@ def calibrate(
     seed: int = 0,
     output_dir: Path | None = None,
     choose: Choose | None = None,
+    techniques: Techniques = ALL,
     watch: Watch = unwatched,
 ) -> Calibrated:
     """Quantise an FP32 ONNX to INT8, its remainder to FP16, with ranges from images like those of its later use.
@@ -151,6 +154,7 @@ def calibrate(
         method: one of ranges.METHODS.
         limit: most people to use; seed: which of more.
         output_dir: where the files go; None: beside the model.
+        techniques: what is done besides rounding.
         choose: which of the layers that can be INT8 become so, and with which ranges; None: all, by `method`.
         watch: sees each step's items pass, for a progress bar.
 
@@ -167,6 +171,8 @@ def calibrate(
         seed=seed,
         detector=detector,
         held_out=HELD_OUT_SHARE if choose is None else HELD_OUT_TO_CHOOSE,
+        confirm=choose is not None,
+        techniques=techniques,
         output_dir=output_dir,
         watch=watch,
     )
@@ -181,8 +187,9 @@ def calibrate(
             write_table(files.table, table)
 
     def judge(written: Path) -> tuple[dict[str, float], np.ndarray]:
-        moved = _distances(model_path, written, people.held_out, watch)
-        return {f"int8_shift_{name}": float(value) for name, value in (shift_summary(moved) or {}).items()}, moved
+        moved = _distances(model_path, written, people.showing, watch)
+        told = {f"int8_shift_{name}": float(value) for name, value in (shift_summary(moved) or {}).items()}
+        return told | ({} if chosen is None else chosen.figures()), moved
 
     graph = mixed(ground, layers)
     distances = write_int8(files, passport, graph, judge, prepared=ground.model, layers=layers)
@@ -191,8 +198,8 @@ def calibrate(
         files.table,
         scene.reused,
         sum(map(len, people.fitting)),
-        sum(map(len, people.held_out)),
-        people.held_out != people.fitting,
+        sum(map(len, people.showing)),
+        people.showing != people.fitting,
         people.unreadable,
         people.unusable_boxes,
         shift_summary(distances),

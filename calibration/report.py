@@ -95,10 +95,10 @@ def write_report(
     with temporary_folder(scene.files.int8.parent) as temporary:
         files = _files(result, scene, temporary)
         rows, shifts, found = _measure(files, scene, peaks, labels)
-    worst = _worst(scene.people.held_out, shifts)
+    worst = _worst(scene.people.showing, shifts)
     data = {
         "model": scene.files.model.name,
-        "people": sum(map(len, scene.people.held_out)),
+        "people": sum(map(len, scene.people.showing)),
         "device": name,
         "figure": None if labels is None else labels.unit,
         "files": [asdict(row) for row in rows],
@@ -141,7 +141,7 @@ def _measure(
     with closing(load_backend(files["FP32"], backend="openvino")) as reference:
         for name, path in files.items():
             with closing(load_backend(path, backend="openvino", exact=name.startswith("INT8"))) as backend:
-                points = _keypoints(backend, scene.people.held_out)
+                points = _keypoints(backend, scene.people.showing)
                 wanted = wanted or points
                 shifts, lost = _compare(wanted, points, scene)
                 figure = error = None
@@ -159,7 +159,10 @@ def _measure(
 
 
 def _judge(labels: Labels, reference: Backend, scene: Scene) -> FigureJudge:
-    calibrated_on = frozenset(image.sha256 for image in scene.people.fitting)
+    people = scene.people
+    calibrated_on = frozenset(
+        image.sha256 for part in (people.fitting, people.held_out if people.confirming else ()) for image in part
+    )
     return FigureJudge(labels.unit, reference, read_annotations(labels.annotations), labels.folder, calibrated_on)
 
 
@@ -176,7 +179,7 @@ def _compare(
     spec = scene.passport.spec
     sigmas = np.asarray(spec.skeleton.sigmas or [])
     shifts, lost = [], []
-    for image, before, after in zip(scene.people.held_out, wanted, found, strict=True):
+    for image, before, after in zip(scene.people.showing, wanted, found, strict=True):
         confident = before[..., 2] > CONFIDENT
         distance = np.where(confident, np.linalg.norm(before[..., :2] - after[..., :2], axis=-1), np.nan)
         regions = Regions.around(image.boxes_xyxy, spec)
@@ -199,7 +202,7 @@ def _worst(images: Sequence[CalibrationImage], shifts: np.ndarray) -> list[tuple
 def _pictures(
     scene: Scene, worst: Sequence[tuple[CalibrationImage, int, float]], found: Mapping[str, Sequence[np.ndarray]]
 ) -> list[Picture]:
-    place = {image.sha256: index for index, image in enumerate(scene.people.held_out)}
+    place = {image.sha256: index for index, image in enumerate(scene.people.showing)}
     skeleton = scene.passport.spec.skeleton
     pictures = []
     for image, person, shift in worst:

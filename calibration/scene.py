@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from edgepose.calibration.dataset import (
     with_close_crops,
 )
 from edgepose.calibration.equalise import equalised, find_factors
-from edgepose.calibration.mixes import Ground, tensors_of_mixes
+from edgepose.calibration.mixes import ALL, Ground, Techniques, tensors_of_mixes
 from edgepose.calibration.qdq import quantisable_layers
 from edgepose.calibration.ranges import find_ranges
 from edgepose.calibration.results import PACKAGES, CalibrationFiles, load_onnx, read_fp32_passport
@@ -72,13 +72,16 @@ def set_scene(
     seed: int,
     detector: Path | None = None,
     held_out: int = HELD_OUT_SHARE,
+    confirm: bool = False,
+    techniques: Techniques = ALL,
     output_dir: Path | None = None,
     watch: Watch = unwatched,
 ) -> Scene:
     """Read model and people and find the ranges, or take those of an earlier run. Writes the table.
 
     Args:
-        held_out: one image in so many is kept for checking; the others are those of `pipeline.calibrate`.
+        held_out: one image in so many is kept for checking; confirm: as many again confirm what is chosen.
+        techniques: what is done besides rounding; the others are those of `pipeline.calibrate`.
 
     Raises:
         ModelFileError: the model or its passport is missing, damaged, or not FP32.
@@ -90,28 +93,32 @@ def set_scene(
         raise CalibrationError(f"{model_path} has no layer with constant weights before its head: nothing to do")
     with ExitStack() as stack:
         finder = None if detector is None else stack.enter_context(closing(load_detector(detector)))
-        options = {"limit": limit, "seed": seed, "held_out": held_out}
-        people = read_calibration_set(images, boxes, **options, detector=finder, watch=watch)
+        people = read_calibration_set(
+            images, boxes, limit=limit, seed=seed, held_out=held_out, confirm=confirm, detector=finder, watch=watch
+        )
     if passport.spec.refine is not None:
         with closing(load_backend(model_path, backend="onnxruntime")) as backend:
             people = with_close_crops(people, backend, seed=seed, watch=watch)
     files = CalibrationFiles.of(model_path, output_dir)
-    made_from = _made_from(passport, people, method, limit, seed)
+    made_from = _made_from(passport, people, method, limit, seed, techniques)
     table = usable_table(files.table, made_from)
     reused = table is not None
     if table is None:
-        table = _measure(folded, people, passport, method, made_from, watch)
+        table = _measure(folded, people, passport, method, techniques, made_from, watch)
         write_table(files.table, table)
     prepared = equalised(folded, table.factors)
     means = {name: np.array(values) for name, values in table.means.items()}
-    kept_fp32 = beyond_fp16(prepared, next(crops_of(people.held_out, passport.spec)))
+    kept_fp32 = beyond_fp16(prepared, next(crops_of(people.showing, passport.spec)))
     ground = Ground(prepared, tuple(quantisable_layers(prepared)), table.ranges, means, tuple(kept_fp32))
     return Scene(files, passport, people, table, reused, ground, watch)
 
 
-def _made_from(passport: Passport, people: CalibrationSet, method: str, limit: int, seed: int) -> dict[str, Any]:
+def _made_from(
+    passport: Passport, people: CalibrationSet, method: str, limit: int, seed: int, techniques: Techniques
+) -> dict[str, Any]:
     """What the table depends on, by content: not on names, places or dates of files."""
-    crops = [[image.sha256, image.boxes_xyxy.tolist()] for image in (*people.fitting, *people.held_out)]
+    parts = (people.fitting, people.held_out, people.confirming)
+    crops = [[image.sha256, image.boxes_xyxy.tolist()] for part in parts for image in part]
     return {
         "model_sha256": passport.sha256,
         "recipe_sha256": _sha256_of_json(passport.spec.to_json()),
@@ -119,6 +126,7 @@ def _made_from(passport: Passport, people: CalibrationSet, method: str, limit: i
         "method": method,
         "limit": limit,
         "seed": seed,
+        "techniques": asdict(techniques),
         "versions": {name: version(name) for name in PACKAGES},
     }
 
@@ -132,15 +140,17 @@ def _measure(
     people: CalibrationSet,
     passport: Passport,
     method: str,
+    techniques: Techniques,
     made_from: dict[str, Any],
     watch: Watch,
 ) -> CalibrationTable:
     count = count_crops(people.fitting)
     some = watch("comparing channels", crops_of(people.fitting, passport.spec), min(count, CROPS))
     statistics = channel_statistics(folded, some)
-    scales = find_factors(folded, statistics)
+    scales = find_factors(folded, statistics) if techniques.equalise else {}
     factors = {name: _short(values) for name, values in scales.items()}
-    means = {name: _short(np.median(seen.mean, axis=0) * scales.get(name, 1.0)) for name, seen in statistics.items()}
+    corrected = statistics if techniques.correct_biases else {}
+    means = {name: _short(np.median(seen.mean, axis=0) * scales.get(name, 1.0)) for name, seen in corrected.items()}
     prepared = equalised(folded, factors)
     crops = watch("finding ranges", crops_of(people.fitting, passport.spec), count)
     ranges = find_ranges(prepared, crops, tensors_of_mixes(prepared, quantisable_layers(prepared)), method)

@@ -1,5 +1,7 @@
 """The cheapest mix of INT8 and FP16 layers within a budget, found by measuring mixes on held-out people.
 
+A mix is within the budget where its loss and 1.645 standard errors of it are: what only luck brings below is not taken.
+
 First the range methods compete with the usual layers in INT8; another than the first is taken only where it is better
 by more than the standard error of the difference, paired over people. Then, from all layers in INT8, depthwise ones and
 the head among them, those go to FP16 first that make most noise for what their INT8 saves; a bisection finds how many
@@ -79,7 +81,7 @@ class _Search:
         return trial
 
     def meets(self, trial: Trial) -> bool:
-        return trial.loss.value <= self.budget.value
+        return trial.loss.upper <= self.budget.value
 
     def found(self, interrupted: bool = False) -> Found:
         within = [trial for trial in self.trials if self.meets(trial)]
@@ -101,6 +103,7 @@ def search(
     measure: Measure,
     budget: Budget,
     *,
+    exclude: bool = True,
     say: Callable[[Trial, bool], None] = lambda trial, met: None,
 ) -> Found:
     """Find the cheapest mix within a budget.
@@ -109,6 +112,7 @@ def search(
         layers: all that can be INT8; at least one. `usual`: those of them with which the methods are compared.
         methods: of ranges; the first is kept unless another is better by more than the standard error.
         measure: makes and measures a mix; KeyboardInterrupt from it ends the search.
+        exclude: False: `layers` and `usual` are tried with each method, and no single layer is taken out.
         say: is told each trial, and whether it is within the budget.
 
     Raises:
@@ -116,7 +120,7 @@ def search(
     """
     run = _Search(measure, budget, say)
     try:
-        _run(run, layers, usual, methods, order)
+        _run(run, layers, usual, methods, order if exclude else None)
     except KeyboardInterrupt:
         if not any(run.meets(trial) for trial in run.trials):
             raise
@@ -124,12 +128,14 @@ def search(
     return run.found()
 
 
-def _run(run: _Search, layers: Collection[str], usual: Collection[str], methods: Sequence[str], order: Order) -> None:
+def _run(
+    run: _Search, layers: Collection[str], usual: Collection[str], methods: Sequence[str], order: Order | None
+) -> None:
     best = run.attempt(methods[0], usual)
     for method in methods[1:]:
         best = _better(best, run.attempt(method, usual))
     method = best.mix.method
-    if run.meets(run.attempt(method, layers)):
+    if run.meets(run.attempt(method, layers)) or order is None:
         return
     leaving = list(order(method))
     low, high = 0, len(leaving)  # with `low` layers gone the budget is not met; with `high` it is, or nothing helps

@@ -7,10 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import cv2
+import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner, Result
 
+from edgepose.calibration.budget import Loss
 from edgepose.calibration.mixes import Ground, mixed, tensors_of_mixes
 from edgepose.calibration.qdq import all_layers, quantisable_layers
 from edgepose.cli import main
@@ -48,7 +50,8 @@ def test_a_wide_budget_leaves_all_layers_in_int8_the_head_and_depthwise_ones_too
     result = run_command(folder, tmp_path, "--budget", budget)
 
     assert result.exit_code == 0, result.output
-    assert "follows that noise" not in result.output
+    assert "1.6 times that is added" not in result.output
+    assert "on the people who chose it; others confirm that: " in result.output
     passport = read_passport(tmp_path / "toy.int8.onnx")
     assert {"depthwise", "heatmaps"} <= set(passport.layers["int8"])
     assert passport.layers["float"] == []
@@ -69,9 +72,53 @@ def test_a_budget_that_nothing_meets_ends_with_status_1_and_the_best_file(folder
     result = run_command(folder, tmp_path, "--budget", "0.0000001px", "--method", "mse")
 
     assert result.exit_code == 1
-    assert "no mix is within 0.0000001px" in result.output
-    assert "only, with a budget of 1e-07px: the search follows that noise" in result.output
+    assert "not within 0.0000001px: with 95 % certainty no mix is; the mix loses 0.0" in result.output
+    assert "only, with a budget of 1e-07px, and 1.6 times that is added" in result.output
     assert read_passport(tmp_path / "toy.int8.onnx").precision == "int8"
+
+
+@pytest.mark.parametrize(("confirmed", "status"), [(0.29, 0), (0.31, 1)])
+def test_a_mix_is_done_only_where_people_who_did_not_choose_confirm_it(
+    folder, tmp_path, monkeypatch, confirmed, status
+):
+    def measured(ground, layers, scene, judge):
+        value = 0.2 if judge.images == scene.people.held_out else confirmed
+        return Loss(value, np.full(4, value))
+
+    monkeypatch.setattr("edgepose.calibration.choose._measured", measured)
+
+    result = run_command(folder, tmp_path, "--budget", "0.3px", "--method", "mse")
+
+    assert result.exit_code == status
+    others = f"others {('confirm that', 'are over the budget')[status]}: {confirmed} px ± 0"
+    assert f"the mix loses 0.2 px ± 0 on the people who chose it; {others}" in result.output
+    verified = read_passport(tmp_path / "toy.int8.onnx").verified
+    assert (verified["budget_px"], verified["chosen_loss_px"], verified["confirmed_loss_px"]) == (0.3, 0.2, confirmed)
+
+
+def test_without_exclusion_no_single_layer_is_taken_out(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "edgepose.calibration.choose._measured", lambda ground, layers, scene, judge: Loss(9.0, np.full(4, 9.0))
+    )
+
+    result = run_command(folder, tmp_path, "--budget", "0.3px", "--no-exclude")
+
+    assert result.exit_code == 1
+    tried = json.loads((tmp_path / "toy.search.json").read_text())["losses"]
+    sizes = [len(each["layers"]) for each in tried if each["people"] == "choosing"]
+    assert sizes == [5, 5, 5, 8]  # each method with the usual layers, then all
+
+
+@pytest.mark.parametrize(
+    ("option", "without", "with_"), [("--no-equalise", "factors", "means"), ("--no-correct-biases", "means", "factors")]
+)
+def test_a_technique_can_be_switched_off(folder, tmp_path, option, without, with_):
+    result = run_command(folder, tmp_path, option)
+
+    assert result.exit_code == 0, result.output
+    table = json.loads((tmp_path / "toy.calibration.json").read_text())
+    assert table[without] == {}
+    assert table[with_]
 
 
 def test_a_second_search_measures_nothing_again(folder, tmp_path, monkeypatch):
@@ -106,6 +153,7 @@ def test_a_damaged_memory_is_measured_anew(folder, tmp_path, text):
         (["--report", "page.txt"], 1, "name it with .html"),
         (["--device", "cpu"], 2, "go with --budget or --report"),
         (["--budget", "1px", "--device", "nano"], 1, "none of orin-nano"),
+        (["--no-exclude"], 2, "--no-exclude goes with --budget"),
     ],
 )
 def test_what_cannot_be_searched_for_is_said_in_a_line(folder, tmp_path, arguments, status, said):
@@ -187,14 +235,14 @@ def test_an_int8_file_is_not_quantised_again(folder, tmp_path):
     assert "is INT8; wanted: the FP32 file" in result.output
 
 
-def test_one_image_leaves_nobody_to_measure_on(folder):
-    result = CliRunner().invoke(
-        main,
-        ["calibrate", "--images", str(folder / "0.png"), "--model", str(folder / "toy.onnx"), "--budget", "1px"],
-    )
+@pytest.mark.parametrize("count", [1, 2])
+def test_images_that_are_too_few_to_confirm_on_are_refused(folder, count):
+    images = [argument for index in range(count) for argument in ("--images", str(folder / f"{index}.png"))]
+
+    result = CliRunner().invoke(main, ["calibrate", *images, "--model", str(folder / "toy.onnx"), "--budget", "1px"])
 
     assert result.exit_code == 1
-    assert "there is one image only" in result.output
+    assert f"others to confirm, and there are {count}: give toy.onnx at least three" in result.output
 
 
 def test_a_mix_holds_int8_weights_for_its_layers_alone():

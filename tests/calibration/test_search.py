@@ -88,6 +88,21 @@ def test_where_nothing_is_within_the_budget_the_least_loss_is_given_and_not_call
     assert found.best.loss.value == min(trial.loss.value for trial in found.trials)
 
 
+def test_a_mix_that_is_within_the_budget_by_luck_alone_is_not_taken():
+    rng = np.random.default_rng(0)
+
+    def measure(mix: Mix) -> Trial:
+        parts = rng.normal(0, 1.0, PEOPLE)
+        value = 0.02 * len(mix.layers)  # 0.4 of all; a standard error is 0.25
+        return Trial(mix, Loss(value, parts - parts.mean() + value), 0.0, len(mix.layers) / len(LAYERS))
+
+    found = search(LAYERS, LAYERS, ("mse",), lambda method: LAYERS, measure, Budget(0.6, "px"))
+
+    assert found.met
+    assert found.best.loss.value < 0.4
+    assert found.best.loss.upper <= 0.6
+
+
 def test_the_better_method_is_taken():
     numbers = few_bad()
     numbers.by_method = {"mse": 1.0, "entropy": 0.4, "minmax": 2.0}
