@@ -33,6 +33,7 @@ from edgepose.model.spec import ModelSpec
 
 Report = Callable[[str], None]
 FEW_VALUES = 12  # to take a BatchNorm channel's variance from
+PEOPLE = 6  # drawn ones, to take the statistics from; not those that graphs are compared on
 
 
 @dataclass(frozen=True)
@@ -228,8 +229,9 @@ def _outputs_of(path: Path, crops: np.ndarray, **options: Any) -> list[np.ndarra
 def randomize(network: nn.Module, spec: ModelSpec) -> None:
     """Give the network reproducible random weights whose activations are of ordinary size at any depth.
 
-    BatchNorm's statistics are taken from one pass over small pictures, in float64, so that they do not depend on
-    how many threads added them up. Leaves torch's global random state as it was.
+    BatchNorm's statistics are taken from one pass over pictures, in float64, so that they do not depend on how many
+    threads added them up: small ones of smooth colours, or of the input's size and of drawn people where a network
+    takes no other. Leaves torch's global random state as it was.
     """
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
@@ -238,22 +240,25 @@ def randomize(network: nn.Module, spec: ModelSpec) -> None:
                 module.reset_parameters()
             if isinstance(module, nn.BatchNorm2d):
                 module.momentum = 1.0  # the statistics become those of the next batch
-        # A variance of too few values would be far from that of other pictures: deep networks need larger ones.
-        for size in (spec.image.size_hw,) if hasattr(network, "input_hw") else ((128, 128), (256, 256)):
-            if _fewest_values(network, spec.changed(input_hw=size)) > FEW_VALUES:
-                break
+        if hasattr(network, "input_hw"):  # other statistics than people's let activations grow a thousandfold in RTMW-l
+            _take_statistics(network, sample_crops(spec, count=PEOPLE, seed=1))
+        else:
+            # A variance of too few values would be far from that of other pictures: deep networks need larger ones.
+            for size in ((128, 128), (256, 256)):
+                if _take_statistics(network, smooth_crops(spec.changed(input_hw=size))) > FEW_VALUES:
+                    break
         network.float().eval()
 
 
-def _fewest_values(network: nn.Module, spec: ModelSpec) -> int:
-    """Let BatchNorm take its statistics from pictures of the spec's size; the fewest values that one took them from."""
+def _take_statistics(network: nn.Module, crops: np.ndarray) -> int:
+    """Let BatchNorm take its statistics from these pictures; the fewest values that one took them from."""
     counts: list[int] = []
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     hooks = [
         norm.register_forward_hook(lambda _, crops, __: counts.append(crops[0].numel() // crops[0].shape[1]))
         for norm in norms
     ]
-    network.double().train()(torch.from_numpy(smooth_crops(spec)).double())
+    network.double().train()(torch.from_numpy(crops).double())
     for hook in hooks:
         hook.remove()
     return min(counts, default=FEW_VALUES + 1)

@@ -11,9 +11,9 @@ from edgepose.stages.crop import cut_out
 from edgepose.stages.geometry import Regions
 
 
-def sample_crops(spec: ModelSpec, count: int = 3) -> np.ndarray:
-    """(count, 3, H, W) float32: drawn people, whom trained networks are confident of; always the same ones."""
-    rng = np.random.default_rng(0)
+def sample_crops(spec: ModelSpec, count: int = 3, *, seed: int = 0) -> np.ndarray:
+    """(count, 3, H, W) float32: drawn people, whom trained networks are confident of; for a seed always the same."""
+    rng = np.random.default_rng(seed)
     backgrounds = [make_background(rng)]
     people = [draw_person(make_pose(rng), backgrounds, rng) for _ in range(count)]
     crops = [cut_out(person.image, Regions.around(person.box_xyxy[None], spec), spec) for person in people]

@@ -16,6 +16,7 @@ from edgepose.cli import main
 from edgepose.errors import CheckpointError, ExportError
 from edgepose.export import pipeline
 from edgepose.export.drawn.crops import sample_crops, smooth_crops
+from edgepose.export.networks.rtmpose import RTMW
 from edgepose.export.networks.simple_baseline import SimpleBaseline
 from edgepose.export.pipeline import Exported, export_model, randomize
 from edgepose.export.verify import Difference
@@ -169,6 +170,21 @@ def test_random_activations_are_of_ordinary_size_at_any_depth(depth):
         heatmaps = network(torch.from_numpy(smooth_crops(SPEC)))
     assert 0.05 < float(heatmaps.std()) < 50
     assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_a_network_of_one_input_size_sees_people_of_ordinary_size():
+    spec = find_model("rtmw_m").spec.changed(input_hw=(128, 96))
+    network = RTMW(133, (128, 96), 0.25, 0.33)
+
+    randomize(network, spec)
+
+    largest: list[float] = []
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.register_forward_hook(lambda *args: largest.append(float(args[2].abs().max())))
+    with torch.no_grad():
+        network(torch.from_numpy(sample_crops(spec)))
+    assert max(largest) < 100  # of a norm's output, whose mean is 0 and deviation 1
 
 
 @pytest.mark.parametrize(
