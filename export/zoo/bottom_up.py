@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
+from edgepose.export.zoo.licences import licence_of
 from edgepose.export.zoo.model import MMPOSE, ChoiceError
 from edgepose.model.heads.fields import Fields
 from edgepose.model.heads.tags import Tags
@@ -55,6 +56,11 @@ class BottomUpModel:
     def accuracy(self) -> str:
         """The published result as `AP 0.654`; "-" if there is none."""
         return "-" if self.ap is None else f"AP {self.ap:.3f}"
+
+    @property
+    def licence(self) -> str:
+        """Of its weights, by its SPDX name; "-" if nobody published any."""
+        return licence_of(self.name, self.url)
 
     def at(self, input_hw: tuple[int, int] | None) -> ModelSpec:
         """The spec for another input size, which names it; None for the usual one.

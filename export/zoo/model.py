@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgepose.export.zoo.licences import licence_of
 from edgepose.model.heads.simcc import SimCC
 from edgepose.model.skeletons import (
     AIC14,
@@ -134,6 +135,11 @@ class Model:
         file = self.published or self.by_hand
         metric = (file and file.metric) or ("PCKh" if self.dataset == "mpii" else "AP")
         return f"{metric} {file.accuracy:.3f}" if file else "-"
+
+    @property
+    def licence(self) -> str:
+        """Of its weights, by its SPDX name; "-" if nobody published any."""
+        return licence_of(self.name, self.published.url if self.published else "", embedded=self.embedded is not None)
 
 
 _V0_BLUR_384 = 17  # `modulate_kernel` of mmpose v0's larger DARK and UDP configurations; v1's have none, so 11

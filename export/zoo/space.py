@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgepose.export.zoo.licences import licence_of
 from edgepose.export.zoo.lifter_statistics import MMPOSE_STATISTICS
 from edgepose.export.zoo.model import MMPOSE, WEIGHTS, ChoiceError
 from edgepose.model.heads.lift import Lift
@@ -55,6 +56,11 @@ class SpaceModel:
     def accuracy(self) -> str:
         """The published result as `MPJPE 40.0 mm`; "-" if there is none."""
         return "-" if self.mpjpe_mm is None else f"MPJPE {self.mpjpe_mm:.1f} mm"
+
+    @property
+    def licence(self) -> str:
+        """Of its weights, by its SPDX name; "-" if nobody published any."""
+        return licence_of(self.name, self.url, embedded=self.embedded is not None)
 
 
 # Windows of 3, 3, ... frames: frames -> widths, GFLOPs of a window, parameters.

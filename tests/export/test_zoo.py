@@ -4,8 +4,10 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from edgepose.export.zoo.bottom_up import bottom_up_models
 from edgepose.export.zoo.find import find_model, models
 from edgepose.export.zoo.model import WEIGHTS, ChoiceError, Model
+from edgepose.export.zoo.space import space_models
 from tests.export.test_simple_baseline import run_on_meta
 
 FAMILIES = ("hrnet_w32", "hrnet_w48", "cpm", "hourglass52", "stacked_hourglass_1", "stacked_hourglass_2")
@@ -81,3 +83,15 @@ def test_udp_entries_align_as_udp_and_do_not_shift_the_mirrored_map():
 def test_a_network_without_heat_maps_takes_no_decoder(decoder):
     with pytest.raises(ChoiceError, match=r"rtmpose_t coco 256x192 gives no heat maps .* leave the decoder out"):
         find_model("rtmpose_t", decoder=decoder)
+
+
+def test_every_published_file_has_a_licence():
+    rows = [*models(), *bottom_up_models(), *space_models()]
+
+    without = {row.name for row in rows if row.licence == "-"}
+
+    assert without == {"hrnet_w32", "hrnet_w48", "simplebaseline_resnet18", "simplebaseline_resnet34"} | {
+        "simplebaseline_keras"
+    }
+    assert all(row.licence != "-" for row in models() if row.published or row.by_hand or row.embedded)
+    assert {row.name: row.licence for row in space_models()}["videopose3d_27_causal"] == "CC-BY-NC-4.0"
