@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -55,10 +54,7 @@ def kernel_checks(kernels: Kernels, golden: Path | None) -> Iterator[Check]:
 def check_crop(kernels: Kernels, frame_format: str, dtype: type) -> Finding:
     """Crops of a smooth frame in every alignment and colour order; regions reach outside."""
     image = smooth_image(*FRAME_HW)
-    frame, seen = as_frame(image, frame_format.split()[0])
-    if frame.format != frame_format:
-        frame = replace(frame, yuv=frame_format.split()[1])
-        seen = frame.to_rgb()
+    frame, seen = as_frame(image, *frame_format.split())
     boxes = np.array([[20, 10, 90, 200], [-60, -20, 80, 160], [400, 160, 520, 300], [3, 3, 9, 14], [900, 9, 950, 80]])
     levels, mirrored_right = [], True
     for alignment in ALIGNMENTS:

@@ -25,7 +25,8 @@ def command(
     """Compare PLAN with the ONNX that it was built from, computed exactly on the CPU.
 
     Heat maps and key points for one, an odd number and the most people, with and without flip test and CUDA graph, from
-    RGB, BGR and NV12 frames. Where they differ it says which part is wrong. The verdict goes into the plan's passport.
+    RGB, BGR and NV12 frames (BT.601 and BT.709, both ranges). Where they differ it says which part is wrong, and of a
+    network which layer is the first to differ. The verdict goes into the plan's passport.
 
     Exit status 1: the plan is wrong.
     """
@@ -33,12 +34,16 @@ def command(
 
     from edgepose.evaluation.verify import as_json, as_table, verify_plan
 
-    check, passport = verify_plan(plan, pictures_of(images), onnx=onnx, repeats=repeats)
+    check, passport = verify_plan(plan, pictures_of(images), onnx=onnx, repeats=repeats, tell=_tell)
     if as_json_:
         click.echo(json.dumps(as_json(check, passport), indent=2))
     else:
         click.echo("\n".join([*as_table(check), f"{plan} {check.verdict}"]))
     ctx.exit(1 if check.fault else 0)
+
+
+def _tell(text: str) -> None:
+    click.echo(text, err=True)
 
 
 def pictures_of(images: Path | None) -> list[Any]:

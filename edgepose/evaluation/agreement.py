@@ -18,9 +18,19 @@ CLEAR = 4  # times the heat maps' largest difference: so much higher is a clear 
 
 def largest_relative(reference: Backend, crops: np.ndarray, heatmaps: np.ndarray) -> float:
     """How far heat maps may be off the reference's, as a share of their rms; `heatmaps` are the reference's."""
+    by_rounding = relative_error(reference.heatmaps(rounded(crops)), heatmaps)
+    return largest_of(reference.passport.precision, by_rounding)
+
+
+def rounded(crops: np.ndarray) -> np.ndarray:
+    """Crops off by as much as FP16 rounds, at random but the same each time."""
     rounding = np.random.default_rng(0).normal(0, HALF_ROUNDING, crops.shape).astype(np.float32)
-    by_rounding = relative_error(reference.heatmaps(crops * (1 + rounding)), heatmaps)
-    return max(LARGEST_RELATIVE[reference.passport.precision], TIMES_ROUNDING * by_rounding)
+    return np.asarray(crops * (1 + rounding))
+
+
+def largest_of(precision: str, by_rounding: float) -> float:
+    """How far values of a precision may be off, given how far rounded crops move them; shares of their rms."""
+    return max(LARGEST_RELATIVE[precision], TIMES_ROUNDING * by_rounding)
 
 
 def relative_error(heatmaps: np.ndarray, reference: np.ndarray) -> float:

@@ -6,7 +6,7 @@ twin on the same input; what is right launch by launch and wrong replayed is the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Protocol
@@ -22,7 +22,7 @@ from edgepose.model.computes import LEAST_SHARE, Computes
 from edgepose.model.spec import ModelSpec
 from edgepose.stages.crop import cut_out, mirror
 from edgepose.stages.decode import decode_heatmaps, merge_flipped
-from edgepose.stages.frames import FORMATS, Frame
+from edgepose.stages.frames import YUVS, Frame
 from edgepose.stages.geometry import Regions
 
 GREY = 2.0  # levels: OpenCV 4 rounds positions to 1/32 px
@@ -32,6 +32,7 @@ DECODED_PX = 0.01  # heat-map px
 CLEAR_SHARE = 0.1  # of the largest value: DARK is ill-posed on peaks that are clear by less
 LARGEST_PX = 1.0  # heat-map px, of clear peaks
 FORMS = tuple(product((False, True), (False, True)))  # flip test, CUDA graph
+KINDS = (("rgb", YUVS[0]), ("bgr", YUVS[0]), *(("nv12", yuv) for yuv in YUVS))  # of frames, each in its turn
 Picture = tuple[np.ndarray, np.ndarray]  # (H, W, 3) uint8 RGB, (N, 4) boxes
 
 
@@ -72,9 +73,15 @@ class Row:
 
 @dataclass(frozen=True)
 class PlanCheck:
-    """All comparisons of a plan, in order."""
+    """All comparisons of a plan, in order.
+
+    Attributes:
+        rows: the comparisons.
+        layer: which layer is the first that differs, in words; empty unless the network does.
+    """
 
     rows: tuple[Row, ...]
+    layer: str = ""
 
     @property
     def fault(self) -> str:
@@ -91,7 +98,8 @@ class PlanCheck:
             told = f"{compared} key points compared" if compared else "no key point was clear: give --images of people"
             return f"agrees with the CPU ({told})"
         row = next(row for row in self.rows if row.part == self.fault and not row.agrees)
-        return f"WRONG: {self.fault}: {row.name}: {row.found}; wanted {row.wanted}"
+        layer = f"; {self.layer}" if self.layer and self.fault == "network" else ""
+        return f"WRONG: {self.fault}: {row.name}: {row.found}; wanted {row.wanted}{layer}"
 
 
 def check_plan(
@@ -100,6 +108,7 @@ def check_plan(
     pictures: Sequence[Picture],
     *,
     repeats: int = 200,
+    narrow: Callable[[np.ndarray], str] | None = None,
 ) -> PlanCheck:
     """Compare a plan with the ONNX that it was made from.
 
@@ -108,6 +117,7 @@ def check_plan(
         plan: the plan; its `cuda_graphs` is changed.
         pictures: at least one, each with at least one usable box.
         repeats: frames that are run twice over for equal results.
+        narrow: where heat maps differ: tells which layer is the first to, of (1, 3, H, W) float32 crops.
 
     Raises:
         InputError: no picture has a usable box.
@@ -125,11 +135,16 @@ def check_plan(
     error, limit = relative_error(found, wanted), largest_relative(cpu, crops, wanted)
     text = f"differ by {error:.1e} of their rms, {np.abs(found - wanted).max():.1e} at most"
     rows.append(Row("network", f"heat maps of {most} crops", error <= limit, text, f"{limit:.2g}"))
+    layer = ""
+    if not error <= limit and narrow is not None:
+        worst = int(np.argmax(np.abs(found - wanted).max(axis=(1, 2, 3))))  # that of a NaN, if there is one
+        layer = narrow(crops[worst : worst + 1])
     margin = CLEAR * float(np.abs(found - wanted).max())
-    rows += _keypoint_rows(cpu, plan, crowds, margin)
+    turns = max(len(crowds), len(KINDS))
+    rows += _keypoint_rows(cpu, plan, [crowds[turn % len(crowds)] for turn in range(turns)], margin)
     rows.append(_repetition(plan, crowds, repeats))
     rows += _precision(plan.passport.plan.computes)
-    return PlanCheck(tuple(rows))
+    return PlanCheck(tuple(rows), layer)
 
 
 def crowd(boxes_xyxy: np.ndarray, count: int, spec: ModelSpec) -> Regions:
@@ -140,8 +155,12 @@ def crowd(boxes_xyxy: np.ndarray, count: int, spec: ModelSpec) -> Regions:
     return Regions.around(boxes, spec)
 
 
-def as_frame(image: np.ndarray, frame_format: str) -> tuple[Frame, np.ndarray]:
-    """An RGB image as a frame of that format, and the RGB that it stands for. NV12 drops an odd row or column."""
+def as_frame(image: np.ndarray, frame_format: str, yuv: str = YUVS[0]) -> tuple[Frame, np.ndarray]:
+    """An RGB image as a frame of that format, and the RGB that it stands for. NV12 drops an odd row or column.
+
+    Args:
+        yuv: what NV12's levels are read as. They are BT.601's whatever it says, so that other colours come of them.
+    """
     if frame_format == "rgb":
         return Frame(image), image
     if frame_format == "bgr":
@@ -150,19 +169,21 @@ def as_frame(image: np.ndarray, frame_format: str) -> tuple[Frame, np.ndarray]:
     planes = cv2.cvtColor(np.ascontiguousarray(image[:height, :width]), cv2.COLOR_RGB2YUV_I420).reshape(-1)
     luma, chroma = planes[: height * width], planes[height * width :].reshape(2, -1)
     pixels = np.concatenate([luma, chroma.T.reshape(-1)]).reshape(-1, width)  # u and v in turns
-    return Frame(pixels, "nv12"), np.asarray(cv2.cvtColor(pixels, cv2.COLOR_YUV2RGB_NV12))
+    frame = Frame(pixels, "nv12", yuv=yuv)
+    return frame, frame.to_rgb()
 
 
 def _stage_rows(cpu: Backend, plan: Plan, image: np.ndarray, regions: Regions) -> Iterator[Row]:
     """Both kernels against their numpy twins, each on its own input."""
     spec = plan.spec
-    for frame_format in FORMATS:
-        frame, seen = as_frame(image, frame_format)
+    for frame_format, yuv in KINDS:
+        frame, seen = as_frame(image, frame_format, yuv)
         difference = np.abs(plan.crops(frame, regions) - cut_out(seen, regions, spec))
         levels = float((difference * np.array(spec.image.std, np.float32)[:, None, None]).max())
         limit = GREY + HALF_GREY + NV12_GREY * (frame_format == "nv12")
         found = f"{levels:.2f} grey levels at most"
-        yield Row("crop kernel", f"crops of {frame_format.upper()}", levels <= limit, found, f"{limit:g}")
+        name = f"{frame_format.upper()}, {yuv.upper()}" if frame_format == "nv12" else frame_format.upper()
+        yield Row("crop kernel", f"crops of {name}", levels <= limit, found, f"{limit:g}")
     heatmaps = cpu.heatmaps(cut_out(image, regions, spec)).astype(np.float16).astype(np.float32)  # exact in both types
     wanted = decode_heatmaps(heatmaps, spec)
     wanted[..., :2] = regions.to_image(wanted[..., :2], spec.heatmaps.size_hw)
@@ -183,7 +204,7 @@ def _keypoint_rows(
     step = spec.num_maps // spec.num_keypoints
     frames, wanted, clear = [], {}, {}
     for number, (image, regions) in enumerate(crowds):
-        frame, seen = as_frame(image, FORMATS[number % len(FORMATS)])
+        frame, seen = as_frame(image, *KINDS[number % len(KINDS)])
         frames.append(frame)
         crops = cut_out(seen, regions, spec)
         straight = cpu.heatmaps(crops)

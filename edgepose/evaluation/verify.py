@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
+
 from edgepose.backends import load_backend
-from edgepose.errors import BackendError, MissingPackageError, ModelFileError
+from edgepose.errors import BackendError, EdgeposeError, MissingPackageError, ModelFileError
 from edgepose.evaluation.plan_check import Picture, Plan, PlanCheck, check_plan
 from edgepose.io.columns import aligned
 from edgepose.model.passport import Passport, read_passport, write_passport
@@ -18,7 +21,12 @@ from edgepose.trt.plan import read_engine_passport
 
 
 def verify_plan(
-    path: Path, pictures: Sequence[Picture], *, onnx: Path | None = None, repeats: int = 200
+    path: Path,
+    pictures: Sequence[Picture],
+    *,
+    onnx: Path | None = None,
+    repeats: int = 200,
+    tell: Callable[[str], None] | None = None,
 ) -> tuple[PlanCheck, Passport]:
     """Compare a plan with the ONNX that it was made from, and write the verdict into its passport.
 
@@ -27,6 +35,7 @@ def verify_plan(
         pictures: of people, with their boxes.
         onnx: the ONNX; None for the one beside the plan that its passport names.
         repeats: frames that are run twice over.
+        tell: is told before something takes minutes.
 
     Returns:
         All that was compared, and the plan's passport as it was written.
@@ -44,11 +53,24 @@ def verify_plan(
             cpu = stack.enter_context(load_backend(onnx, exact=True))
         except MissingPackageError as error:
             raise BackendError(f"a plan is compared with the CPU, and that wants a package: {error}") from error
-        check = check_plan(cpu, cast(Plan, plan), pictures, repeats=repeats)
+        narrow = partial(_first_layer, onnx, passport, tell)
+        check = check_plan(cpu, cast(Plan, plan), pictures, repeats=repeats, narrow=narrow)
     verdict = Verdict(not check.fault, check.verdict)
     passport = replace(passport, engine=replace(passport.plan, verdict=verdict))
     write_passport(path, passport)
     return check, passport
+
+
+def _first_layer(onnx: Path, passport: Passport, tell: Callable[[str], None] | None, crops: np.ndarray) -> str:
+    """The first layer that differs, or why none can be named: the comparison itself stands either way."""
+    if tell is not None:
+        tell("the network differs from the CPU's: it is built again to find the first layer that does")
+    try:
+        from edgepose.evaluation.first_layer import first_layer  # OpenVINO
+
+        return first_layer(onnx, passport, crops)
+    except EdgeposeError as error:
+        return f"the first layer that differs was not found: {error}"
 
 
 def find_onnx(path: Path, passport: Passport, onnx: Path | None = None) -> Path:
@@ -76,6 +98,7 @@ def as_json(check: PlanCheck, passport: Passport) -> dict[str, Any]:
         "agrees": not check.fault,
         "fault": check.fault,
         "verdict": check.verdict,
+        "layer": check.layer,
         "rows": [asdict(row) for row in check.rows],
         "passport": passport.to_json(),
     }

@@ -47,6 +47,11 @@ class Tensor:
 class Network:
     """An engine in the GPU's memory. The primary context is current around every call.
 
+    Args:
+        path, passport: the plan's, already checked.
+        trt: the TensorRT module.
+        listener: from `debug_listener`, for a plan that was built with debug tensors.
+
     Attributes:
         max_batch: most rows of one run.
         inputs, outputs: the engine's tensors, by their names in the passport's spec.
@@ -56,8 +61,8 @@ class Network:
         BackendError: the GPU's memory does not hold it.
     """
 
-    def __init__(self, path: Path, passport: Passport, trt: Any) -> None:
-        self._path, self._trt = path, trt
+    def __init__(self, path: Path, passport: Passport, trt: Any, listener: Any = None) -> None:
+        self._path, self._trt, self._listener = path, trt, listener
         self._runtime: Any = None
         self._engine: Any = None
         self._settings: Any = None
@@ -191,6 +196,8 @@ class Network:
         fitting = [(most, index) for index, (least, most) in enumerate(self._profiles) if least <= count <= most]
         _, profile = min(fitting)
         done = profile == 0 or context.set_optimization_profile_async(profile, stream)
+        if self._listener is not None:
+            done = done and context.set_debug_listener(self._listener) and context.set_all_tensors_debug_state(True)
         for tensor in self.inputs.values():
             done = done and context.set_input_shape(tensor.name, (count, *tensor.shape))
         for name, memory in self._unread.items():

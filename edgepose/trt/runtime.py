@@ -16,6 +16,7 @@ from edgepose.cuda.memory import CudaError, DeviceMemory, HostMemory, OutOfMemor
 from edgepose.errors import BackendError
 from edgepose.model.passport import Passport
 from edgepose.model.shapes import check_arrays
+from edgepose.trt.debug import Take, debug_listener
 from edgepose.trt.network import Network
 from edgepose.trt.plan import check_engine, smaller_batch
 from edgepose.trt.versions import load_runner
@@ -26,6 +27,10 @@ class TensorRtRuntime:
 
     One instance serves one thread at a time; several, in one thread or in several, go side by side.
 
+    Args:
+        path, passport: the plan's.
+        take: of a plan with debug tensors: gets their names and values while it runs, as of `debug_listener`.
+
     Raises:
         EngineMismatchError: built for another GPU or TensorRT.
         ModelFileError: TensorRT cannot read the plan, or its tensors are not those of the passport.
@@ -35,7 +40,7 @@ class TensorRtRuntime:
     name = "tensorrt"
     arithmetic = "TensorRT"
 
-    def __init__(self, path: Path, passport: Passport) -> None:
+    def __init__(self, path: Path, passport: Passport, take: Take | None = None) -> None:
         self.path, self.passport = path, passport
         self._resources: ExitStack | None = None
         self._failure = ""
@@ -44,7 +49,8 @@ class TensorRtRuntime:
         check_engine(path, passport, self._device.gpu, trt)
         with self._guarded(), recording, ExitStack() as resources:
             self._stream = Stream()  # first: on a lost device it fails with the device's error, a plan with its own
-            self._network = Network(path, passport, trt)
+            self._listener = None if take is None else debug_listener(trt, self._stream, take)
+            self._network = Network(path, passport, trt, self._listener)
             resources.callback(self._network.close)
             self._on_gpu: dict[str, DeviceMemory] = {}
             self._pinned: dict[str, HostMemory] = {}
@@ -85,7 +91,7 @@ class TensorRtRuntime:
             with self._device.active(), recording:
                 self._stream.wait()
                 resources.close()
-                del self._stream  # pycuda frees it in the context that is current
+                del self._network, self._listener, self._stream  # pycuda frees it in the context that is current
         except CudaError:
             keep((resources, self._network, self._stream, self._on_gpu, self._pinned))
 
@@ -105,6 +111,8 @@ class TensorRtRuntime:
         for name in self._network.outputs:
             self._stream.download(self._rows(name, count), self._on_gpu[name].address)
         self._stream.wait()
+        if self._listener is not None and self._listener.error is not None:
+            raise BackendError(f"a value inside {self.path} could not be read: {self._listener.error}")
 
     def _rows(self, name: str, count: int) -> np.ndarray:
         """The first rows of a tensor's pinned memory, (count, ...)."""

@@ -23,9 +23,24 @@ Progress = Callable[[str, int, int], None]  # phase, steps done, steps in all
 
 
 def build_plan(
-    trt: Any, log: Messages, onnx_path: Path, options: BuildOptions, cache_file: Path | None, progress: Progress | None
+    trt: Any,
+    log: Messages,
+    onnx_path: Path,
+    options: BuildOptions,
+    cache_file: Path | None,
+    progress: Progress | None,
+    mark: Callable[[Any], None] | None = None,
 ) -> tuple[bytes, Meant]:
-    """The plan, and what the network that it is of was meant to compute in."""
+    """The plan, and what the network that it is of was meant to compute in.
+
+    Args:
+        cache_file: where the timing cache goes.
+        progress: as of build_engine.
+        mark: called with the parsed network before it is built.
+
+    Raises:
+        BuildError: TensorRT refused; carries its last error lines.
+    """
     with _explained(log, onnx_path):
         builder = trt.Builder(logger_of(trt))
         for moved in (False, True):
@@ -34,6 +49,8 @@ def build_plan(
             if moved and (log.out_of_memory() or not move_pairs(trt, network)):
                 break
             meant = meant_of(trt, network)
+            if mark is not None:
+                mark(network)
             config = builder.create_builder_config()
             _configure(trt, builder, network, config, options)
             with _interruptible(trt, config, progress) as interruption:

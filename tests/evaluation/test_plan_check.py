@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 
 from edgepose.backends import load_backend
+from edgepose.cuda.launch import FRAME
 from edgepose.errors import InputError
 from edgepose.evaluation.plan_check import check_plan
 from edgepose.model.computes import Computes
+from edgepose.stages.frames import yuv_factors
 from edgepose.trt.layers import computes_of, parse_layers
 from edgepose.trt.meant import Meant, MeantLayer
 from tests.fake_device.gpu import FakeGpu
@@ -63,12 +65,28 @@ def test_a_right_plan_agrees_in_every_form(tmp_path, types):
             for n in ((1, 3, 4) if "max_batch" in types else (1,))
             for form in ("", ", flip test, CUDA graph")
         } <= set(names)
-        assert {"crops of RGB", "crops of BGR", "crops of NV12"} <= set(names)
+        nv12 = {f"crops of NV12, {yuv}" for yuv in ("BT601", "BT601-FULL", "BT709", "BT709-FULL")}
+        assert {"crops of RGB", "crops of BGR"} | nv12 <= set(names)
         assert gpu.problems == []
 
 
 def break_crop(gpu: FakeGpu) -> None:
     gpu.spoil["crop_f32"] = spoil_corner
+
+
+def break_full_range_of_bt709(gpu: FakeGpu) -> None:
+    """The crop kernel takes the levels of full-range BT.709 for those of video range."""
+    floor, scale, *colours = yuv_factors("bt709")
+
+    def misread(values: tuple) -> None:
+        frame = np.frombuffer((ctypes.c_uint8 * FRAME.itemsize).from_address(values[0]), FRAME)
+        if frame["luma_floor"] == 0 and np.allclose(frame["red_v"], yuv_factors("bt709-full")[2]):
+            address, height, width = values[5], *values[7:9]
+            crop = np.frombuffer((ctypes.c_float * (3 * height * width)).from_address(address), np.float32)
+            crop *= np.float32(scale)
+
+    assert (floor, len(colours)) == (16, 4)
+    gpu.spoil["crop_f32"] = misread
 
 
 def break_decode(gpu: FakeGpu) -> None:
@@ -83,12 +101,13 @@ def break_graphs(gpu: FakeGpu) -> None:
     ("break_it", "settings", "fault", "told"),
     [
         (break_crop, {}, "crop kernel", "crops of RGB: .* grey levels at most; wanted 2.1"),
+        (break_full_range_of_bt709, {}, "crop kernel", "crops of NV12, BT709-FULL: .* grey levels at most"),
         (break_decode, {}, "decoding kernel", "the CPU's heat maps decoded: .* px at most"),
         (break_graphs, {}, "CUDA graph", "key points of 1, CUDA graph: .* over 1 px"),
         (None, {"scale": 1.25}, "network", "heat maps of 1 crops: differ by 2.5e-01 of their rms"),
         (None, {"nan": True}, "network", "heat maps of 1 crops: differ by nan"),
     ],
-    ids=["crop", "decode", "graph", "scale", "nan"],
+    ids=["crop", "yuv", "decode", "graph", "scale", "nan"],
 )
 def test_a_fault_is_found_and_named(tmp_path, break_it, settings, fault, told):
     with opened(tmp_path, **settings) as (gpu, cpu, plan):

@@ -49,6 +49,7 @@ class FakeGpu:
         problems: what a real GPU might have let pass, or crashed on.
         launched: names of kernels, copies and "network", in the order they were done.
         spoil: name of a kernel -> what is done to its arguments' memory after it ran: a kernel that is wrong.
+        wrong_layers: name of a tensor -> what its layer multiplies it by, in plans that are built here.
         stale_graphs: a graph that is replayed does nothing.
         events: of libcuda, and how they are waited for.
         ordinals: allocations that lie on another GPU, and its number.
@@ -70,6 +71,7 @@ class FakeGpu:
         self.ordinals: dict[int, int] = {}
         self.lock = threading.RLock()  # around the tables above
         self.spoil: dict[str, Callable[[tuple[Any, ...]], None]] = {}
+        self.wrong_layers: dict[str, float] = {}
         self.stale_graphs = False
         self.lost = ""
         self.memory_left = 1 << 40

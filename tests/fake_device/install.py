@@ -32,6 +32,8 @@ DOORS = (  # what holds pycuda, or TensorRT, or the GPU that was found
     "edgepose.trt.launches",
     "edgepose.trt.backend",
     "edgepose.trt.runtime",
+    "edgepose.trt.values",
+    "edgepose.evaluation.first_layer",
 )
 
 

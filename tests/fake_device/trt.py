@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tests.fake_device.builder import add_builder, with_outputs, with_wrong_layers
 from tests.fake_device.gpu import FakeGpu, LogicError
 
 MAGIC = b"plan of the stand-in TensorRT\n"
@@ -21,7 +22,8 @@ def make_plan(onnx: Path, **settings: Any) -> bytes:
 
     Args:
         onnx: inputs and outputs of any number, the batch first.
-        settings: max_batch; min_batch (1); alone: a second profile, for a batch of 1 (false); the name of an input or
+        settings: max_batch; min_batch (1); wrong: name of a tensor -> what its layer multiplies it by; debug: names of
+            debug tensors; alone: a second profile, for a batch of 1 (false); the name of an input or
             output: of TYPES ("FLOAT"); capturable (true), more: another output (false), nan: all outputs are (false),
             scale: of all outputs (1), layers: what the inspector tells.
     """
@@ -61,12 +63,15 @@ def make_tensorrt(gpu: FakeGpu, name: str = "tensorrt", version: str = "10.3.0")
         "Runtime": Runtime,
         "DataType": SimpleNamespace(**{key: key for key in TYPES}),
         "LayerInformationFormat": SimpleNamespace(JSON="json"),
+        "IDebugListener": type("IDebugListener", (), {"__init__": lambda self: None}),
+        "TensorLocation": SimpleNamespace(DEVICE="device", HOST="host"),
         "TensorIOMode": SimpleNamespace(INPUT="input", OUTPUT="output"),
         "ProfilingVerbosity": SimpleNamespace(NONE="none", DETAILED="detailed"),
         "ExecutionContextAllocationStrategy": SimpleNamespace(USER_MANAGED="user managed"),
         "DynamicShapesKernelSpecializationStrategy": SimpleNamespace(EAGER="eager"),
     }.items():
         setattr(trt, key, value)
+    add_builder(trt, gpu)
     return trt
 
 
@@ -79,7 +84,12 @@ class Engine:
         import onnxruntime
 
         self.gpu, self.trt, self.logger, self.settings = gpu, trt, logger, settings
+        if wrong := settings.get("wrong"):
+            onnx = with_wrong_layers(onnx, wrong)
         self.session: Any = onnxruntime.InferenceSession(onnx, providers=["CPUExecutionProvider"])
+        self.debugged: Any = None  # the same, which also tells its debug tensors
+        if debug := settings.get("debug"):
+            self.debugged = onnxruntime.InferenceSession(with_outputs(onnx, debug), providers=["CPUExecutionProvider"])
         ports = [*self.session.get_inputs(), *self.session.get_outputs()]
         self.shapes = {port.name: tuple(s if isinstance(s, int) else -1 for s in port.shape) for port in ports}
         self.inputs = [port.name for port in self.session.get_inputs()]
@@ -180,6 +190,8 @@ class ExecutionContext:
         self.profile = 0
         self.shape: dict[str, tuple[int, ...]] = {name: engine.shapes[name] for name in engine.inputs}
         self.run_with: dict[str, tuple[int, ...]] | None = None
+        self.listener: Any = None
+        self.debugging = False
 
     def __del__(self) -> None:
         self.engine.gpu.wait_for_all("an execution context was freed")
@@ -211,6 +223,31 @@ class ExecutionContext:
         self.addresses[name] = memory
         return True
 
+    def set_debug_listener(self, listener: Any) -> bool:
+        assert isinstance(listener, self.engine.trt.IDebugListener)
+        self.listener = listener
+        return True
+
+    def set_all_tensors_debug_state(self, flag: bool) -> bool:
+        self.debugging = flag
+        return True
+
+    def tell_debug_tensors(self, stream: Any) -> None:
+        """Call the listener while the run is put on the stream; each tensor's memory lasts as long as its call."""
+        engine, gpu = self.engine, self.engine.gpu
+        stream.finish()
+        feeds = {
+            name: _array(self.addresses[name], sizes, TYPES[engine.get_tensor_dtype(name)]).astype(np.float32)
+            for name, sizes in self.shape.items()
+        }
+        names = engine.settings["debug"]
+        for name, values in zip(names, engine.debugged.run(names, feeds), strict=True):
+            address = gpu.allocate(values.nbytes, pinned=False)
+            _array(address, values.shape, values.dtype)[...] = values
+            kind = "HALF" if values.dtype == np.float16 else "FLOAT"
+            self.listener.process_debug_tensor(capsule(address), "device", kind, values.shape, name, stream.handle)
+            gpu.free(address)
+
     def execute_async_v3(self, handle: int) -> bool:
         engine = self.engine
         if engine.gpu.lost:
@@ -228,6 +265,8 @@ class ExecutionContext:
             if engine.trt.__name__ == "tensorrt_rtx" and str(shape) not in engine.cache.shapes:
                 engine.gpu.launched.append("compile")
                 engine.cache.shapes.add(str(shape))
+        if self.listener is not None and self.debugging and engine.debugged is not None:
+            self.tell_debug_tensors(stream)
         scratch, weakly = self.scratch, weakref.ref(self)
 
         def work() -> None:
@@ -254,6 +293,15 @@ class ExecutionContext:
     def _refuse(self, message: str) -> bool:
         self.engine.logger.log("error", message)
         return False
+
+
+def capsule(address: int) -> Any:
+    """An address as pybind11 gives `void const*` to Python: a capsule without a name."""
+    import ctypes
+
+    make = ctypes.pythonapi.PyCapsule_New
+    make.restype, make.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
+    return make(address, None, None)
 
 
 def _array(address: int, shape: tuple[int, ...], dtype: Any) -> np.ndarray:

@@ -35,12 +35,14 @@ SOURCES = [
     Path(edgepose.__file__).parent / name
     for name in (
         "trt/build.py",
+        "trt/debug.py",
         "trt/interleaving.py",
         "trt/layers.py",
         "trt/log.py",
         "trt/meant.py",
         "trt/plan.py",
         "trt/serialise.py",
+        "trt/values.py",
         "trt/versions.py",
         RUNTIME,
     )
