@@ -143,7 +143,7 @@ def read_calibration_set(
             f"{', the first: ' + unreadable[0] if unreadable else ''}"
             f"{f', {blank} people blank: of one colour' if blank else ''}); wanted: at least one"
             f"{', check that the boxes belong to these images' if boxes else ''}"
-            f"{', in which the detector finds people' if detector else ''}"
+            f"{', in which the detector finds people; where each image is one, say --boxes whole' if detector else ''}"
         )
     by_hash = sorted(chosen.values(), key=lambda image: image.sha256)
     count = min(max(1, len(by_hash) // held_out), len(by_hash) - 1)

@@ -34,7 +34,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
         cv2.imwrite(str(folder / "images" / f"{seed}.png"), smooth_image(seed=seed))
     edgepose("export", "--model", "simplebaseline_resnet18", "--weights", "random", "-o", folder)
     (model,) = folder.glob("*256x192.onnx")
-    edgepose("calibrate", "--model", model, "--images", folder / "images")
+    edgepose("calibrate", "--model", model, "--images", folder / "images", "--boxes", "whole")
     return folder, model.name.removesuffix(".onnx")
 
 

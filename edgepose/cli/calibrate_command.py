@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from edgepose.cli.source_options import calibration_people, calibration_people_options
 from edgepose.interrupts import STATUS
 
 
@@ -23,16 +24,7 @@ from edgepose.interrupts import STATUS
     type=click.Path(path_type=Path),
     help="FP32 ONNX with its passport.  [default: the only one in this folder]",
 )
-@click.option(
-    "--boxes",
-    type=click.Path(path_type=Path),
-    help="COCO annotations or detection results with the people's boxes.  [default: each image is one person]",
-)
-@click.option(
-    "--detector",
-    type=click.Path(path_type=Path),
-    help="Find the people with this detector, in place of --boxes; its passport beside it.",
-)
+@calibration_people_options
 @click.option(
     "--method",
     type=click.Choice(("minmax", "percentile", "entropy", "mse")),
@@ -91,7 +83,7 @@ def command(
     images: tuple[str, ...],
     tracks: Path | None,
     model: Path | None,
-    boxes: Path | None,
+    boxes: str | None,
     detector: Path | None,
     method: str | None,
     budget: str | None,
@@ -136,8 +128,6 @@ def command(
         raise click.UsageError("give --images, or for a lifter --tracks")
     if tracks is not None and any(given is not None for given in (boxes, detector, choose, report)):
         raise click.UsageError("--boxes, --detector, --budget and --report go with --images")
-    if boxes is not None and detector is not None:
-        raise click.UsageError("--detector finds the boxes: leave out --boxes")
     if choose is None and not exclude:
         raise click.UsageError("--no-exclude goes with --budget")
     if tracks is not None and (switched := _switched(equalise, correct_biases)):
@@ -175,7 +165,8 @@ def command(
 
         write = None if report is None else _reporter(images, report, budget, device, annotations, annotated_images)
         techniques = Techniques(equalise, correct_biases)
-        result = calibrate(model, images, boxes, detector=detector, choose=choose, techniques=techniques, **options)
+        people = calibration_people(boxes, detector)
+        result = calibrate(model, images, choose=choose, techniques=techniques, **people, **options)
         if write is not None:
             write(result)
         if fp16_io:

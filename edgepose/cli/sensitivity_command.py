@@ -7,17 +7,15 @@ from pathlib import Path
 
 import click
 
+from edgepose.cli.source_options import calibration_people, calibration_people_options
+
 
 @click.command("sensitivity")
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option(
     "--images", multiple=True, required=True, metavar="PATH", help="Folder, file or glob; may be given several times."
 )
-@click.option(
-    "--boxes",
-    type=click.Path(path_type=Path),
-    help="COCO annotations or detection results with the people's boxes.  [default: each image is one person]",
-)
+@calibration_people_options
 @click.option(
     "--method",
     type=click.Choice(("minmax", "percentile", "entropy", "mse")),
@@ -43,7 +41,8 @@ import click
 def command(
     model: Path,
     images: tuple[str, ...],
-    boxes: Path | None,
+    boxes: str | None,
+    detector: Path | None,
     method: str,
     crops: int,
     device: str,
@@ -71,8 +70,9 @@ def command(
     from edgepose.cli.progress import progress
 
     peaks = read_device(device)
+    people = calibration_people(boxes, detector)
     scene = set_scene(
-        model, images, boxes, method=method, limit=limit, seed=seed, output_dir=output_dir, watch=progress
+        model, images, **people, method=method, limit=limit, seed=seed, output_dir=output_dir, watch=progress
     )
     warn_of_random_weights(model, scene.passport)
     done = study(scene, crops, peaks)

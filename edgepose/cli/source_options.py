@@ -27,6 +27,30 @@ def detector_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+def calibration_people_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Where the people are in images to calibrate with."""
+    boxes = click.option(
+        "--boxes",
+        metavar="FILE|whole",
+        help="Where people are, instead of a detector: COCO annotations or detections, or that each image is one "
+        "person.",
+    )
+    return boxes(detector_option(command))
+
+
+def calibration_people(boxes: str | None, detector: Path | None) -> dict[str, Any]:
+    """What these options say to `set_scene`: a boxes file, or the detector that finds the people, or neither."""
+    if boxes is not None and detector is not None:
+        raise click.UsageError("--detector finds the boxes: leave out --boxes")
+    if boxes is not None:
+        return {"boxes": None if boxes == "whole" else Path(boxes), "detector": None}
+    from edgepose.estimate.detect import EMBEDDED, EMBEDDED_NOTE
+
+    if detector is None:
+        click.echo(EMBEDDED_NOTE, err=True)
+    return {"boxes": None, "detector": detector or EMBEDDED}
+
+
 def following_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """How people are followed through videos."""
     for option in (

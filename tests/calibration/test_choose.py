@@ -35,7 +35,17 @@ def folder(tmp_path_factory) -> Path:
 
 
 def run_command(folder: Path, output: Path, *arguments: object) -> Result:
-    fixed = ("calibrate", "--images", folder / "*.png", "--model", folder / "toy.onnx", "-o", output)
+    fixed = (
+        "calibrate",
+        "--images",
+        folder / "*.png",
+        "--model",
+        folder / "toy.onnx",
+        "--boxes",
+        "whole",
+        "-o",
+        output,
+    )
     return CliRunner().invoke(main, [*map(str, (*fixed, *arguments))])
 
 
@@ -239,7 +249,8 @@ def test_an_int8_file_is_not_quantised_again(folder, tmp_path):
 def test_images_that_are_too_few_to_confirm_on_are_refused(folder, count):
     images = [argument for index in range(count) for argument in ("--images", str(folder / f"{index}.png"))]
 
-    result = CliRunner().invoke(main, ["calibrate", *images, "--model", str(folder / "toy.onnx"), "--budget", "1px"])
+    people = ["--boxes", "whole", "--model", str(folder / "toy.onnx")]
+    result = CliRunner().invoke(main, ["calibrate", *images, *people, "--budget", "1px"])
 
     assert result.exit_code == 1
     assert f"others to confirm, and there are {count}: give toy.onnx at least three" in result.output

@@ -17,6 +17,9 @@ from edgepose.calibration import pipeline, scene
 from edgepose.calibration.pipeline import Calibrated, calibrate, find_model
 from edgepose.cli import main
 from edgepose.errors import CalibrationError, ModelFileError
+from edgepose.estimate.detect import EMBEDDED_NOTE, find_people, load_detector
+from edgepose.estimate.follow import MIN_SCORE
+from edgepose.export.drawn.scene import draw_scene
 from edgepose.files import sha256_of
 from edgepose.model.heads.heatmaps import Refine
 from edgepose.model.passport import Passport, read_passport, write_passport
@@ -43,7 +46,28 @@ def model(tmp_path: Path) -> Path:
 
 
 def run_command(*arguments: object) -> Result:
-    return CliRunner().invoke(main, ["calibrate", *map(str, arguments)])
+    return CliRunner().invoke(main, ["calibrate", "--boxes", "whole", *map(str, arguments)])
+
+
+def test_the_embedded_detector_finds_the_people_where_nobody_says_where_they_are(model, tmp_path):
+    drawn, _ = draw_scene(3, seed=0)
+    cv2.imwrite(str(tmp_path / "scene.png"), drawn[..., ::-1])
+
+    result = CliRunner().invoke(main, ["calibrate", "--images", str(tmp_path / "scene.png"), "--model", str(model)])
+
+    assert result.exit_code == 0, result.output
+    assert EMBEDDED_NOTE in result.output
+    boxes, _ = find_people(load_detector(), drawn, min_score=MIN_SCORE)
+    assert len(boxes) > 1  # not the whole image
+    assert f"ranges of {len(boxes)} people" in result.output
+
+
+def test_images_in_which_nobody_is_found_get_a_hint_at_whole_boxes(model, images):
+    result = CliRunner().invoke(main, ["calibrate", "--images", str(images), "--model", str(model)])
+
+    assert result.exit_code == 1
+    assert "no usable person in 5 images" in result.output
+    assert "where each image is one, say --boxes whole" in result.output
 
 
 def files_in(folder: Path) -> list[str]:

@@ -30,7 +30,7 @@ def folder(tmp_path_factory) -> Path:
     path = write_model(folder, mobile_network())
     write_passport(path, replace(read_passport(path), spec=toy_spec().changed(decoder="dark")))
     arguments = ["--budget", "0.0000001px", "--method", "mse", "--report", folder / "out.html"]
-    fixed = ["calibrate", "--images", folder / "*.png", "--model", folder / "toy.onnx"]
+    fixed = ["calibrate", "--images", folder / "*.png", "--model", folder / "toy.onnx", "--boxes", "whole"]
     result = CliRunner().invoke(main, [*map(str, [*fixed, *arguments])])
     assert result.exit_code == 1, result.output
     return folder

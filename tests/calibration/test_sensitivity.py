@@ -148,7 +148,8 @@ def folder(tmp_path_factory) -> Path:
 
 
 def ask(folder: Path, output: Path, *arguments: object) -> Result:
-    fixed = ("sensitivity", folder / "toy.onnx", "--images", folder / "*.png", "--crops", 4, "-o", output)
+    people = ("--images", folder / "*.png", "--boxes", "whole", "--crops", 4)
+    fixed = ("sensitivity", folder / "toy.onnx", *people, "-o", output)
     return CliRunner().invoke(main, [*map(str, (*fixed, *arguments))])
 
 
@@ -185,7 +186,8 @@ def test_where_fp32_finds_no_key_point_it_says_that_shifts_are_not_known(folder,
             item.CopyFrom(numpy_helper.from_array(np.full((2, 8, 1, 1), -1.0, np.float32), item.name))
     path = write_model(tmp_path, blind)
 
-    result = CliRunner().invoke(main, ["sensitivity", str(path), "--images", str(folder / "*.png"), "--crops", "2"])
+    people = ["--images", str(folder / "*.png"), "--boxes", "whole", "--crops", "2"]
+    result = CliRunner().invoke(main, ["sensitivity", str(path), *people])
 
     assert result.exit_code == 0, result.output
     assert "no key point of FP32 has a score over 0.3" in result.output
