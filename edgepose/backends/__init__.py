@@ -14,6 +14,8 @@ from edgepose.backends.host import HostBackend
 from edgepose.backends.runtime import Runtime
 from edgepose.errors import BackendError, MissingPackageError, ModelFileError
 from edgepose.model.heads.heatmaps import Heatmaps, HeatmapsWithOffsets
+from edgepose.model.heads.simcc import SimCC
+from edgepose.model.heads.volume import Volume
 from edgepose.model.passport import Passport, read_passport
 from edgepose.model.spec import ModelSpec
 from edgepose.stages.geometry import Regions
@@ -195,7 +197,7 @@ def load_backend(
 
     Args:
         path: an ONNX or a TensorRT plan (.plan, .engine), its passport beside it. Around a plan of heat maps crops and
-            decoding are the GPU's; around other plans they are the CPU's.
+            decoding are the GPU's; around other plans crops are the CPU's, and so is decoding if no kernels lie beside.
         backend: "tensorrt" for a plan; "openvino" or "onnxruntime" for an ONNX. None takes what fits: of an ONNX
             OpenVINO, and ONNX Runtime where OpenVINO is missing and the file is FP32.
         threads: CPU threads; None leaves it to the runtime. A plan takes none.
@@ -235,7 +237,11 @@ def _on_host(runtime: Runtime) -> Backend:
 def _load_engine(path: Path, cuda_graphs: bool, frame_memory: str) -> Backend:
     passport = _engine_passport(path)
     if not isinstance(passport.spec.head, (Heatmaps, HeatmapsWithOffsets)):  # which alone the CUDA graph decodes
-        return _on_host(load_runtime(path))
+        if passport.plan.kernels is None or not isinstance(passport.spec.head, (SimCC, Volume)):
+            return _on_host(load_runtime(path))
+        from edgepose.trt.decoding import DecodingRuntime
+
+        return _on_host(DecodingRuntime(path, passport))
     from edgepose.trt.backend import TensorRtBackend
 
     return TensorRtBackend(path, passport, cuda_graphs=cuda_graphs, frame_memory=frame_memory)

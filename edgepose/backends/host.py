@@ -1,4 +1,4 @@
-"""The pose backend of the CPU: crops are cut and outputs decoded in numpy, only the network is the runtime's."""
+"""The pose backend of the CPU: crops are cut in numpy, and outputs decoded, unless the runtime does that itself."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from types import TracebackType
 
 import numpy as np
 
-from edgepose.backends.runtime import Runtime
+from edgepose.backends.runtime import Decoding, Runtime
 from edgepose.model.passport import Passport
 from edgepose.model.spec import ModelSpec
 from edgepose.stages.crop import cut_out_of, mirror
@@ -113,22 +113,32 @@ class HostBackend:
             some = together.rows(part)
             with stage("crop"):
                 crops = cut_out_of(pictures, frame_of[part], some, spec)
-                if flip_test:
-                    crops = np.concatenate([crops, mirror(crops)])
+            found, grid_hw = self._found(crops, spec, flip_test)
+            keypoints[part] = found
+            keypoints[part, :, :2] = some.to_image(found[..., :2], grid_hw)
+        return split_rows(keypoints, regions)
+
+    def _found(self, crops: np.ndarray, spec: ModelSpec, flip_test: bool) -> tuple[np.ndarray, tuple[int, int]]:
+        """Key points of some crops, and the height and width of the grid whose px they are."""
+        if isinstance(self.runtime, Decoding) and self.runtime.decodes(flip_test=flip_test):
+            with stage("network+decode"):
+                found = self.runtime.keypoints(crops, flip_test=flip_test)
+            return found, spec.grid_hw
+        if not flip_test:
             with stage("network"):
                 outputs = self.run(crops)
             with stage("decode"):
-                if flip_test:
-                    straight, mirrored = (
-                        {name: array[rows] for name, array in outputs.items()}
-                        for rows in (slice(len(some)), slice(len(some), None))
-                    )
-                    found, grid_hw = decode_flipped_outputs(straight, mirrored, spec)
-                else:
-                    found, grid_hw = decode_outputs(outputs, spec)
-                keypoints[part] = found
-                keypoints[part, :, :2] = some.to_image(found[..., :2], grid_hw)
-        return split_rows(keypoints, regions)
+                return decode_outputs(outputs, spec)
+        with stage("crop"):
+            both = np.concatenate([crops, mirror(crops)])
+        with stage("network"):
+            outputs = self.run(both)
+        with stage("decode"):
+            straight, mirrored = (
+                {name: array[rows] for name, array in outputs.items()}
+                for rows in (slice(len(crops)), slice(len(crops), None))
+            )
+            return decode_flipped_outputs(straight, mirrored, spec)
 
     def close(self) -> None:
         """Free the runtime's memory; a second call does nothing."""

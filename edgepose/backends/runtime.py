@@ -6,7 +6,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -45,6 +45,19 @@ class Runtime(Protocol):
 
     def close(self) -> None:
         """Free its memory; a second call does nothing."""
+        ...
+
+
+@runtime_checkable
+class Decoding(Runtime, Protocol):
+    """A runtime that reads key points from the network's outputs itself, so that these need not be copied."""
+
+    def decodes(self, *, flip_test: bool) -> bool:
+        """Whether `keypoints` can do that with this file."""
+        ...
+
+    def keypoints(self, crops: np.ndarray, *, flip_test: bool = False) -> np.ndarray:
+        """(N, 3, H, W) float32 crops to what `stages.one_person` decodes: (N, K, 3) or, with a depth, (N, K, 4)."""
         ...
 
 

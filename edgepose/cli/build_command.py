@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 @click.option("--dla", type=click.IntRange(0), metavar="N", help="Use deep learning accelerator N of the Jetson.")
 @click.option("--target", "targets", multiple=True, help="TensorRT for RTX: architecture to build for, sm_86 say.")
 @click.option(
-    "--no-kernels", is_flag=True, help="Only the plan, for trtexec, say; infer needs the kernels of heat maps."
+    "--no-kernels",
+    is_flag=True,
+    help="Only the plan, for trtexec, say; infer needs the kernels of heat maps, others it does without.",
 )
 @click.option("--no-verify", is_flag=True, help="Do not compare the plan with the CPU afterwards.")
 @click.option("--best", is_flag=True, help="Build FP16 and INT8, time both here, keep the fastest as the plan.")

@@ -53,5 +53,34 @@ __device__ void decode_vectors(
             x, y, flipped_x, flipped_y, flip_order, to_image, keypoints, num_keypoints, bins_x, bins_y, px_per_bin); \
     }
 
+// Depths of RTMW3D's third vector. Launch: block THREADS, grid N * K, behind the one above, whose scores it reads.
+// Reference: decode_depth in edgepose/stages/simcc.py, to the bit: that is why one thread counts in double.
+template <typename T>
+__device__ void decode_depths(
+    const T* z, const T* flipped_z, const int* flip_order, const float* keypoints, float* depths, int num_keypoints,
+    int bins, float range_m) {
+    const int person = blockIdx.x / num_keypoints, point = blockIdx.x % num_keypoints;
+    const size_t here = blockIdx.x, there = flipped_z ? (size_t)person * num_keypoints + flip_order[point] : 0;
+    const Peak peak = best_of_block(
+        look_along(z + here * bins, flipped_z ? flipped_z + there * bins : nullptr, bins, false));
+    if (threadIdx.x != 0) return;
+    const bool found = keypoints[here * 3 + 2] > 0.0f && peak.index >= 0;
+    depths[here] = found ? (float)((peak.index / (0.5 * bins) - 1.0) * (double)range_m) : 0.0f;
+}
+
 SIMCC(simcc_f32, float)
 SIMCC(simcc_f16, __half)
+
+#define DEPTH(name, T)                                                                                               \
+    extern "C" __global__ void __launch_bounds__(THREADS) name(                                                     \
+        const T* __restrict__ z,             /* (N, K, bins) */                                                     \
+        const T* __restrict__ flipped_z,     /* the same of the mirrored crops; or null */                          \
+        const int* __restrict__ flip_order,  /* (K) */                                                              \
+        const float* __restrict__ keypoints, /* (N, K, 3): x, y, score, which is 0 or less where none was found */  \
+        float* __restrict__ depths,          /* (N, K): metres behind the root */                                   \
+        int num_keypoints, int bins, float range_m) {                                                               \
+        decode_depths<T>(z, flipped_z, flip_order, keypoints, depths, num_keypoints, bins, range_m);                \
+    }
+
+DEPTH(depth_f32, float)
+DEPTH(depth_f16, __half)

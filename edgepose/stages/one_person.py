@@ -60,7 +60,7 @@ def decode_outputs(outputs: Outputs, spec: ModelSpec) -> tuple[np.ndarray, tuple
             keypoints = np.concatenate([keypoints, depth[..., None]], axis=2)
         return keypoints, spec.image.size_hw
     if isinstance(head, Volume):
-        return _depth_last(decode_volume(outputs["volume"], head)), spec.grid_hw
+        return volume_keypoints(decode_volume(outputs["volume"], head), None, spec), spec.grid_hw
     check_person_head(spec)
     if isinstance(head, People):
         return decode_one_person(outputs, head, spec.num_keypoints, spec.image.size_hw), spec.image.size_hw
@@ -94,10 +94,16 @@ def decode_flipped_outputs(outputs: Outputs, flipped: Outputs, spec: ModelSpec) 
     if not isinstance(spec.head, Volume):
         return decode_outputs(merge_flipped_outputs(outputs, flipped, spec), spec)
     straight, mirrored = (decode_volume(each["volume"], spec.head) for each in (outputs, flipped))
-    merged = merge_mirrored(straight, mirrored, spec.skeleton.flip_order, spec.head.volume_dhw[2])
-    return _depth_last(merged), spec.grid_hw
+    return volume_keypoints(straight, mirrored, spec), spec.grid_hw
 
 
-def _depth_last(keypoints: np.ndarray) -> np.ndarray:
-    """x, y, depth, score -> x, y, score, depth."""
-    return keypoints[..., [0, 1, 3, 2]]
+def volume_keypoints(straight: np.ndarray, mirrored: np.ndarray | None, spec: ModelSpec) -> np.ndarray:
+    """(N, K, 4) of x, y, depth, score, as `decode_volume` gives them, to (N, K, 4) of x, y, score, depth.
+
+    Args:
+        mirrored: of the mirrored crops, for the flip test; None without it.
+    """
+    assert isinstance(spec.head, Volume)
+    if mirrored is not None:
+        straight = merge_mirrored(straight, mirrored, spec.skeleton.flip_order, spec.head.volume_dhw[2])
+    return straight[..., [0, 1, 3, 2]]

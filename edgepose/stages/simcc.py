@@ -1,4 +1,4 @@
-"""SimCC vectors to key points: the numpy reference of cuda/simcc.cu.
+"""SimCC vectors to key points and depths: the numpy reference of cuda/simcc.cu.
 
 Rules and scores are mmpose v1's (`get_simcc_maximum`, `SimCCLabel.decode`, `flip_vectors`).
 """
@@ -63,12 +63,14 @@ def decode_depth(z: np.ndarray, keypoints: np.ndarray, head: SimCC) -> np.ndarra
         keypoints: (N, K, 3), as `decode_simcc` found them on the same people.
 
     Returns:
-        (N, K) float32, metres; 0 where the key point was not found.
+        (N, K) float32, metres; 0 where the key point was not found or the vector has a NaN.
     """
     if z.shape != (*keypoints.shape[:2], head.depth_bins):
         raise ValueError(f"z must be {(*keypoints.shape[:2], head.depth_bins)}, got {z.shape}")
-    depth = (z.argmax(axis=2) / np.float32(head.depth_bins / 2) - 1) * np.float32(head.depth_range)
-    return np.where(keypoints[..., 2] > 0, depth, 0).astype(np.float32)
+    bins = z.argmax(axis=2)  # of a NaN, if there is one
+    depth = (bins / np.float64(head.depth_bins / 2) - 1) * np.float64(np.float32(head.depth_range))
+    numbers = ~np.isnan(np.take_along_axis(z, bins[..., None], axis=2)[..., 0])
+    return np.where((keypoints[..., 2] > 0) & numbers, depth, 0).astype(np.float32)
 
 
 def merge_flipped_simcc(

@@ -21,6 +21,8 @@ from edgepose.machine.nvcc import find_nvcc, nvcc_cuda
 from edgepose.model.computes import LEAST_SHARE, Computes
 from edgepose.model.engine_info import EngineInfo, KernelsFile
 from edgepose.model.heads.heatmaps import Heatmaps, HeatmapsWithOffsets
+from edgepose.model.heads.simcc import SimCC
+from edgepose.model.heads.volume import Volume
 from edgepose.model.passport import Passport, passport_path, read_passport
 from edgepose.trt.layers import computes_of, engine_information, parse_layers, parse_log
 from edgepose.trt.log import Messages, messages_of
@@ -54,7 +56,7 @@ class BuildReport:
     @property
     def takes_kernels(self) -> bool:
         """Whether infer runs the plan with CUDA kernels beside it."""
-        return _takes_kernels(self.passport)
+        return _kernels_of(self.passport) is not None
 
 
 def build_engine(
@@ -98,11 +100,11 @@ def build_engine(
         passport_file = files.enter_context(whole_file(passport_path(plan_path)))
         plan_file = files.enter_context(whole_file(plan_path))
         cache_file = files.enter_context(whole_file(options.timing_cache)) if options.timing_cache else None
-        kernels = None
-        if options.kernels and _takes_kernels(source):  # before the plan, whose build takes minutes
+        kernels, kernel_source = None, _kernels_of(source)
+        if options.kernels and kernel_source:  # before the plan, whose build takes minutes
             if gpu is not None:
                 _check_nvcc(gpu)
-            kernels = compile_kernels(targets, "pose.cu")
+            kernels = compile_kernels(targets, kernel_source)
             files.enter_context(whole_file(kernels_path(plan_path))).write_bytes(kernels.fatbin)
         log = files.enter_context(messages_of(trt))
         plan, meant = build_plan(trt, log, onnx_path, options, cache_file, progress)
@@ -159,8 +161,12 @@ def _computes(
     return computes if computes.shares else None
 
 
-def _takes_kernels(passport: Passport) -> bool:
-    return isinstance(passport.spec.head, (Heatmaps, HeatmapsWithOffsets))
+def _kernels_of(passport: Passport) -> str | None:
+    """The source of the kernels that infer runs around a plan; None if it runs none."""
+    head = passport.spec.head
+    if isinstance(head, (Heatmaps, HeatmapsWithOffsets)):
+        return "pose.cu"
+    return "simcc.cu" if isinstance(head, SimCC) else "volume.cu" if isinstance(head, Volume) else None
 
 
 def _kernels_file(kernels: Compiled | None, plan_path: Path) -> KernelsFile | None:

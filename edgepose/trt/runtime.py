@@ -1,6 +1,7 @@
 """Plans of any network: arrays by name in, arrays by name out. The CPU makes what goes in, and reads what comes out.
 
-Networks for crops of people have a faster way, trt/backend.py, where crops and heat maps stay on the GPU.
+Networks for crops of people have faster ways: trt/backend.py, where crops and heat maps stay on the GPU, and
+trt/decoding.py, where vectors and volumes do.
 """
 
 from __future__ import annotations
@@ -52,14 +53,17 @@ class TensorRtRuntime:
             self._listener = None if take is None else debug_listener(trt, self._stream, take)
             self._network = Network(path, passport, trt, self._listener)
             resources.callback(self._network.close)
+            self._tensors = {**self._network.inputs, **self._network.outputs}
             self._on_gpu: dict[str, DeviceMemory] = {}
-            self._pinned: dict[str, HostMemory] = {}
-            for name, tensor in (*self._network.inputs.items(), *self._network.outputs.items()):
-                nbytes = self._network.max_batch * tensor.row_bytes
-                self._on_gpu[name], self._pinned[name] = DeviceMemory(nbytes), HostMemory(nbytes)
+            self._pinned: dict[str, HostMemory] = {}  # of outputs when they are first copied: a volume may never be
+            for name in self._tensors:
+                self._on_gpu[name] = DeviceMemory(self._bytes(name))
                 resources.callback(self._on_gpu[name].free)
-                resources.callback(self._pinned[name].free)
+            self._prepare(resources)
             self._resources = resources.pop_all()
+
+    def _prepare(self, resources: ExitStack) -> None:
+        """What else a run will need on the GPU; `resources` frees it."""
 
     def run(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Every output for every input, N rows each, float32. N may be 0.
@@ -68,10 +72,7 @@ class TensorRtRuntime:
             ValueError: an input is missing, or of another shape or dtype; or the runtime is closed.
             BackendError: the GPU or TensorRT failed.
         """
-        if self._resources is None:
-            raise ValueError("the runtime is closed")
-        if self._failure:
-            raise BackendError(f"{self.path}: the GPU failed before ({self._failure}): open the model again")
+        self._check_open()
         count, network = check_arrays(arrays, self.passport.spec), self._network
         found = {name: np.empty((count, *tensor.shape), np.float32) for name, tensor in network.outputs.items()}
         with self._guarded():
@@ -81,6 +82,12 @@ class TensorRtRuntime:
                 for name, output in found.items():
                     output[part] = self._rows(name, part.stop - part.start)
         return found
+
+    def _check_open(self) -> None:
+        if self._resources is None:
+            raise ValueError("the runtime is closed")
+        if self._failure:
+            raise BackendError(f"{self.path}: the GPU failed before ({self._failure}): open the model again")
 
     def close(self) -> None:
         """Free the GPU's memory; that of a lost device is the driver's to free. A second call does nothing."""
@@ -101,6 +108,15 @@ class TensorRtRuntime:
 
     def _run_part(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Up to max_batch rows, through the pinned memory; waits for them."""
+        count = self._put(arrays)
+        for name in self._network.outputs:
+            self._stream.download(self._rows(name, count), self._on_gpu[name].address)
+        self._stream.wait()
+        if self._listener is not None and self._listener.error is not None:
+            raise BackendError(f"a value inside {self.path} could not be read: {self._listener.error}")
+
+    def _put(self, arrays: Mapping[str, np.ndarray]) -> int:
+        """Put a run of up to max_batch rows on the stream; how many. The pinned memory of the inputs is then in use."""
         count = len(next(iter(arrays.values())))
         for name, array in arrays.items():
             rows = self._rows(name, count)
@@ -108,17 +124,21 @@ class TensorRtRuntime:
             self._stream.upload(self._on_gpu[name].address, rows)
         addresses = {name: memory.address for name, memory in self._on_gpu.items()}
         self._network.run(count, addresses, self._stream.handle)
-        for name in self._network.outputs:
-            self._stream.download(self._rows(name, count), self._on_gpu[name].address)
-        self._stream.wait()
-        if self._listener is not None and self._listener.error is not None:
-            raise BackendError(f"a value inside {self.path} could not be read: {self._listener.error}")
+        return count
 
     def _rows(self, name: str, count: int) -> np.ndarray:
         """The first rows of a tensor's pinned memory, (count, ...)."""
-        tensor = {**self._network.inputs, **self._network.outputs}[name]
+        tensor = self._tensors[name]
+        if name not in self._pinned:
+            assert self._resources is not None
+            with recording:
+                self._pinned[name] = HostMemory(self._bytes(name))
+            self._resources.callback(self._pinned[name].free)
         flat = self._pinned[name].array[: count * tensor.row_bytes]
         return flat.view(tensor.dtype).reshape(count, *tensor.shape)
+
+    def _bytes(self, name: str) -> int:
+        return self._network.max_batch * self._tensors[name].row_bytes
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:

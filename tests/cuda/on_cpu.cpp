@@ -53,6 +53,14 @@ PEAKS_ON_CPU(peaks_f16, __half)
 SIMCC_ON_CPU(simcc_f32, float)
 SIMCC_ON_CPU(simcc_f16, __half)
 
+#define DEPTH_ON_CPU(name, T)                                                                                         \
+    extern "C" void run_##name(const T* z, const T* flipped_z, const int* flip_order, const float* keypoints,         \
+                               float* depths, int num_keypoints, int bins, float range_m, const int* shape) {         \
+        launch(shape, [=] { name(z, flipped_z, flip_order, keypoints, depths, num_keypoints, bins, range_m); });      \
+    }
+DEPTH_ON_CPU(depth_f32, float)
+DEPTH_ON_CPU(depth_f16, __half)
+
 #define VOLUME_ON_CPU(name, T)                                                                                        \
     extern "C" void run_##name(const T* volumes, float* keypoints, int depth, int height, int width, float depth_m,   \
                                const int* shape) {                                                                    \

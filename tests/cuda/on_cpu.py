@@ -190,6 +190,32 @@ def run_simcc(
     return keypoints
 
 
+def run_depth(
+    kernels: ctypes.CDLL,
+    z: np.ndarray,
+    keypoints: np.ndarray,
+    depth_range: float,
+    flipped: np.ndarray | None = None,
+    flip_order: list[int] | None = None,
+) -> np.ndarray:
+    """Depths in metres of (N, K, D) vectors, of key points (N, K, 3)."""
+    depths = np.full(z.shape[:2], 99, np.float32)
+    order = np.array(flip_order or range(z.shape[1]), np.int32)
+    function = kernels.run_depth_f16 if z.dtype == np.float16 else kernels.run_depth_f32
+    function(
+        pointer(z),
+        pointer(flipped),
+        pointer(order),
+        pointer(np.ascontiguousarray(keypoints)),
+        pointer(depths),
+        z.shape[1],
+        z.shape[2],
+        ctypes.c_float(depth_range),
+        launch(*simcc_grid(z.shape[1], len(z))),
+    )
+    return depths
+
+
 def run_volume(kernels: ctypes.CDLL, volume: np.ndarray, head: Volume) -> np.ndarray:
     depth, height, width = head.volume_dhw
     points = volume.shape[1] // depth

@@ -35,7 +35,7 @@ def test_every_kernel_compiles_for_every_target_without_warning_or_spill(target)
 
     assert compiled.warnings == ()
     assert {use.name for use in compiled.uses} == {
-        f"{name}_{kind}" for name in ("crop", "decode", "peaks", "simcc", "volume") for kind in ("f16", "f32")
+        f"{name}_{kind}" for name in ("crop", "decode", "depth", "peaks", "simcc", "volume") for kind in ("f16", "f32")
     }
     for use in compiled.uses:
         assert use.target == target

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from edgepose.model.heads.simcc import SimCC
-from edgepose.stages.simcc import decode_simcc, merge_flipped_simcc
-from tests.cuda.on_cpu import before_a_guard_page, run_simcc
+from edgepose.stages.simcc import decode_depth, decode_simcc, merge_flipped_simcc
+from tests.cuda.on_cpu import before_a_guard_page, run_depth, run_simcc
 
 HEAD = SimCC()
 ORDER = [0, 2, 1]
@@ -61,3 +61,22 @@ def test_key_points_go_to_the_image(kernels):
     wanted = decode_simcc(*plain, HEAD)
     wanted[..., :2] = wanted[..., :2] * to_image[:, None, :2] + to_image[:, None, 2:]
     np.testing.assert_allclose(found, wanted, rtol=1e-6)  # a multiply-add rounds once
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("bins", [576, 7])
+def test_depths_agree_to_the_bit(kernels, bins, dtype):
+    head = SimCC(depth_bins=bins)
+    z, mirrored = (vectors((bins, 1), dtype, seed)[0] for seed in (0, 1))
+    z[1, 1, 3] = np.nan
+    z[0, 2] = -np.inf
+    keypoints = np.ones((5, 3, 3), np.float32)
+    keypoints[2, 0, 2] = 0  # not found
+
+    merged = np.float32(0.5) * (z.astype(np.float32) + mirrored[:, ORDER])
+    plain = run_depth(kernels, before_a_guard_page(z), keypoints, head.depth_range)
+    flipped = run_depth(kernels, z, keypoints, head.depth_range, mirrored, ORDER)
+
+    np.testing.assert_array_equal(plain, decode_depth(z, keypoints, head))
+    np.testing.assert_array_equal(flipped, decode_depth(merged, keypoints, head))
+    assert plain[1, 1] == plain[2, 0] == 0

@@ -34,6 +34,7 @@ DOORS = (  # what holds pycuda, or TensorRT, or the GPU that was found
     "edgepose.trt.runtime",
     "edgepose.trt.values",
     "edgepose.evaluation.first_layer",
+    "edgepose.trt.decoding",
 )
 
 
