@@ -3,7 +3,8 @@
     python -m edgepose.benchmarks.gpu_acceptance --out docs/measurements/gpu_run.md
 
 Kernels against their numpy twins, their times against the limits, engines against the CPU, ways of a frame to the GPU,
-threads, 10,000 frames, latency by stage. Each group of checks runs in a process of its own with a time limit, so that
+threads, 10,000 frames, latency by stage, trtexec on the same plan, and whether verify finds faults that are put in on
+purpose. Each group of checks runs in a process of its own with a time limit, so that
 a device that is lost or hangs takes only that group with it, and each row is written as soon as it is known. Exit
 status 2: no GPU was found, nothing was checked. Where there is no network: `--prepare DIR` on a workstation, then
 `--models DIR` here.
@@ -37,7 +38,7 @@ from edgepose.errors import EdgeposeError
 from edgepose.machine.gpu import find_gpu
 
 NOTHING_CHECKED = 2
-# Each group and the seconds it may take on a fast GPU: ten and a half minutes in all, two calls of ten by --only.
+# Each group and the seconds it may take on a fast GPU: thirteen minutes in all, two calls of ten by --only.
 BUDGETS = {
     "kernels": 50,
     "speed": 50,
@@ -49,6 +50,8 @@ BUDGETS = {
     "frames": 45,
     "threads": 20,
     "endurance": 50,
+    "trtexec": 40,
+    "faults": 90,
 }
 SECONDS_A_LATENCY = 1.0
 # What the checks import, and what it is called where it is installed from.
@@ -93,6 +96,15 @@ def checks_of(group: str, models: Path, work: Path, golden: Path | None, patienc
         from edgepose.benchmarks.gpu.frame_checks import frame_checks
 
         yield from frame_checks(work)
+    elif group == "trtexec":
+        from edgepose.benchmarks.gpu.trtexec import check_against_trtexec
+
+        for count in engine_checks.BATCHES:
+            yield f"{count} crops, as fast as trtexec", partial(check_against_trtexec, work, count)
+    elif group == "faults":
+        from edgepose.benchmarks.gpu.faults import fault_checks
+
+        yield from fault_checks(models, work)
     elif group == "threads":
         yield f"{load_checks.THREADS} threads", partial(load_checks.check_threads, work)
     elif group == "endurance":
@@ -244,8 +256,10 @@ def _prepare(folder: Path, names: Sequence[str]) -> None:
             leave_out_large(folder)
     except EdgeposeError as error:
         raise click.ClickException(str(error)) from error
-    for path in sorted(folder.iterdir()):
-        click.echo(f"{path.stat().st_size / 2**20:8.1f} MiB  {path}")
+    sizes = {path: path.stat().st_size / 2**20 for path in sorted(folder.rglob("*")) if path.is_file()}
+    for path, size in sizes.items():
+        click.echo(f"{size:8.1f} MiB  {path}")
+    click.echo(f"{sum(sizes.values()):8.1f} MiB  in all")
 
 
 if __name__ == "__main__":

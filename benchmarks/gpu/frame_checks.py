@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
@@ -56,7 +57,8 @@ def check_frame_memory(work: Path, count: int, rounds: int = ROUNDS) -> Finding:
 
 
 def check_frame_on_gpu(work: Path, rounds: int = ROUNDS) -> Finding:
-    """A frame that is on the GPU already, and key points that stay there: as from a frame of the CPU, and how long."""
+    """A frame that is on the GPU already, by the CUDA array interface and by DLPack, and key points that stay there: as
+    from a frame of the CPU, and how long it takes."""
     from edgepose.cuda.memory import DeviceMemory, Stream, open_device  # pycuda
 
     plan = built_plan(work)
@@ -71,13 +73,15 @@ def check_frame_on_gpu(work: Path, rounds: int = ROUNDS) -> Finding:
             stream.wait()
         on_gpu: Any = _OnGpu(image, memory.address)
         wanted, found = backend.keypoints(image, regions), backend.keypoints(on_gpu, regions)
+        by_dlpack: Any = _ByDlpack(image, memory.address)
+        shared = backend.keypoints(by_dlpack, regions)
         stays = backend.keypoints_on_gpu(on_gpu, regions)
         read = np.empty_like(wanted)
         backend.keypoints(image, regions)  # behind it on the same stream
         with device.active():
             stream.download(read, stays.address)
             stream.wait()
-        equal = np.array_equal(wanted, found) and np.array_equal(wanted, read)
+        equal = all(np.array_equal(wanted, other) for other in (found, shared, read))
         pictures: dict[str, Any] = {"the CPU": image, "the GPU": on_gpu}
         times: dict[str, list[float]] = {name: [] for name in pictures}
         for _ in range(rounds):
@@ -97,6 +101,19 @@ class _OnGpu:
     def __init__(self, image: np.ndarray, address: int) -> None:
         interface = {"shape": image.shape, "typestr": "|u1", "data": (address, False), "strides": None}
         self.__cuda_array_interface__ = {**interface, "stream": None, "version": 3}
+
+
+class _ByDlpack:
+    """The same by DLPack alone: numpy, which reads nothing of it, writes the capsule."""
+
+    def __init__(self, image: np.ndarray, address: int) -> None:
+        self._there = np.ctypeslib.as_array((ctypes.c_uint8 * image.nbytes).from_address(address)).reshape(image.shape)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 2, 0  # kDLCUDA, the first GPU
+
+    def __dlpack__(self, *, stream: int | None = None) -> Any:
+        return self._there.__dlpack__()
 
 
 def check_several_frames(work: Path, rounds: int = ROUNDS) -> Finding:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,10 @@ from edgepose.benchmarks.gpu.launch import KERNELS
 from edgepose.benchmarks.latency import make_frame
 from edgepose.cuda.nvcc import TARGETS, compile_kernels
 from edgepose.evaluation.evaluate import annotated_boxes
-from edgepose.files import write_bytes
+from edgepose.files import sha256_of, write_bytes
 from edgepose.io.annotations import read_annotations
 from edgepose.io.images import read_image
-from edgepose.model.passport import PRECISIONS, passport_path, read_passport
+from edgepose.model.passport import PRECISIONS, passport_path, read_passport, write_passport
 
 MODELS = {"simplebaseline_tiny": "auto", "simplebaseline": "random"}  # and their weights
 CALIBRATION_PEOPLE = 24  # enough for ranges of random weights, and for a comparison of GPU and CPU
@@ -27,6 +28,7 @@ HALVED = "simplebaseline_tiny"  # comes with FP16 inputs and outputs as well
 PEOPLE = 3  # in the frame, side by side
 LARGE_MIB = 60  # what a bundle may take in all
 FRAME, BOXES = "frame.npy", "boxes.npy"
+FAULTY = "faulty"  # folder of a network with one wrong layer
 
 Report = Callable[[str], None]
 
@@ -55,6 +57,7 @@ def prepare(folder: Path, names: Sequence[str], report: Report) -> None:
             exported = export_model(find_model(name), folder, weights=MODELS[name])
             if name == HALVED:
                 _halve_a_copy(exported.fp16)
+                spoil_a_copy(exported.fp32, folder / FAULTY)
             report(f"calibrating {name}")
             calibrate(exported.fp32, pictures, annotations, method="mse")
         image, boxes = _side_by_side(Path(temporary), annotations)
@@ -72,6 +75,23 @@ def _halve_a_copy(fp16: Path) -> None:
     for source, target in ((fp16, copy), (passport_path(fp16), passport_path(copy))):
         write_bytes(target, source.read_bytes())
     halve_io(copy)
+
+
+def spoil_a_copy(fp32: Path, folder: Path) -> None:
+    """The same network with the weights of its middle convolution 1.25 times as large, and that layer's name."""
+    import onnx
+
+    model = onnx.load(fp32)
+    convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
+    wrong = convolutions[len(convolutions) // 2]
+    for tensor in model.graph.initializer:
+        if tensor.name == wrong.input[1]:
+            tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor) * 1.25, tensor.name))
+    folder.mkdir(exist_ok=True)
+    copy = folder / fp32.name
+    onnx.save(model, copy)
+    write_passport(copy, replace(read_passport(fp32), sha256=sha256_of(copy)))
+    (folder / "layer.txt").write_text(wrong.name, encoding="utf-8")
 
 
 def leave_out_large(folder: Path) -> None:

@@ -12,7 +12,7 @@ from edgepose.model.passport import Passport
 from edgepose.trt.values import layer_values
 
 
-def first_layer(onnx: Path, passport: Passport, crops: np.ndarray) -> str:
+def first_layer(onnx: Path, passport: Passport, crops: np.ndarray, *, built: Path | None = None) -> str:
     """Name the first layer whose values differ by more than its precision explains, in a sentence.
 
     Values are compared by their rms, as heat maps are: the limit of the precision, or three times what the CPU's own
@@ -22,13 +22,14 @@ def first_layer(onnx: Path, passport: Passport, crops: np.ndarray) -> str:
         onnx: what the plan was built from.
         passport: the plan's.
         crops: (N, 3, H, W) float32 on which the plan's heat maps are wrong.
+        built: the plan was built from this one, which should be the same; None if it was from `onnx`.
 
     Raises:
         EdgeposeError: OpenVINO or TensorRT cannot compute it.
     """
     wanted, nudged = exact_values(onnx, [crops, rounded(crops)])
     compared = 0
-    for found in layer_values(onnx, passport, crops, wanted):
+    for found in layer_values(built or onnx, passport, crops, wanted):
         given, values, moved = (
             each[: len(crops)] for each in (found.values, wanted[found.tensor], nudged[found.tensor])
         )

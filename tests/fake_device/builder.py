@@ -10,9 +10,22 @@ from typing import Any
 
 from tests.fake_device.gpu import FakeGpu
 
-KINDS = {1: "FLOAT", 10: "HALF", 3: "INT8"}  # onnx.TensorProto's numbers
+
+class Kind(str):
+    """A member of DataType."""
+
+    @property
+    def name(self) -> str:
+        return str(self)
+
+
+KINDS = {1: Kind("FLOAT"), 10: Kind("HALF"), 3: Kind("INT8")}  # onnx.TensorProto's numbers
 LayerType = Enum("LayerType", "QUANTIZE DEQUANTIZE CONVOLUTION DECONVOLUTION MATRIX_MULTIPLY SHAPE SLICE SHUFFLE OTHER")
-QUANTISING = {"QuantizeLinear": LayerType["QUANTIZE"], "DequantizeLinear": LayerType["DEQUANTIZE"]}
+TYPES = {
+    "QuantizeLinear": LayerType["QUANTIZE"],
+    "DequantizeLinear": LayerType["DEQUANTIZE"],
+    "Conv": LayerType["CONVOLUTION"],
+}
 
 
 def add_builder(trt: ModuleType, gpu: FakeGpu) -> None:
@@ -88,13 +101,18 @@ class Network:
         graph = onnx_package.shape_inference.infer_shapes(onnx_package.load_from_string(onnx)).graph
         types = {each.name: each.type.tensor_type for each in (*graph.input, *graph.value_info, *graph.output)}
         outputs = {each.name for each in graph.output}
+        constants = {each.name: each for each in graph.initializer}
         self.onnx = onnx
         self.debug: list[str] = []
 
         def tensor(name: str) -> SimpleNamespace:
-            kind = types.get(name)
-            sizes = () if kind is None else [each.dim_value or -1 for each in kind.shape.dim]
-            dtype = None if kind is None else KINDS.get(kind.elem_type)
+            if name in constants:
+                sizes, number = list(constants[name].dims), constants[name].data_type
+            elif name in types:
+                sizes, number = [each.dim_value or -1 for each in types[name].shape.dim], types[name].elem_type
+            else:
+                sizes, number = [], 0
+            dtype = KINDS.get(number)
             return SimpleNamespace(name=name, dtype=dtype, shape=tuple(sizes), is_network_output=name in outputs)
 
         self.inputs = [tensor(each.name) for each in graph.input]
@@ -102,7 +120,7 @@ class Network:
         self.layers = [
             Layer(
                 node.name,
-                QUANTISING.get(node.op_type, LayerType["OTHER"]),
+                TYPES.get(node.op_type, LayerType["OTHER"]),
                 [tensor(name) for name in node.input],
                 [tensor(name) for name in node.output],
             )
