@@ -31,7 +31,7 @@ def write_named(path, batch="N"):
         helper.make_node("AveragePool", ["crops"], ["pool"], "pool", kernel_shape=[4, 4], strides=[4, 4]),
         helper.make_node("Conv", ["pool", "identity"], ["stem"], "stem"),
         helper.make_node("Relu", ["stem"], ["stem_relu"], "stem_relu"),
-        helper.make_node("Conv", ["stem_relu", "identity"], ["body"], "body"),
+        helper.make_node("Conv", ["stem_relu", "again"], ["body"], "body"),
         helper.make_node("Conv", ["body", "mix"], ["heatmaps"], "head"),
     ]
     graph = helper.make_graph(
@@ -39,7 +39,7 @@ def write_named(path, batch="N"):
         "named",
         [helper.make_tensor_value_info("crops", TensorProto.FLOAT, [batch, 3, height, width])],
         [helper.make_tensor_value_info("heatmaps", TensorProto.FLOAT, [batch, 2, map_height, map_width])],
-        [numpy_helper.from_array(identity, "identity"), numpy_helper.from_array(mix, "mix")],
+        [numpy_helper.from_array(*each) for each in ((identity, "identity"), (identity, "again"), (mix, "mix"))],
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
     write_passport(path, Passport(SPEC, "fp32", sha256_of(path), "toy"))
