@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +18,7 @@ from edgepose.cli import main
 from edgepose.errors import MissingPackageError
 from edgepose.estimate.lift import Lifter
 from edgepose.infer.crops import infer
+from edgepose.io.table import to_table
 from edgepose.io.video import VideoReader, video_file
 from edgepose.model.heads.lift import Lift
 from tests.makers import TWO_POINTS, dots_image, write_toy_model
@@ -152,3 +155,27 @@ def test_options_that_do_not_go_together_are_a_usage_error(arguments, message):
 
     assert result.exit_code == 2
     assert message in result.output
+
+
+def test_a_table_has_columns_of_positions(model, tmp_path):
+    cv2.imwrite(str(tmp_path / "7.png"), dots_image((8, 20), (28, 40))[..., ::-1])
+    stream = io.StringIO()
+
+    infer(load_backend(model), [tmp_path / "7.png"], stream=stream, table=True, lifter=LIFTER)
+
+    head, person = csv.reader(io.StringIO(stream.getvalue()))
+    columns = [f"{name}_{part}_m" for name in TWO_POINTS.keypoints for part in "xyz"]
+    assert head[-6:] == columns
+    assert person[-6:-3] == ["0.0", "0.0", "0.0"]
+    assert len(person) == len(head)
+
+
+def test_a_table_leaves_positions_that_were_not_found_empty():
+    stream = io.StringIO()
+    write = to_table(stream, ["head"], ["head"])
+    person = {"bbox": [1, 2, 3, 4], "score": 0.5, "keypoints": [1, 2, 0.5], "xyz": None}
+
+    write({"file_name": "a.png", "people": [person, {**person, "xyz": [None, None, None]}]})
+
+    _, *people = csv.reader(io.StringIO(stream.getvalue()))
+    assert [row[-4:] for row in people] == [["0.5", "", "", ""]] * 2

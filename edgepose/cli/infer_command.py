@@ -146,9 +146,9 @@ def command(
     }
     passport = read_passport(model)
     whole = finds_everybody(passport.spec)
-    if whole and (detector or boxes is not None or lift is not None or detect_every != DETECT_EVERY):
+    if whole and (detector or boxes is not None or detect_every != DETECT_EVERY):
         raise click.UsageError(
-            f"--detector, --detect-every, --boxes and --lift go with crops of people; {model} takes whole images"
+            f"--detector, --detect-every and --boxes go with crops of people; {model} takes whole images"
         )
     if scales and not whole:
         raise click.UsageError(f"--scale goes with bottom-up networks; {model} takes crops of people")
@@ -156,13 +156,14 @@ def command(
         raise click.UsageError("--boxes goes with --input, and without --detector: it tells itself where people are")
     if lift is not None:
         _check_lift(model, passport.spec.gives_depth, len(sources))
+    lifter = None if lift is None else open_lifter(lift, threads=threads)
     with ExitStack() as stack:
         if whole:
             load = partial(load_runtime, backend=backend, threads=threads)
             runtime, *others = (stack.enter_context(closing(load(path))) for path in (model, *scales))
             finder = None
             run: Callable[..., InferReport] = partial(
-                infer_whole, runtime, paths, min_score=min_box_score, scales=others
+                infer_whole, runtime, paths, min_score=min_box_score, scales=others, lifter=lifter
             )
         else:
             pose = stack.enter_context(load_backend(model, backend=backend, threads=threads, cuda_graphs=cuda_graphs))
@@ -174,7 +175,7 @@ def command(
                 boxes_file=None if boxes in (None, "whole") else Path(boxes),
                 detector=finder,
                 min_box_score=-math.inf if min_box_score is None else min_box_score,
-                lifter=None if lift is None else open_lifter(lift, threads=threads),
+                lifter=lifter,
             )
         warn_of_random_weights(model, passport)
         warn_of_unverified(model, passport)

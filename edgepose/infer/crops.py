@@ -94,12 +94,12 @@ def infer(
     report = InferReport(network=f"{backend.arithmetic} ({backend.name})")
     with ExitStack() as stack:
         times = stack.enter_context(measured())
-        names = backend.spec.skeleton.keypoints
-        write = open_results(stack, report, names, folder=folder, stream=stream, table=table)
+        write = open_results(stack, report, backend.spec, lifter, folder=folder, stream=stream, table=table)
         space = None
         if lifter is not None and backend.spec.gives_depth:
             raise ValueError(f"{backend.spec.name} finds positions in space itself: no lifter is wanted")
-        if targets and (lifter is not None or backend.spec.gives_depth):
+        drawn = targets or (sources and folder and save_overlays)
+        if drawn and (lifter is not None or backend.spec.gives_depth):
             find_matplotlib()  # missed now, not after the work
         if lifter is not None:
             skeleton = backend.spec.skeleton

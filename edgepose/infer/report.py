@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
 from edgepose.errors import EdgeposeError, InputError
+from edgepose.estimate.lift import Lifter
 from edgepose.infer.stream import SourceReport
 from edgepose.io.images import turned_warning
 from edgepose.io.keypoints import PARTIAL, WriteRecord, to_file, to_stream
 from edgepose.io.people import left_out
 from edgepose.io.table import to_table
+from edgepose.model.spec import ModelSpec
 
 # on a GPU crop to download are its own times, while the CPU reads and draws other frames
 STAGES = (
@@ -86,7 +88,8 @@ class InferReport:
 def open_results(
     stack: ExitStack,
     report: InferReport,
-    keypoint_names: Sequence[str],
+    spec: ModelSpec,
+    lifter: Lifter | None = None,
     *,
     folder: Path | None,
     stream: TextIO | None,
@@ -94,7 +97,9 @@ def open_results(
 ) -> WriteRecord:
     """Where the records go: the stream if there is one, else keypoints.json in the folder, which `stack` finishes."""
     if stream is not None:
-        return to_table(stream, keypoint_names) if table else to_stream(stream)
+        in_space = lifter.skeleton if lifter is not None else spec.skeleton if spec.gives_depth else None
+        names = () if in_space is None else in_space.keypoints
+        return to_table(stream, spec.skeleton.keypoints, names) if table else to_stream(stream)
     if folder is None:
         raise ValueError("infer needs a folder or a stream to write to")
     report.results = folder / "keypoints.json"

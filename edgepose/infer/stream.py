@@ -272,9 +272,9 @@ def _keep(lane: _Lane, shot: Shot, poses: Poses, output: _Output) -> None:
         picture.show(lane.number, drawn, status)
     if lane.overlay is None:
         return
-    if poses.xyz is not None:
+    if space is not None and (lifter is None or lane.source.live):  # a file's are drawn at its end, from all frames
         with output.times.stage("draw"):
-            drawn = with_positions(drawn, poses.xyz, output.skeleton)
+            drawn = with_positions(drawn, space, output.skeleton if lifter is None else lifter.lifter.skeleton)
     try:
         with output.times.stage("write"):
             if lane.writer is None:

@@ -14,6 +14,9 @@ import numpy as np
 from edgepose.backends.runtime import Runtime
 from edgepose.errors import EdgeposeError, InputError
 from edgepose.estimate.follow import Following
+from edgepose.estimate.lift import Lifter
+from edgepose.estimate.lift_live import LiveLifter
+from edgepose.estimate.lift_records import RecordLifter, lifted
 from edgepose.estimate.whole import WholeFollowers, estimate_people, head_of
 from edgepose.infer.report import STAGES, InferReport, check_something_read, open_results, saying_how_far
 from edgepose.infer.stream import DRAWN, LiveOutput, SourceReport, watch_sources
@@ -24,6 +27,7 @@ from edgepose.io.keypoints import WriteRecord, scored_people
 from edgepose.io.overlay import draw_poses
 from edgepose.io.people import read_picture
 from edgepose.io.sources import FileSource, Source
+from edgepose.io.space import add_positions, find_matplotlib, with_positions
 from edgepose.io.video import VIDEO_SUFFIXES
 from edgepose.io.watching import Watch, unwatched
 from edgepose.model.heads.people import People
@@ -46,6 +50,7 @@ def infer_whole(
     flip_test: bool = False,
     min_score: float | None = None,
     scales: Sequence[Runtime] = (),
+    lifter: Lifter | None = None,
     save_overlays: bool = True,
     watch: Watch = unwatched,
 ) -> InferReport:
@@ -57,6 +62,7 @@ def infer_whole(
         following: how people are followed; every frame is looked at.
         sources, live, folder, stream, table, save_overlays: as `infer` takes them.
         flip_test, scales: see `estimate_people`.
+        lifter: adds positions in space to every person, as `infer` does.
         min_score: people of a lower score are left out; None: 0.3 for a head of people, none else.
         watch: sees each step's items pass, with their name and count, for a progress bar.
 
@@ -79,11 +85,16 @@ def infer_whole(
     report = InferReport(network=f"{runtime.arithmetic} ({runtime.name})")
     with ExitStack() as stack:
         times = stack.enter_context(measured())
-        write = open_results(stack, report, spec.skeleton.keypoints, folder=folder, stream=stream, table=table)
+        write = open_results(stack, report, spec, lifter, folder=folder, stream=stream, table=table)
+        space = None
+        if lifter is not None:
+            if folder and save_overlays:
+                find_matplotlib()  # missed now, not after the work
+            space = write = stack.enter_context(lifted(write, lifter, spec.skeleton, flip_test=flip_test))
         followers = partial(
             WholeFollowers, following=following, flip_test=flip_test, min_score=min_score, scales=scales
         )
-        run = _Run(runtime, find, followers, write, report, times, live or LiveOutput())
+        run = _Run(runtime, find, followers, write, report, times, live or LiveOutput(), space)
         with saying_how_far(report):
             for entry in watch("images", entries, len(entries)):
                 run.image(entry, ids[entry.path], targets.get(entry.path))
@@ -108,6 +119,7 @@ class _Run:
     report: InferReport
     times: StageTimes
     live: LiveOutput
+    space: RecordLifter | None = None
 
     def image(self, entry: ImageBoxes, image_id: int | str, target: Path | None) -> None:
         """Read one image, find its people, write them and their overlay."""
@@ -130,6 +142,8 @@ class _Run:
         try:
             with times.stage("draw"):
                 drawn = draw_poses(image, poses, self.runtime.passport.spec.skeleton, self._drawn_above)
+                if self.space is not None:
+                    drawn = with_positions(drawn, self.space.positions[0], self.space.lifter.skeleton)
             with times.stage("write"):
                 write_image(target, drawn)
         except EdgeposeError as error:  # too large for its format, say; its key points are kept
@@ -148,7 +162,12 @@ class _Run:
 
     def followed(self, sources: Sequence[Source], overlays: Sequence[Path | None]) -> None:
         """Find and follow the people of several sources at once."""
-        report = self.report
+        if self.space is not None and len(sources) > 1:
+            raise ValueError("a lifter takes one source at a time")
+        report, write, skeleton = self.report, self.write, self.runtime.passport.spec.skeleton
+        lifter = None if self.space is None else LiveLifter(self.space.lifter, skeleton)
+        if self.space is not None and sources[0].live:  # whose records cannot wait for its end
+            write = self.space.write
         images, people = report.images, report.people
 
         def tell(reports: Sequence[SourceReport]) -> None:
@@ -159,16 +178,23 @@ class _Run:
         done = watch_sources(
             self.followers(self.runtime, len(sources)),
             sources,
-            self.runtime.passport.spec.skeleton,
-            self.write,
+            skeleton,
+            write,
             self.times,
             overlays=overlays,
             live=replace(self.live, tell=tell),
             own_scores=True,
             drawn_above=self._drawn_above,
+            lifter=lifter,
         )
         report.sources += done
-        report.overlays += [one.overlay for one in done if one.overlay is not None]
+        drawn = [one.overlay for one in done if one.overlay is not None]
+        report.overlays += drawn
+        if self.space is not None and not sources[0].live:
+            self.space.finish()
+            for path in drawn:
+                with self.times.stage("draw"):
+                    add_positions(path, self.space.positions, self.space.lifter.skeleton)
         for one in done:
             if one.error is not None:
                 self._unreadable(one.name, one.error)

@@ -9,15 +9,17 @@ from click.testing import CliRunner
 
 from edgepose.cli import main
 from edgepose.estimate.follow import Following
+from edgepose.estimate.lift import Lifter
 from edgepose.export.bottom_up import export_bottom_up
 from edgepose.export.networks.lightweight_openpose import LightweightOpenPose
 from edgepose.export.pair import Weights
 from edgepose.infer.whole import infer_whole
 from edgepose.io.images import read_image, write_image
 from edgepose.io.sources import FileSource
-from edgepose.io.video import video_file
+from edgepose.io.video import VideoReader, video_file
 from edgepose.model.heads.fields import Fields
-from edgepose.model.skeletons import OPENPOSE18
+from edgepose.model.heads.lift import Lift
+from edgepose.model.skeletons import OPENPOSE18, Skeleton
 from edgepose.model.spec import Input, ModelSpec
 from tests.evaluation.test_bottom_up import MAP_HW, Drawn
 
@@ -135,3 +137,47 @@ def test_a_table_has_a_line_for_each_person(drawn, images):
     infer_whole(drawn, [images / "1.png", images / "2.png"], stream=stream, table=True)
 
     assert len(stream.getvalue().splitlines()) == 1 + 4
+
+
+def two_points(inputs):
+    points = inputs["points"][:, -1]
+    return {"xyz": np.concatenate([points, np.zeros_like(points[..., :1])], axis=2)}
+
+
+NOSE_AND_NECK = Skeleton("ends", ("nose", "neck"), flip_pairs=())
+FLAT = Lifter(two_points, Lift(1, root="neck"), NOSE_AND_NECK, NOSE_AND_NECK)
+
+
+def test_people_of_pictures_and_videos_get_positions(drawn, images, tmp_path):
+    with video_file(tmp_path / "clip.mp4", fps=10) as writer:
+        for _ in range(3):
+            writer.write(np.full((*MAP_HW, 3), 90, np.uint8))
+
+    report = infer_whole(drawn, [images / "1.png", tmp_path / "clip.mp4"], folder=tmp_path / "out", lifter=FLAT)
+
+    people = json.loads((tmp_path / "out" / "keypoints.json").read_text())
+    assert len(people) == 2 * 4
+    assert all(person["xyz_skeleton"] == "ends" and len(person["xyz"]) == 6 for person in people)
+    assert [read_width(path) for path in report.overlays] == [WITH_SPACE] * 2
+
+
+WITH_SPACE = MAP_HW[1] + 3 * MAP_HW[0] // 2  # the picture, and two views of the space beside it
+
+
+def read_width(path: Path) -> int:
+    image = next(iter(VideoReader(path))) if path.suffix == ".mp4" else read_image(path)
+    return image.shape[1]
+
+
+def test_a_live_sources_overlay_shows_positions(drawn, tmp_path):
+    class Camera(FileSource):
+        live = True
+
+    with video_file(tmp_path / "clip.mp4", fps=10) as writer:
+        writer.write(np.full((*MAP_HW, 3), 90, np.uint8))
+
+    report = infer_whole(drawn, [], sources=[Camera(tmp_path / "clip.mp4")], folder=tmp_path / "out", lifter=FLAT)
+
+    people = json.loads((tmp_path / "out" / "keypoints.json").read_text())
+    assert [len(person["xyz"]) for person in people] == [6, 6]
+    assert read_width(report.overlays[0]) == WITH_SPACE
