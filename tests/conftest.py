@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.once import FOLDER
 
 if TYPE_CHECKING:
     from edgepose.export.by_value import ExportedByValue
@@ -18,6 +21,13 @@ def _ctrl_c_interrupts() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_folder_of_the_run(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A worker's own folder lies in that of the run."""
+    own = tmp_path_factory.getbasetemp()
+    os.environ[FOLDER] = str(own.parent if "PYTEST_XDIST_WORKER" in os.environ else own)
 
 
 @pytest.fixture(scope="session")

@@ -6,13 +6,13 @@ import ctypes
 
 import pytest
 
-from tests.cuda.on_cpu import compile_for_cpu
+from tests.cuda.on_cpu import kernels_on_cpu
 from tests.nvcc import has_nvcc
 
 
 @pytest.fixture(scope="session")
-def kernels(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+def kernels() -> ctypes.CDLL:
     """The kernels as functions of this process."""
     if not has_nvcc():
         pytest.skip("nvcc is not installed, whose headers hold the FP16 type that the CPU build uses too")
-    return compile_for_cpu(tmp_path_factory.mktemp("kernels") / "kernels.so")
+    return kernels_on_cpu()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from edgepose.machine.nvcc import find_nvcc
 from edgepose.model.heads.volume import Volume
 from edgepose.model.spec import ModelSpec
 from edgepose.stages.geometry import Regions
+from tests.once import once
 
 
 def cuda_headers() -> Path:
@@ -35,7 +37,13 @@ def cuda_headers() -> Path:
     return include if (include / "cuda_fp16.h").is_file() else Path("/usr/local/cuda/include")
 
 
-def compile_for_cpu(library: Path) -> ctypes.CDLL:
+@cache
+def kernels_on_cpu() -> ctypes.CDLL:
+    """The kernels as functions of this process, compiled once in a run of the tests."""
+    return ctypes.CDLL(str(once("kernels.so", compile_for_cpu)))
+
+
+def compile_for_cpu(library: Path) -> None:
     """Compile on_cpu.cpp, which holds the kernels, to a library."""
     here = Path(__file__).parent
     command = ["g++", "-std=c++20", "-O2", "-shared", "-fPIC", "-DEDGEPOSE_ON_CPU", "-pthread"]
@@ -43,7 +51,6 @@ def compile_for_cpu(library: Path) -> ctypes.CDLL:
         [*command, "-isystem", cuda_headers(), f"-I{FOLDER}", f"-I{here}", here / "on_cpu.cpp", "-o", library],
         check=True,
     )
-    return ctypes.CDLL(str(library))
 
 
 def before_a_guard_page(array: np.ndarray) -> np.ndarray:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import struct
-import tempfile
 import threading
 import time
 import weakref
 from collections import deque
 from collections.abc import Callable
-from functools import cache
-from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -20,7 +17,7 @@ import numpy as np
 from edgepose.cuda.launch import FRAME
 from edgepose.machine.gpu import Gpu
 from edgepose.stages.frames import FORMATS
-from tests.cuda.on_cpu import compile_for_cpu
+from tests.cuda.on_cpu import kernels_on_cpu
 
 FATBIN = b"kernels, as the stand-in GPU takes them"
 Work = Callable[[], None]
@@ -439,12 +436,6 @@ class Event:
         return 1000 * (self.at - start.at)
 
 
-@cache
-def compiled_for_the_cpu() -> ctypes.CDLL:
-    with tempfile.TemporaryDirectory() as folder:
-        return compile_for_cpu(Path(folder) / "kernels.so")
-
-
 class Function:
     """A kernel: the real source, run on the CPU."""
 
@@ -452,7 +443,7 @@ class Function:
 
     def __init__(self, gpu: FakeGpu, name: str, module: Module) -> None:
         self.gpu, self.name, self.module = gpu, name, module
-        self.run = getattr(compiled_for_the_cpu(), f"run_{name}")
+        self.run = getattr(kernels_on_cpu(), f"run_{name}")
 
     def prepare(self, arguments: str) -> None:
         self.arguments = arguments
