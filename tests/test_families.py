@@ -2,7 +2,8 @@
 
 `make test-all` takes every graph of the zoo instead: each model at each input size, in each style that builds another
 network. Entries that differ only in their recipe (plain, DARK and UDP, say) have one graph and are built once. `make
-test` takes convolutional networks at half their input: the same layers, a quarter of the arithmetic.
+test` takes convolutional networks at half their input, and of a row of equal layers one or two: a test compares the
+kinds of layers with those of the whole network. It takes a third of the time.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import ModuleType
 
 import cv2
 import numpy as np
@@ -21,10 +23,13 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("openvino")
 
+import torch
+from torch import nn
+
 from edgepose.backends import load_runtime
 from edgepose.calibration.pipeline import calibrate
 from edgepose.export.drawn.crops import sample_crops
-from edgepose.export.networks import hourglass52
+from edgepose.export.networks import cpm, hourglass52, hrnet, rtmpose, simple_baseline, stacked_hourglass, vitpose
 from edgepose.export.pipeline import export_model
 from edgepose.export.zoo.find import find_model, models
 from edgepose.export.zoo.model import Model
@@ -81,10 +86,50 @@ def folder() -> Iterator[Path]:
         yield Path(name)
 
 
+SMALLER: tuple[tuple[ModuleType, str, object], ...] = (
+    (hrnet, "MODULES", (1, 1, 1)),
+    (hrnet, "BLOCKS", 1),
+    (cpm, "CHANNELS", 32),
+    (cpm, "STAGES", 3),  # the first, one that follows it, and one that follows such a one
+    (hourglass52, "CHANNELS", tuple(count // 8 for count in hourglass52.CHANNELS)),
+    (hourglass52, "BLOCKS", (2, 1, 1, 1, 1, 1)),
+    (stacked_hourglass, "WIDTH", 64),
+    (simple_baseline, "LAYERS", {**simple_baseline.LAYERS, 50: ((1, 2, 1, 1), *simple_baseline.LAYERS[50][1:])}),
+    (vitpose, "SIZES", {**vitpose.SIZES, "s": (192, 2, 6)}),
+    (rtmpose, "SIZES", {**rtmpose.SIZES, "m": rtmpose.SIZES["t"]}),
+)
+WHOLE = {(module, name): getattr(module, name) for module, name, _ in SMALLER}
+
+
 @pytest.fixture(autouse=not os.environ.get("EDGEPOSE_TEST_ALL"))
-def _thinner_hourglass(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Half the channels: its 95 million weights, written and read a dozen times, took longer than all its layers."""
-    monkeypatch.setattr(hourglass52, "CHANNELS", tuple(count // 2 for count in hourglass52.CHANNELS))
+def smaller_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer layers of each kind: weights written and read a dozen times took longer than all that is looked at."""
+    for module, name, value in SMALLER:
+        monkeypatch.setattr(module, name, value)
+
+
+def kinds_of_layers(network: nn.Module) -> set[tuple[object, ...]]:
+    """What makes one layer another kind than its neighbour, but for its channels."""
+    names = ("kernel_size", "stride", "dilation", "scale_factor", "mode", "eps")
+    return {
+        (type(layer).__name__, getattr(layer, "groups", 1) > 1, *(getattr(layer, name, None) for name in names))
+        for layer in network.modules()
+    }
+
+
+def has_every_kind_of_layer(model: Model, style: str) -> None:
+    with torch.device("meta"):
+        smaller = kinds_of_layers(model.build(style))
+        with pytest.MonkeyPatch.context() as patch:
+            for (module, name), value in WHOLE.items():
+                patch.setattr(module, name, value)
+            whole = kinds_of_layers(model.build(style))
+    assert smaller == whole
+
+
+@pytest.mark.parametrize("graph", chosen(), ids=label)
+def test_a_smaller_network_has_every_kind_of_layer(graph: tuple[Model, str]) -> None:
+    has_every_kind_of_layer(*graph)
 
 
 @pytest.mark.timeout(3600)

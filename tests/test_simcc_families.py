@@ -12,7 +12,7 @@ import pytest
 
 from edgepose.export.zoo.find import models
 from edgepose.export.zoo.model import Model
-from tests.test_families import folder, goes_to_int8  # noqa: F401
+from tests.test_families import folder, goes_to_int8, has_every_kind_of_layer, smaller_networks  # noqa: F401
 
 GRAPHS = (
     ("rtmpose_t", "halpe26"),
@@ -27,6 +27,13 @@ GRAPHS = (
 
 def first_of(name: str, dataset: str) -> Model:
     return next(model for model in models() if (model.name, model.dataset) == (name, dataset))
+
+
+@pytest.mark.parametrize(("name", "dataset"), GRAPHS)
+def test_a_smaller_network_has_every_kind_of_layer(name: str, dataset: str) -> None:
+    model = first_of(name, dataset)
+
+    has_every_kind_of_layer(model, model.styles[0])
 
 
 @pytest.mark.skipif(bool(os.environ.get("EDGEPOSE_TEST_ALL")), reason="tests/test_families.py takes every graph")
