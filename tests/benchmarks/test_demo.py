@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 import edgepose.benchmarks.demo.run
-from edgepose.benchmarks.demo.run import run_demo
+from edgepose.benchmarks.demo.run import Demo, run_demo
 from edgepose.cli import main
 from edgepose.errors import InputError
 from edgepose.export.drawn.people import make_pose, write_people
@@ -21,13 +21,27 @@ from edgepose.model.passport import read_passport
 
 @pytest.fixture
 def few_people(monkeypatch):
-    monkeypatch.setattr(edgepose.benchmarks.demo.run, "CALIBRATION_PEOPLE", 8)
-    monkeypatch.setattr(edgepose.benchmarks.demo.run, "EVALUATION_PEOPLE", 6)
-    monkeypatch.setattr(edgepose.benchmarks.demo.run, "SHOWN", 2)
+    make_it_small(monkeypatch)
 
 
-def test_the_demo_leaves_models_figures_overlays_and_a_page(tmp_path, few_people):
-    demo = run_demo(tmp_path)
+def make_it_small(patch: pytest.MonkeyPatch) -> None:
+    for name, value in (("CALIBRATION_PEOPLE", 8), ("EVALUATION_PEOPLE", 6), ("SHOWN", 2), ("SPEED_SECONDS", 0.05)):
+        patch.setattr(edgepose.benchmarks.demo.run, name, value)
+
+
+@pytest.fixture(scope="module")
+def small_demo(tmp_path_factory) -> tuple[Path, Demo]:
+    """The folder in which the demo ran, and what it made in the folder's own `out`."""
+    folder = tmp_path_factory.mktemp("demo")
+    with pytest.MonkeyPatch.context() as patch:
+        make_it_small(patch)
+        patch.chdir(folder)
+        return folder, run_demo(Path("out"))
+
+
+def test_the_demo_leaves_models_figures_overlays_and_a_page(small_demo, monkeypatch):
+    folder, demo = small_demo
+    monkeypatch.chdir(folder)
 
     assert [each.precision for each in demo.evaluation.models] == ["fp32", "fp16", "int8"]
     assert demo.evaluation.conditions["people"] == 6
@@ -38,7 +52,7 @@ def test_the_demo_leaves_models_figures_overlays_and_a_page(tmp_path, few_people
     in_space = 3 if find_spec("matplotlib") else 0
     assert page.count("data:image/jpeg;base64,") == 2 * 3 + 1 + in_space
     assert "INT8 openvino" in page
-    assert json.loads((tmp_path / "accuracy.json").read_text())["conditions"]["images"] == 6
+    assert json.loads((folder / "out" / "accuracy.json").read_text())["conditions"]["images"] == 6
 
 
 def test_the_demo_runs_on_the_users_pictures_and_measures_on_others_than_it_calibrates_with(tmp_path, few_people):
@@ -152,9 +166,5 @@ def test_poses_have_the_proportions_of_a_person():
         assert pose[[at["nose"], at["left_ear"]], 2].tolist() == [0, 0]
 
 
-def test_the_demo_writes_nowhere_else(tmp_path, few_people, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-    run_demo(Path("out"))
-
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+def test_the_demo_writes_nowhere_else(small_demo):
+    assert [path.name for path in small_demo[0].iterdir()] == ["out"]
