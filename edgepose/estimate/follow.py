@@ -102,6 +102,8 @@ class Followers:
     def take(self, frames: Sequence[tuple[int, np.ndarray | Frame, float]]) -> list[Poses]:
         """The poses of one frame of each of some videos: (number of the video, image, seconds)."""
         of_frame = [self._followers[video] for video, _, _ in frames]
+        for follower, (_, image, _) in zip(of_frame, frames, strict=True):
+            follower.fit(hw_of(image))
         looked = [follower.wants_detection() for follower in of_frame]
         asked = [image for (_, image, _), wanted in zip(frames, looked, strict=True) if wanted]
         found = iter(find_people_in(self._detector, asked, min_score=min(DOUBTFUL, self._min_score)))
@@ -133,8 +135,20 @@ class Follower:
         self._smoother = Smoother() if self.following.smooth else None
         self._since = 0  # frames since the detector looked
         self._doubted = True
+        self._image_hw: tuple[int, int] | None = None
         self._seen = self._boxes = np.zeros((0, 4), np.float32)
         self._scores = np.zeros(0, np.float32)
+
+    def fit(self, image_hw: tuple[int, int]) -> None:
+        """Get ready for a frame of this size: of another one than the last, it is taken to show the same, scaled."""
+        if self._image_hw not in (None, image_hw):
+            scale_xy = np.array(image_hw[::-1]) / np.array(self._image_hw[::-1])
+            self._seen, self._boxes = ((b * np.tile(scale_xy, 2)).astype(np.float32) for b in (self._seen, self._boxes))
+            if self._tracker is not None:
+                self._tracker.scale(scale_xy)
+            if self._smoother is not None:
+                self._smoother = Smoother()  # its speeds are in pixels of the old frames
+        self._image_hw = image_hw
 
     def wants_detection(self) -> bool:
         """Whether a detector should look at the next frame."""

@@ -150,5 +150,6 @@ class WholeFollowers:
             poses, scores = self._find(image)
             image_hw = image.hw if isinstance(image, Frame) else (image.shape[0], image.shape[1])
             poses = replace(poses, box_scores=scores)
+            self._followers[video].fit(image_hw)
             followed.append(self._followers[video].follow(poses, seconds, image_hw, detected=True))
         return followed

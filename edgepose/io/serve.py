@@ -90,7 +90,8 @@ class PictureServer:
         try:
             self._server = ThreadingHTTPServer((host, port), _handler_of(self))
         except (OSError, OverflowError) as error:
-            raise InputError(f"cannot listen on {host}:{port}: {getattr(error, 'strerror', None) or error}") from error
+            why = getattr(error, "strerror", None) or error
+            raise InputError(f"cannot listen on {host}:{port}: {why}; --serve takes another port") from error
         self._server.daemon_threads = True
         self.port = int(self._server.server_address[1])
         self.url = (

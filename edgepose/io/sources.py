@@ -12,13 +12,14 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, TypeAlias
 
 import cv2
 import numpy as np
 
 from edgepose.errors import InputError
 from edgepose.io.opencv_log import silence_opencv
+from edgepose.io.resizing import AvCapture, has_pyav
 from edgepose.io.video import VideoReader
 from edgepose.stages.frames import YUVS, Frame
 
@@ -111,6 +112,9 @@ def without_password(url: str) -> str:
     return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", url)
 
 
+Capture: TypeAlias = cv2.VideoCapture | AvCapture
+
+
 class FileSource:
     """A video file: no frame is dropped."""
 
@@ -146,7 +150,7 @@ class CaptureSource:
     def __init__(
         self,
         name: str,
-        connect: Callable[[], cv2.VideoCapture],
+        connect: Callable[[], Capture],
         *,
         back_off_s: tuple[float, ...] = (),
         sleep: Callable[[float], None] = time.sleep,
@@ -154,7 +158,7 @@ class CaptureSource:
         self.name = name
         self.notes: list[str] = []
         self._connect, self._back_off_s, self._sleep = connect, back_off_s, sleep
-        self._capture: cv2.VideoCapture | None = connect()
+        self._capture: Capture | None = connect()
         fps = self._capture.get(cv2.CAP_PROP_FPS)
         self.fps = float(fps) if np.isfinite(fps) and 0 < fps <= 1000 else 25.0
         self._closed = self._reading = False
@@ -224,6 +228,8 @@ class CaptureSource:
             self.notes.append(f"{self.name}: broke off after frame {index}, reached again at attempt {attempt}")
             return
         tried = f", and {len(self._back_off_s)} attempts to reach it again failed" if self._back_off_s else ""
+        if index == 0:
+            raise InputError(f"{self.name}: it answers, but gives no frame{tried}; does another program use it?")
         raise InputError(f"{self.name}: no more frames after {index}{tried}")
 
 
@@ -326,7 +332,7 @@ def csi_pipeline(number: int, mode: CsiMode) -> str:
     )
 
 
-def _open_csi(name: str, number: int, mode: CsiMode) -> cv2.VideoCapture:
+def _open_csi(name: str, number: int, mode: CsiMode) -> Capture:
     silence_opencv()
     if cv2.CAP_GSTREAMER not in cv2.videoio_registry.getBackends():
         raise InputError(
@@ -336,7 +342,7 @@ def _open_csi(name: str, number: int, mode: CsiMode) -> cv2.VideoCapture:
     return _opened(cv2.VideoCapture(csi_pipeline(number, mode), cv2.CAP_GSTREAMER), name, "no camera answers there")
 
 
-def _open_camera(device: str) -> cv2.VideoCapture:
+def _open_camera(device: str) -> Capture:
     silence_opencv()
     if not os.path.exists(device):
         raise InputError(f"{device}: no such camera; v4l2-ctl --list-devices lists them")
@@ -345,18 +351,19 @@ def _open_camera(device: str) -> cv2.VideoCapture:
     return _opened(cv2.VideoCapture(device, cv2.CAP_V4L2), device, "not a camera, or another program uses it")
 
 
-def _open_url(url: str) -> cv2.VideoCapture:
+def _open_url(url: str) -> Capture:
     silence_opencv()
     name = without_password(url)
+    why = f"no stream came within {TIMEOUT_MS // 1000} seconds"
+    if has_pyav():
+        return _opened(AvCapture(url, TIMEOUT_MS / 1000), name, why)
     if cv2.CAP_FFMPEG not in cv2.videoio_registry.getBackends():
         raise InputError(f"{name}: this OpenCV has no FFmpeg, which streams need")
     limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, TIMEOUT_MS]
-    return _opened(
-        cv2.VideoCapture(url, cv2.CAP_FFMPEG, limits), name, f"no stream came within {TIMEOUT_MS // 1000} seconds"
-    )
+    return _opened(cv2.VideoCapture(url, cv2.CAP_FFMPEG, limits), name, why)
 
 
-def _opened(capture: cv2.VideoCapture, name: str, why: str) -> cv2.VideoCapture:
+def _opened(capture: Capture, name: str, why: str) -> Capture:
     if not capture.isOpened():
         capture.release()
         raise InputError(f"{name}: cannot be opened: {why}")

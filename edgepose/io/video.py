@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import numpy as np
 from edgepose.errors import EdgeposeError, InputError
 from edgepose.files import whole_file
 from edgepose.io.opencv_log import silence_opencv
+from edgepose.io.resizing import MAY_CHANGE, AvCapture, has_pyav
 from edgepose.stages.frames import Frame
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts")
@@ -25,6 +25,8 @@ os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET; read when
 
 class VideoReader:
     """Frames of a video file, in order. Metadata that turns a picture upright is obeyed.
+
+    Where frames change their size on the way, each has its own where PyAV is installed; else the first one's.
 
     Attributes:
         fps: frames per second; 25 where the file does not say.
@@ -39,8 +41,10 @@ class VideoReader:
             raise InputError(f"{path}: no such file")
         silence_opencv()
         has_ffmpeg = cv2.CAP_FFMPEG in cv2.videoio_registry.getBackends()  # others write to stderr about bad files
-        self.path = path
-        self._capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG if has_ffmpeg else cv2.CAP_ANY)
+        self.path = Path(path)
+        self._capture: cv2.VideoCapture | AvCapture = cv2.VideoCapture(
+            str(path), cv2.CAP_FFMPEG if has_ffmpeg else cv2.CAP_ANY
+        )
         if not self._capture.isOpened():
             raise InputError(f"{path}: not a readable video (empty, truncated, or of a kind that OpenCV does not read)")
         fps = self._capture.get(cv2.CAP_PROP_FPS)
@@ -59,12 +63,17 @@ class VideoReader:
             InputError: after the last frame that could be read, if the file announces noticeably more.
         """
         count = 0
+        if self.path.suffix.lower() in MAY_CHANGE and has_pyav():
+            self._capture.release()
+            self._capture = AvCapture(str(self.path))
         while True:
             ok, pixels = self._capture.read()
             if not ok:
                 break
             count += 1
             yield Frame(np.asarray(pixels), "bgr")
+        if count == 0 and self.length == 0:
+            raise InputError(f"{self.path}: a video of 0 frames; was its recording interrupted?")
         if count == 0 or count < 0.95 * self.length:  # some containers only estimate their length
             raise InputError(f"{self.path}: the video ends after {count} of {self.length} frames: it is damaged")
 
@@ -87,7 +96,7 @@ class VideoWriter:
         height, width = frame.shape[:2]
         if self._writer is None:
             self._size_wh = (width + width % 2, height + height % 2)  # the codec halves its colour planes
-            kind = _H264 if find_spec("av") else _Mpeg4
+            kind = _H264 if has_pyav() else _Mpeg4
             self._writer = kind(self._path, self._fps, self._size_wh)
         right, bottom = self._size_wh[0] - width, self._size_wh[1] - height
         if right < 0 or bottom < 0 or right > 1 or bottom > 1:

@@ -106,6 +106,13 @@ class Tracker:
         self._tracks = self._after(tracks, row_of, new, ids, boxes, poses)
         return ids
 
+    def scale(self, scale_xy: np.ndarray) -> None:
+        """Expect everybody in frames (2,) times as wide and as high from now on: a video's size has changed."""
+        t = self._tracks
+        self._tracks = replace(
+            t, boxes=t.boxes * np.tile(scale_xy, 2), velocities=t.velocities * scale_xy, xy=t.xy * scale_xy
+        )
+
     def _match(self, tracks: _Tracks, boxes: np.ndarray, poses: np.ndarray) -> np.ndarray:
         """(M, 2) pairs of track and box that are alike enough, at the greatest total likeness."""
         settings = self.settings

@@ -94,8 +94,14 @@ def test_an_interrupt_ends_a_live_source_well_and_a_file_with_a_partial_video(tm
 def test_changing_sizes_make_one_overlay_video_of_the_first_ones(tmp_path: Path):
     larger = np.kron(TWO, np.ones((2, 2, 1), np.uint8))
 
-    reports, _, _ = watch(Frames("a", [ONE, larger, ONE]), overlays=[tmp_path / "a.mp4"])
+    reports, records, _ = watch(Frames("a", [ONE, larger, ONE]), overlays=[tmp_path / "a.mp4"])
 
+    assert [(record["width"], record["height"]) for record in records] == [
+        (image.shape[1], image.shape[0]) for image in (ONE, larger, ONE)
+    ]
+    boxes = [np.array(record["people"][0]["bbox"]) for record in records]
+    np.testing.assert_allclose(boxes[1], 2 * boxes[0], atol=1)  # a pixel of the colour detector
+    assert [[person["track_id"] for person in record["people"]] for record in records] == [[1], [1, 2], [1]]
     frames = list(VideoReader(tmp_path / "a.mp4"))
     assert reports[0].overlay == tmp_path / "a.mp4"
     assert [frame.shape for frame in frames] == [ONE.shape] * 3
@@ -122,7 +128,7 @@ def test_pictures_are_shown_with_what_is_known_and_no_more_than_wanted():
 
 def test_a_picture_that_is_too_large_for_a_video_keeps_its_key_points(tmp_path: Path, monkeypatch: Any):
     monkeypatch.setattr(cv2.VideoWriter, "isOpened", lambda self: False)
-    monkeypatch.setattr("edgepose.io.video.find_spec", lambda name: None)
+    monkeypatch.setattr("edgepose.io.video.has_pyav", lambda: False)
 
     reports, records, _ = watch(Frames("a", [ONE] * 3), overlays=[tmp_path / "a.mp4"])
 

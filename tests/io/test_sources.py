@@ -106,7 +106,7 @@ def test_a_camera_that_is_unplugged_has_ended():
 def test_a_camera_without_a_frame_is_told():
     source, _ = source_of([None])
 
-    with pytest.raises(InputError, match="stream: no more frames after 0"):
+    with pytest.raises(InputError, match="stream: it answers, but gives no frame; does another program use it"):
         list(source)
 
 

@@ -24,7 +24,7 @@ DOORS = {
     "pycocotools": ("edgepose/evaluation/coco_ap.py",),
     "tensorrt": ("edgepose/trt/versions.py",),
     "tensorrt_rtx": ("edgepose/trt/versions.py",),
-    "av": ("edgepose/io/video.py",),
+    "av": ("edgepose/io/video.py", "edgepose/io/resizing.py"),
     "pycuda": ("edgepose/cuda/memory.py",),
     "torch": ("export/",),
     "matplotlib": ("edgepose/io/space.py",),
