@@ -19,6 +19,7 @@ def measure_whole(
     seconds: float,
     *,
     flip_test: bool = False,
+    scales: Sequence[Runtime] = (),
     rails: Sequence[Rail] = (),
     progress: Progress | None = None,
 ) -> list[Latency]:
@@ -28,14 +29,14 @@ def measure_whole(
         runtimes: from `load_runtime`; the first is what the others are compared with.
         image: (H, W, 3) uint8 RGB; people in it are what grouping takes its time for.
         seconds, rails, progress: see `measure`.
-        flip_test: see `estimate_people`.
+        flip_test, scales: see `estimate_people`.
     """
-    works = [_work(runtime, image, flip_test) for runtime in runtimes]
+    works = [_work(runtime, image, flip_test, scales) for runtime in runtimes]
     return measure_works(works, seconds, rails=rails, progress=progress)
 
 
-def _work(runtime: Runtime, image: np.ndarray, flip_test: bool) -> Work:
-    find = partial(estimate_people, runtime, image, flip_test=flip_test)
+def _work(runtime: Runtime, image: np.ndarray, flip_test: bool, scales: Sequence[Runtime]) -> Work:
+    find = partial(estimate_people, runtime, image, flip_test=flip_test, scales=scales)
     poses, _ = find()  # the first run is slow
 
     def frames(ticks: Iterator[None]) -> Iterable[object]:

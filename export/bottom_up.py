@@ -131,6 +131,11 @@ def export_bottom_up_model(
             f"{found}, or use --weights random, which is for timing only"
         )
     path = fetch(model.url, model.sha256_prefix, cache_folder()) if weights == "auto" else Path(weights)
+    if "udp" in path.name.lower():  # its keys are those of other checkpoints, and its key points would be a little off
+        raise CheckpointError(
+            f"{path.name} was trained with UDP by its name, whose maps of tags are read in a way that edgepose does "
+            f"not know: take {model.url.rsplit('/', 1)[-1] or 'a checkpoint without UDP'}"
+        )
     report(f"loading {path.name}")
     state, _ = read_checkpoint(path)
     load_into(network, without_later_stages(state, network), path=path, label=model.name)

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from edgepose.cli.options import THREADS, Number
+from edgepose.cli.options import SCALE_HELP, THREADS, Number
 from edgepose.limits import LONGEST_MEASUREMENT
 
 
@@ -50,6 +50,7 @@ def _batches(_: click.Context, __: click.Parameter, value: str | None) -> list[i
     help="Once for all models, or once for each in their order.  [default: the best for each file]",
 )
 @click.option("--detector", type=click.Path(path_type=Path), help="Time this person detector as well.")
+@click.option("--scale", "scales", type=click.Path(path_type=Path), multiple=True, help=SCALE_HELP)
 @click.option("--flip-test", is_flag=True, help="Run the mirrored pictures as well.")
 @click.option("--json", "as_json", is_flag=True, help="All numbers and conditions as JSON.")
 def command(
@@ -60,6 +61,7 @@ def command(
     threads: int | None,
     backends: tuple[str, ...],
     detector: Path | None,
+    scales: tuple[Path, ...],
     flip_test: bool,
     as_json: bool,
 ) -> None:
@@ -85,6 +87,8 @@ def command(
     whole = _takes_whole_images(models)
     if whole and (batches or detector):
         raise click.UsageError(f"--batch and --detector go with crops of people; {models[0]} takes whole images")
+    if scales and not (whole and len(models) == 1):
+        raise click.UsageError("--scale goes with one --engine, a bottom-up network")
     if image is not None and not whole:
         raise click.UsageError(f"--image goes with networks of whole images; {models[0]} takes crops of people")
     chosen = backends if len(backends) == len(models) else [*backends, None][:1] * len(models)
@@ -95,13 +99,18 @@ def command(
             opened.enter_context(closing(load(model, backend=backend, threads=threads)))
             for model, backend in zip(models, chosen, strict=True)
         ]
+        others = [
+            opened.enter_context(closing(load_runtime(path, backend=chosen[0], threads=threads))) for path in scales
+        ]
         found = None
         if whole:
-            rows, missing, frame = _measure_whole(loaded, image, seconds, flip_test, rails)
+            rows, missing, frame = _measure_whole(loaded, others, image, seconds, flip_test, rails)
         else:
             rows, missing = _measure_crops(loaded, batches or [1, 4, 8], seconds, flip_test, rails)
             frame = MADE_FRAME
         about = conditions(loaded, threads, frame=frame)
+        if scales:
+            about.found["scales"] = ", ".join(["its own", *(path.name for path in scales)])
         if detector is not None:
             finder = opened.enter_context(closing(load_detector(detector, threads=threads)))
             found = measure_detector(finder, seconds)
@@ -158,7 +167,12 @@ def _measure_crops(
 
 
 def _measure_whole(
-    loaded: Sequence[Any], image: Path | None, seconds: float, flip_test: bool, rails: Sequence[Any]
+    loaded: Sequence[Any],
+    scales: Sequence[Any],
+    image: Path | None,
+    seconds: float,
+    flip_test: bool,
+    rails: Sequence[Any],
 ) -> tuple[list[Any], list[str], str]:
     """The rows, what could not be measured, and which picture it was."""
     from edgepose.benchmarks.latency import make_frame
@@ -172,7 +186,8 @@ def _measure_whole(
         pixels, missing = read_image(image), []
         frame = f"{image.name}, {pixels.shape[1]}x{pixels.shape[0]} RGB, decoded"
     with _bar("whole image") as progress:
-        rows = measure_whole(loaded, pixels, seconds, flip_test=flip_test, rails=rails, progress=progress)
+        options: dict[str, Any] = {"flip_test": flip_test, "scales": scales, "rails": rails, "progress": progress}
+        rows = measure_whole(loaded, pixels, seconds, **options)
     return rows, missing, frame
 
 

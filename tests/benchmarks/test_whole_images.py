@@ -16,6 +16,7 @@ from edgepose.io.images import write_image
 from edgepose.model.passport import Passport, write_passport
 from tests.benchmarks.test_latency import Clock
 from tests.evaluation.test_bottom_up import MAP_HW, SPEC, Drawn
+from tests.makers import write_toy_model
 
 
 class TimedDrawn(Drawn):
@@ -54,6 +55,26 @@ def test_rows_tell_the_people_found_and_the_stages(clock):
     assert fast.speedup == pytest.approx(4)
     assert (fast.frames_per_s, fast.people_per_s) == pytest.approx((200, 400))
     assert fast.stages_ms == pytest.approx({"network": 5, "host": 0}, abs=1e-9)  # no other stage moves the clock
+
+
+def test_other_scales_are_run_for_each_picture(clock):
+    first, other = TimedDrawn(clock, "m.onnx", 5.0), TimedDrawn(clock, "half.onnx", 2.0)
+
+    (row,) = measure_whole([first], np.zeros((*MAP_HW, 3), np.uint8), 0.1, scales=[other])
+
+    assert row.total_ms == pytest.approx((7, 7, 7))
+    assert row.batch == 2
+
+
+def test_the_command_takes_scales_of_one_network_alone(tmp_path):
+    write_toy_model(tmp_path / "m.onnx")
+
+    result = CliRunner().invoke(
+        main, ["benchmark", "--engine", str(tmp_path / "m.onnx"), "--scale", str(tmp_path / "m.onnx")]
+    )
+
+    assert result.exit_code == 2
+    assert "--scale goes with one --engine, a bottom-up network" in result.output
 
 
 def test_a_picture_of_nobody_is_measured_all_the_same(clock):

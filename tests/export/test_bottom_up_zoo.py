@@ -82,6 +82,14 @@ def test_refinement_stages_that_are_not_used_are_left_out():
     assert list(left) == list(one.state_dict())
 
 
+def test_a_checkpoint_of_udp_is_refused_by_its_name(tmp_path):
+    path = tmp_path / "hrnet_w32_coco_512x512_udp-91663bf9_20220517.pth"
+    path.write_bytes(b"never read")
+
+    with pytest.raises(CheckpointError, match=r"trained with UDP .* take hrnet_w32_coco_512x512-bcb8c247"):
+        export_bottom_up_model(find_bottom_up_model("hrnet_w32_ae"), tmp_path, weights=str(path))
+
+
 def test_without_an_address_weights_are_asked_for(tmp_path):
     with pytest.raises(CheckpointError, match=r"give a checkpoint with --weights FILE \(checkpoint_iter_370000.pth"):
         export_bottom_up_model(find_bottom_up_model("lightweight_openpose"), tmp_path)
