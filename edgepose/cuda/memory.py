@@ -1,4 +1,4 @@
-"""The GPU's context and memory, through pycuda: this package's only way to it.
+"""The GPU's context and memory, through pycuda, or through cuda-bindings where pycuda is not: the only way to it.
 
 CUDA's *primary* context is used, the one that TensorRT uses too. It is retained once for the whole process, and is
 current only inside `Device.active`: what a caller had current before is current again afterwards.
@@ -9,9 +9,10 @@ from __future__ import annotations
 import ctypes
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -19,16 +20,23 @@ import numpy as np
 from edgepose.errors import BackendError, MissingPackageError
 from edgepose.machine.gpu import Gpu, find_gpu
 
-try:
-    import pycuda.driver as cuda
-except ModuleNotFoundError as error:
-    raise MissingPackageError("pycuda", "jetson") from error
-except ImportError as error:  # it was compiled for another driver, or there is none
-    raise BackendError(
-        f"pycuda cannot be loaded ({str(error).splitlines()[0]}): install the NVIDIA driver, or compile pycuda anew "
-        f"for the one that is here: pip install --force-reinstall --no-cache-dir --no-binary :all: pycuda"
-    ) from error
 
+def _import_driver() -> tuple[Any, str]:
+    """pycuda's driver module, or what bindings.py makes of cuda-bindings, and the package's name."""
+    try:
+        return import_module("pycuda.driver"), "pycuda"
+    except ImportError as error:
+        with suppress(ImportError):
+            return import_module("edgepose.cuda.bindings"), "cuda-bindings"
+        if isinstance(error, ModuleNotFoundError):
+            raise MissingPackageError("pycuda", "jetson") from error
+        raise BackendError(  # it was compiled for another driver, or there is none
+            f"pycuda cannot be loaded ({str(error).splitlines()[0]}): install the NVIDIA driver, or compile pycuda "
+            f"anew for the one that is here: pip install --force-reinstall --no-cache-dir --no-binary :all: pycuda"
+        ) from error
+
+
+cuda, DRIVER_PACKAGE = _import_driver()
 CudaError: type[Exception] = cuda.Error
 OutOfMemory: type[Exception] = cuda.MemoryError
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: work on the default stream neither waits for this one nor it for that
@@ -61,6 +69,12 @@ def open_device() -> Device:
         return _open_device()
 
 
+def _older(cuda_major: int) -> str:
+    if DRIVER_PACKAGE == "pycuda":
+        return "pycuda anew with that CUDA's nvcc on PATH"
+    return f"its own: pip install 'cuda-bindings=={cuda_major}.*'"
+
+
 _opening = threading.Lock()
 
 
@@ -72,8 +86,9 @@ def _open_device() -> Device:
     compiled_for = tuple(cuda.get_version()[:2])
     if compiled_for[0] > gpu.driver_cuda[0]:
         raise BackendError(
-            "pycuda was compiled for CUDA {}.{}, the driver knows CUDA up to {}.{}: install a newer driver, or pycuda "
-            "anew with that CUDA's nvcc on PATH".format(*compiled_for, *gpu.driver_cuda)
+            "{} was compiled for CUDA {}.{}, the driver knows CUDA up to {}.{}: install a newer driver, or {}".format(
+                DRIVER_PACKAGE, *compiled_for, *gpu.driver_cuda, _older(gpu.driver_cuda[0])
+            )
         )
     try:
         cuda.init()

@@ -90,7 +90,7 @@ def examine(root: Path = Path("/")) -> list[Finding]:
         _toolkit(root, on_jetson),
         _nvcc(root, gpu, on_jetson),
         *_tensorrts(root, gpu, on_jetson),
-        _pycuda(),
+        *_driver_packages(gpu),
         _package("numpy"),
         _opencv(root, on_jetson),
         _package("openvino", "to run models on a CPU: pip install 'edgepose[cpu]'"),
@@ -247,6 +247,20 @@ def _pycuda() -> Finding:
         return Finding("pycuda", "", f"to run plans, on the device: {build} 'edgepose[jetson]'")
     again = "" if "libcuda.so" in error else f": {build} --force-reinstall --no-deps --no-cache-dir pycuda"
     return Finding("pycuda", "", f"it is installed but does not load: {error}{again}")
+
+
+def _driver_packages(gpu: Gpu | None) -> list[Finding]:
+    """pycuda, or cuda-bindings in its place; which of them plans run with."""
+    pycuda, bindings = _pycuda(), package_version("cuda-bindings")
+    if not bindings:
+        if gpu is not None and not pycuda.found:
+            wheel = f"or, without compiling: pip install 'cuda-bindings=={gpu.driver_cuda[0]}.*'"
+            pycuda = replace(pycuda, mend=f"{pycuda.mend}; {wheel}")
+        return [pycuda]
+    major = int(bindings.split(".")[0]) if bindings[0].isdigit() else None
+    if pycuda.found:
+        return [pycuda, Finding("cuda-bindings", f"{bindings}, not used: pycuda is")]
+    return [replace(pycuda, mend=""), Finding("cuda-bindings", f"{bindings}, used in pycuda's place", cuda=major)]
 
 
 def _opencv(root: Path, on_jetson: bool) -> Finding:

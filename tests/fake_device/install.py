@@ -17,11 +17,13 @@ from edgepose.files import sha256_of
 from edgepose.model.engine_info import engine_from_json
 from edgepose.model.passport import Passport, write_passport
 from edgepose.model.spec import ModelSpec
+from tests.fake_device.bindings import make_bindings
 from tests.fake_device.gpu import FATBIN, FakeGpu
 from tests.fake_device.trt import make_plan, make_tensorrt
 from tests.makers import dots_spec, write_toy_model
 
 DOORS = (  # what holds pycuda, or TensorRT, or the GPU that was found
+    "edgepose.cuda.bindings",
     "edgepose.cuda.memory",
     "edgepose.cuda.arrays",
     "edgepose.cuda.external",
@@ -39,16 +41,24 @@ DOORS = (  # what holds pycuda, or TensorRT, or the GPU that was found
 
 
 @contextmanager
-def fake_device(**changes: Any) -> Iterator[FakeGpu]:
-    """A GPU with its pycuda, libcuda and TensorRT 10.3; afterwards there is none again."""
+def fake_device(*, door: str = "pycuda", **changes: Any) -> Iterator[FakeGpu]:
+    """A GPU with its pycuda (or cuda-bindings), libcuda and TensorRT 10.3; afterwards there is none again."""
     gpu = FakeGpu(**changes)
     package = ModuleType("pycuda")
     package.driver = gpu.driver  # type: ignore[attr-defined]
     with pytest.MonkeyPatch.context() as patch:
         for name in DOORS:
             patch.delitem(sys.modules, name, raising=False)
-        patch.setitem(sys.modules, "pycuda", package)
-        patch.setitem(sys.modules, "pycuda.driver", gpu.driver)
+        if door == "pycuda":
+            patch.setitem(sys.modules, "pycuda", package)
+            patch.setitem(sys.modules, "pycuda.driver", gpu.driver)
+        else:
+            patch.setitem(sys.modules, "pycuda", None)
+        names = ("cuda", "cuda.bindings", "cuda.bindings.driver")
+        cuda, bindings, driver = ModuleType(names[0]), ModuleType(names[1]), make_bindings(gpu)
+        cuda.bindings, bindings.driver = bindings, driver  # type: ignore[attr-defined]
+        for name, module in zip(names, (cuda, bindings, driver), strict=True):
+            patch.setitem(sys.modules, name, module if door != "pycuda" else None)
         patch.setitem(sys.modules, "tensorrt", make_tensorrt(gpu))
         patch.setattr("edgepose.machine.gpu.find_gpu", lambda: gpu.gpu)
         patch.setattr("edgepose.cuda.graphs.load_driver", lambda: gpu.libcuda)

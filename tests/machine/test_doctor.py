@@ -74,7 +74,9 @@ def answers(monkeypatch):
         return (None, answer) if isinstance(answer, str) else (answer, "")
 
     monkeypatch.setattr(doctor, "ask", ask)
-    monkeypatch.setattr(doctor, "package_version", lambda name: "1.0" if "cu1" not in name else "")
+    monkeypatch.setattr(
+        doctor, "package_version", lambda name: "" if "cu1" in name or name == "cuda-bindings" else "1.0"
+    )
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     return here, system
 
@@ -188,6 +190,23 @@ def test_a_user_who_may_not_use_the_gpu_is_told_of_the_group(tmp_path, answers, 
     monkeypatch.setattr(doctor.os, "access", lambda path, mode: False)
 
     assert "sudo usermod -aG video $USER" in found(root, "gpu").mend
+
+
+@pytest.mark.parametrize(
+    ("pycuda", "said"),
+    [(True, "12.9.10, not used: pycuda is"), (False, "12.9.10, used in pycuda's place")],
+)
+def test_which_way_to_the_gpu_is_taken_is_said(tmp_path, answers, monkeypatch, pycuda, said):
+    here, _ = answers
+    if not pycuda:
+        del here["pycuda"]
+        assert found(jetson_root(tmp_path), "pycuda").mend.endswith("pip install 'cuda-bindings==12.*'")
+    monkeypatch.setattr(doctor, "package_version", lambda name: "12.9.10" if name == "cuda-bindings" else "")
+
+    findings = {finding.name: finding for finding in examine(jetson_root(tmp_path))}
+
+    assert findings["cuda-bindings"].found == said
+    assert findings["pycuda"].mend == ""
 
 
 def test_a_driver_older_than_nvcc_tensorrt_and_pycuda_is_too_old(tmp_path, answers):

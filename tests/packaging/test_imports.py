@@ -26,6 +26,7 @@ DOORS = {
     "tensorrt_rtx": ("edgepose/trt/versions.py",),
     "av": ("edgepose/io/video.py", "edgepose/io/resizing.py"),
     "pycuda": ("edgepose/cuda/memory.py",),
+    "cuda": ("edgepose/cuda/bindings.py",),
     "torch": ("export/",),
     "matplotlib": ("edgepose/io/space.py",),
     "plotly": ("calibration/charts.py",),
