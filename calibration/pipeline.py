@@ -142,6 +142,7 @@ def calibrate(
     seed: int = 0,
     output_dir: Path | None = None,
     choose: Choose | None = None,
+    select: int | None = None,
     techniques: Techniques = ALL,
     watch: Watch = unwatched,
 ) -> Calibrated:
@@ -154,6 +155,7 @@ def calibrate(
         method: one of ranges.METHODS.
         limit: most people to use; seed: which of more.
         output_dir: where the files go; None: beside the model.
+        select: take the ranges from so many people who cover all of them; None: from all.
         techniques: what is done besides rounding.
         choose: which of the layers that can be INT8 become so, and with which ranges; None: all, by `method`.
         watch: sees each step's items pass, for a progress bar.
@@ -172,6 +174,7 @@ def calibrate(
         detector=detector,
         held_out=HELD_OUT_SHARE if choose is None else HELD_OUT_TO_CHOOSE,
         confirm=choose is not None,
+        select=select,
         techniques=techniques,
         output_dir=output_dir,
         watch=watch,

@@ -10,6 +10,7 @@ number of crops. What a crop votes for:
 * entropy: the range whose 128 levels keep most of the distribution, by Kullback-Leibler divergence
   (Migacz, "8-bit inference with TensorRT", GTC 2017).
 * mse: the range with the least mean squared rounding and clipping error.
+* max: its largest magnitude, and here the largest vote of all wins: nothing is clipped.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from onnx import TensorProto, helper
 
 from edgepose.errors import CalibrationError
 
-METHODS = ("minmax", "percentile", "entropy", "mse")
-COMPETING = ("mse", "percentile", "minmax")  # within a budget; entropy takes a hundred times as long
+METHODS = ("minmax", "percentile", "entropy", "mse", "max")
+COMPETING = ("mse", "percentile", "minmax", "max")  # within a budget; entropy takes a hundred times as long
 LEVELS = 127  # steps on the positive side
 BINS = 2048
 PERCENTILE = 0.9999
@@ -61,7 +62,7 @@ class Histogram:
 
     def range_by(self, method: str) -> float:
         """The magnitude that 127 shall stand for; 0 if all values were 0."""
-        if method == "minmax" or self.largest == 0:
+        if method in ("minmax", "max") or self.largest == 0:
             return self.largest
         if method == "percentile":
             bins = int(np.searchsorted(np.cumsum(self.counts), PERCENTILE * self.counts.sum())) + 1
@@ -105,6 +106,13 @@ class Votes:
             self.counts[np.clip(place, 0, len(self.counts) - 1)] += 1
             self.largest = max(self.largest, value)
 
+    def __add__(self, other: Votes) -> Votes:
+        """The votes of both."""
+        both = Votes()
+        both.counts = self.counts + other.counts
+        both.largest = max(self.largest, other.largest)
+        return both
+
     def winner(self) -> float:
         """The range that three quarters of the ordinary votes stay below, to 2 %; 1 if nobody voted.
 
@@ -115,6 +123,10 @@ class Votes:
         ordinary = self._quantile(self.counts, 0.25) + ORDINARY_OCTAVES * self.PER_OCTAVE
         place = self._quantile(self.counts[: ordinary + 1], WINNING_SHARE)
         return min(float(2.0 ** (place / self.PER_OCTAVE + self.LOWEST)), self.largest)
+
+    def winner_by(self, method: str) -> float:
+        """The range by one of METHODS: of "max" the largest vote."""
+        return self.largest or 1.0 if method == "max" else self.winner()
 
     @staticmethod
     def _quantile(counts: np.ndarray, share: float) -> int:
@@ -172,19 +184,47 @@ def ranges_by_methods(
     model: onnx.ModelProto, crops: Iterable[np.ndarray], tensors: Collection[str], methods: Sequence[str]
 ) -> dict[str, dict[str, float]]:
     """`find_ranges` of several methods in one pass: method -> tensor -> range."""
+    votes = _votes(model, crops, tensors, methods)
+    return {
+        method: {name: (even + odd).winner_by(method) for name, (even, odd) in votes[method].items()}
+        for method in methods
+    }
+
+
+def ranges_and_halves(
+    model: onnx.ModelProto, crops: Iterable[np.ndarray], tensors: Collection[str], method: str
+) -> tuple[dict[str, float], dict[str, list[float]]]:
+    """`find_ranges`, and what each half of the crops alone gives, every other one: equal halves are a stable range.
+
+    No halves of a single crop.
+    """
+    votes = _votes(model, crops, tensors, [method])[method]
+    ranges = {name: (even + odd).winner_by(method) for name, (even, odd) in votes.items()}
+    halves = {
+        name: [even.winner_by(method), odd.winner_by(method)]
+        for name, (even, odd) in votes.items()
+        if even.largest and odd.largest
+    }
+    return ranges, halves
+
+
+def _votes(
+    model: onnx.ModelProto, crops: Iterable[np.ndarray], tensors: Collection[str], methods: Sequence[str]
+) -> dict[str, dict[str, tuple[Votes, Votes]]]:
+    """Votes by method and tensor: of the first, third, ... crop, and of the others."""
     for method in methods:
         if method not in METHODS:
             raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
     probe = Probe(model, tensors)
-    votes = {method: {name: Votes() for name in tensors} for method in methods}
+    votes = {method: {name: (Votes(), Votes()) for name in tensors} for method in methods}
     count = 0
     for crop in crops:
         values = probe.run(crop)
         for name in tensors:
             histogram = Histogram(values[name])
             for method in methods:
-                votes[method][name].add(histogram.range_by(method))
+                votes[method][name][count % 2].add(histogram.range_by(method))
         count += 1
     if count == 0:
         raise CalibrationError("no crop to take ranges from; wanted: at least one person")
-    return {method: {name: counted.winner() for name, counted in each.items()} for method, each in votes.items()}
+    return votes

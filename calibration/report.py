@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,15 @@ from edgepose.backends import Backend, load_backend
 from edgepose.calibration.budget import CONFIDENT, FigureJudge
 from edgepose.calibration.charts import chart_script
 from edgepose.calibration.costs import DEVICES, Device, int8_share, node_costs, predicted_us
-from edgepose.calibration.dataset import CalibrationImage
+from edgepose.calibration.dataset import CalibrationImage, crops_of
 from edgepose.calibration.mixes import mixed
 from edgepose.calibration.pipeline import Calibrated
 from edgepose.calibration.report_page import sections
 from edgepose.calibration.scene import Scene
+from edgepose.calibration.select import COMPARED, UNLIKE, features_of, unlikeness
 from edgepose.calibration.study import study, to_json
 from edgepose.errors import InputError
+from edgepose.evaluation.evaluate import annotated_boxes, image_path
 from edgepose.files import sha256_of, temporary_folder, whole_file, write_json
 from edgepose.io.annotations import read_annotations
 from edgepose.io.html import Picture, html_page
@@ -29,7 +32,8 @@ from edgepose.io.images import read_image
 from edgepose.io.overlay import draw_limbs
 from edgepose.model.passport import passport_path, read_passport, write_passport
 from edgepose.model.skeletons import Skeleton
-from edgepose.stages.geometry import Regions
+from edgepose.stages.crop import cut_out
+from edgepose.stages.geometry import Regions, boxes_in_view
 
 CROPS = 16  # that sensitivity is measured on
 WORST_CROPS = 12
@@ -77,8 +81,8 @@ def report_paths(path: Path) -> tuple[Path, Path]:
 
 def write_report(
     path: Path, result: Calibrated, scene: Scene, device: str | None, peaks: Device | None, labels: Labels | None
-) -> None:
-    """Measure what the report tells, and write it: out.html, and out.json with the same.
+) -> list[str]:
+    """Measure what the report tells, and write it: out.html, and out.json with the same; what to warn of.
 
     Args:
         device: what `peaks` was named; None: predictions are for the Orin Nano.
@@ -95,11 +99,19 @@ def write_report(
     with temporary_folder(scene.files.int8.parent) as temporary:
         files = _files(result, scene, temporary)
         rows, shifts, found = _measure(files, scene, peaks, labels)
+    unlike, warnings = None, []
+    if labels is not None:
+        unlike = _unlike(labels, scene)
+        if unlike is not None and unlike > UNLIKE:
+            warnings.append(unlike_warning(labels, unlike))
     worst = _worst(scene.people.showing, shifts)
     data = {
         "model": scene.files.model.name,
         "people": sum(map(len, scene.people.showing)),
         "device": name,
+        "unlikeness": unlike,
+        "warnings": warnings,
+        "range_spread": scene.table.unstable,
         "figure": None if labels is None else labels.unit,
         "files": [asdict(row) for row in rows],
         "sensitivity": to_json(seen.found, seen.macs_shares, seen.time_shares, peaks),
@@ -114,6 +126,36 @@ def write_report(
     with whole_file(page) as written:
         written.write_text(text, encoding="utf-8")
     write_json(plain, data)
+    return warnings
+
+
+def _unlike(labels: Labels, scene: Scene) -> float | None:
+    """`unlikeness` of those calibrated on and the annotated people; None where there are too few."""
+    spec, annotations = scene.passport.spec, read_annotations(labels.annotations)
+
+    def annotated() -> Iterator[np.ndarray]:
+        for entry in annotations.images:
+            if not entry.posed.any():
+                continue
+            with suppress(InputError):  # the judge of the figure has said so
+                pixels = read_image(image_path(labels.folder, entry.file_name))
+                boxes = annotated_boxes(entry, pixels.shape[:2])
+                seen = boxes[entry.posed & boxes_in_view(boxes, pixels.shape[:2])]
+                yield from (crop[None] for crop in cut_out(pixels, Regions.around(seen, spec), spec))
+
+    one, other = (
+        features_of(scene.ground.model, islice(crops, COMPARED))
+        for crops in (crops_of(scene.people.fitting, spec), annotated())
+    )
+    return unlikeness(one, other)
+
+
+def unlike_warning(labels: Labels, unlike: float) -> str:
+    """What to say where the two sets are unlike."""
+    return (
+        f"the people calibrated on look unlike those of {labels.annotations.name} to this network ({unlike:.2f}; up to "
+        f"{UNLIKE} is alike): ranges may not fit them; calibrate on images like those of use, with boxes as of use"
+    )
 
 
 def _files(result: Calibrated, scene: Scene, temporary: Path) -> dict[str, Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import Any
 
 from edgepose.calibration.charts import histogram, sensitivity_bars, trade_off
@@ -25,12 +26,27 @@ def sections(result: Calibrated, seen: Study, data: Mapping[str, Any], pictures:
         f"average. {seen.path.name} has every layer and tensor."
     )
     parts.append(Section("Which layers cost it", [about], charts=[sensitivity_bars(seen.found)]))
+    parts.append(_stability(data))
     loudest = sorted(seen.found.tensors, key=lambda name: -seen.found.tensors[name].only.noise)[:WORST_TENSORS]
     charts = [histogram(name, seen.found.seen[name]) for name in loudest]
     parts.append(Section("The tensors that make most noise, and their ranges", charts=charts))
     legend = "FP32 in blue, INT8 in orange over it; how far key points moved on average, px of the input."
     parts.append(Section("The people whose key points moved most", [legend], pictures=pictures, columns=0))
     return parts
+
+
+def _stability(data: Mapping[str, Any]) -> Section:
+    spread: Mapping[str, float] = data["range_spread"]
+    about = [*data["warnings"]]
+    if not spread:
+        return Section("How stable the ranges are", [*about, "One person gives no halves to compare."])
+    about.append(
+        f"Each half of the people gives a range of its own: the larger one is {median(spread.values()):.1%} over the "
+        f"smaller one in the median of {len(spread)} tensors. Where halves differ much, more people are wanted."
+    )
+    rows = [["tensor", "halves differ by"]]
+    rows += [[name, f"{share:.1%}"] for name, share in list(spread.items())[:WORST_TENSORS]]
+    return Section("How stable the ranges are", about, rows=rows)
 
 
 def _table(data: Mapping[str, Any]) -> Section:

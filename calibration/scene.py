@@ -26,8 +26,9 @@ from edgepose.calibration.dataset import (
 from edgepose.calibration.equalise import equalised, find_factors
 from edgepose.calibration.mixes import ALL, Ground, Techniques, tensors_of_mixes
 from edgepose.calibration.qdq import quantisable_layers
-from edgepose.calibration.ranges import find_ranges
+from edgepose.calibration.ranges import ranges_and_halves
 from edgepose.calibration.results import PACKAGES, CalibrationFiles, load_onnx, read_fp32_passport
+from edgepose.calibration.select import covering
 from edgepose.calibration.statistics import CROPS, channel_statistics
 from edgepose.calibration.table import CalibrationTable, usable_table, write_table
 from edgepose.errors import CalibrationError
@@ -73,6 +74,7 @@ def set_scene(
     detector: Path | None = None,
     held_out: int = HELD_OUT_SHARE,
     confirm: bool = False,
+    select: int | None = None,
     techniques: Techniques = ALL,
     output_dir: Path | None = None,
     watch: Watch = unwatched,
@@ -81,6 +83,7 @@ def set_scene(
 
     Args:
         held_out: one image in so many is kept for checking; confirm: as many again confirm what is chosen.
+        select: take the ranges from so many people who cover all of them; None: from all.
         techniques: what is done besides rounding; the others are those of `pipeline.calibrate`.
 
     Raises:
@@ -96,6 +99,8 @@ def set_scene(
         people = read_calibration_set(
             images, boxes, limit=limit, seed=seed, held_out=held_out, confirm=confirm, detector=finder, watch=watch
         )
+    if select is not None:
+        people = covering(people, without_deconvolutions(folded), passport.spec, select, watch)
     if passport.spec.refine is not None:
         with closing(load_backend(model_path, backend="onnxruntime")) as backend:
             people = with_close_crops(people, backend, seed=seed, watch=watch)
@@ -153,8 +158,9 @@ def _measure(
     means = {name: _short(np.median(seen.mean, axis=0) * scales.get(name, 1.0)) for name, seen in corrected.items()}
     prepared = equalised(folded, factors)
     crops = watch("finding ranges", crops_of(people.fitting, passport.spec), count)
-    ranges = find_ranges(prepared, crops, tensors_of_mixes(prepared, quantisable_layers(prepared)), method)
-    return CalibrationTable(made_from, ranges, factors, means)
+    tensors = tensors_of_mixes(prepared, quantisable_layers(prepared))
+    ranges, halves = ranges_and_halves(prepared, crops, tensors, method)
+    return CalibrationTable(made_from, ranges, factors, means, halves)
 
 
 def _short(values: np.ndarray) -> list[float]:

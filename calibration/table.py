@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from edgepose.errors import InputError, ModelFileError
 from edgepose.files import parse_json, read_input, write_json
 
-FORMAT = 2  # raise it when the rules that fill the table change
+FORMAT = 3  # raise it when the rules that fill the table change
 
 
 @dataclass(frozen=True)
@@ -23,12 +23,20 @@ class CalibrationTable:
         ranges: tensor -> the magnitude that 127 stands for.
         factors: tensor -> what each of its channels is multiplied by before it is quantised.
         means: tensor -> the usual mean of each of its channels, after that multiplication.
+        halves: tensor -> the ranges that two halves of the crops give alone; none where that was not asked for.
     """
 
     made_from: dict[str, Any]
     ranges: dict[str, float]
     factors: dict[str, list[float]]
     means: dict[str, list[float]]
+    halves: dict[str, list[float]] = field(default_factory=dict)
+
+    @property
+    def unstable(self) -> dict[str, float]:
+        """By how much the larger of the two halves' ranges is over the smaller one, as a share, the largest first."""
+        spread = {name: max(pair) / min(pair) - 1 for name, pair in self.halves.items()}
+        return dict(sorted(spread.items(), key=lambda item: -item[1]))
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; `from_json` reads them back."""
@@ -45,8 +53,10 @@ class CalibrationTable:
                 ranges={str(name): _number(value) for name, value in data["ranges"].items()},
                 factors=_lists(data["factors"]),
                 means=_lists(data["means"]),
+                halves=_lists(data["halves"]),
             )
-            if not all(value > 0 for value in table.ranges.values()):
+            pairs = list(table.halves.values())
+            if not all(value > 0 for value in (*table.ranges.values(), *(each for pair in pairs for each in pair))):
                 raise ValueError("a range must be over 0")
             return table
         except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -21,6 +21,7 @@ import numpy as np
 import onnx
 from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
+from edgepose.benchmarks.peers.shares import int8_share
 from edgepose.benchmarks.studies.int8_accuracy import Crops
 from edgepose.benchmarks.studies.simcc_int8 import HEAD, People, row
 from edgepose.calibration.biases import correct_biases
@@ -30,11 +31,9 @@ from edgepose.calibration.qdq import insert_qdq, quantisable_layers, quantised_i
 from edgepose.calibration.ranges import find_ranges
 from edgepose.calibration.results import load_onnx
 from edgepose.calibration.statistics import channel_statistics
-from edgepose.export.graph.edit import arrays_of
 from edgepose.export.graph.fold import fold
 from edgepose.model.passport import read_passport
 
-HAND_ON = ("MaxPool", "DepthToSpace", "Slice", "Pad", "Reshape", "Transpose", "Identity")  # the values they read
 ORT_METHODS = (CalibrationMethod.MinMax, CalibrationMethod.Entropy, CalibrationMethod.Percentile)
 
 
@@ -77,37 +76,6 @@ def with_onnxruntime(model: onnx.ModelProto, crops: Sequence[np.ndarray], method
             extra_options={"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False},
         )
         return onnx.load(output)
-
-
-def int8_share(model: onnx.ModelProto) -> float:
-    """The share of the multiply-adds of convolutions and products whose two inputs come out of a Q/DQ pair."""
-    shaped = onnx.shape_inference.infer_shapes(model)
-    shapes = {
-        value.name: [size.dim_value or 1 for size in value.type.tensor_type.shape.dim]
-        for value in (*shaped.graph.value_info, *shaped.graph.input, *shaped.graph.output)
-    }
-    shapes |= {name: list(array.shape) for name, array in arrays_of(model).items()}
-    producers = {name: node for node in model.graph.node for name in node.output}
-
-    def is_rounded(name: str) -> bool:
-        while (node := producers.get(name)) is not None and node.op_type in HAND_ON:
-            name = node.input[0]
-        return node is not None and node.op_type == "DequantizeLinear"
-
-    total = quantised = 0
-    for node in model.graph.node:
-        if node.op_type not in ("Conv", "MatMul", "Gemm"):
-            continue
-        weight, output = shapes[node.input[1]], shapes[node.output[0]]
-        if node.op_type == "Conv":
-            inner = int(np.prod(weight[1:]))
-        else:
-            turned = any(item.name == "transB" and item.i for item in node.attribute)
-            inner = weight[-1] if turned else weight[-2]
-        count = int(np.prod(output)) * inner
-        total += count
-        quantised += count * all(map(is_rounded, node.input[:2]))
-    return quantised / total
 
 
 @click.command()

@@ -11,6 +11,8 @@ import click
 from edgepose.cli.source_options import calibration_people, calibration_people_options
 from edgepose.interrupts import STATUS
 
+DEFAULT_LIMIT, EVERYBODY = 512, 10**6
+
 
 @click.command("calibrate")
 @click.option("--images", multiple=True, metavar="PATH", help="Folder, file or glob; may be given several times.")
@@ -27,8 +29,8 @@ from edgepose.interrupts import STATUS
 @calibration_people_options
 @click.option(
     "--method",
-    type=click.Choice(("minmax", "percentile", "entropy", "mse")),
-    help="How a range is taken from what was seen.  [default: mse; with --budget mse, percentile and minmax compete]",
+    type=click.Choice(("minmax", "percentile", "entropy", "mse", "max")),
+    help="How a range is taken from what was seen.  [default: mse; with --budget all but entropy compete]",
 )
 @click.option(
     "--budget",
@@ -72,7 +74,15 @@ from edgepose.interrupts import STATUS
     help="Also write a page, and FILE.json: what each file costs, which layers and people, the mixes that were tried.",
 )
 @click.option(
-    "--limit", type=click.IntRange(1), default=512, show_default=True, help="Most people (windows of a lifter) to use."
+    "--limit",
+    type=click.IntRange(1),
+    help="Most people (windows of a lifter) to use.  [default: 512; with --select all]",
+)
+@click.option(
+    "--select",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Take the ranges from the N people who cover all of them best, by what the network itself sees in them.",
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Which, where there are more.")
 @click.option(
@@ -94,7 +104,8 @@ def command(
     correct_biases: bool,
     exclude: bool,
     report: Path | None,
-    limit: int,
+    limit: int | None,
+    select: int | None,
     seed: int,
     fp16_io: bool,
     output_dir: Path | None,
@@ -130,14 +141,15 @@ def command(
         raise click.UsageError("--boxes, --detector, --budget and --report go with --images")
     if choose is None and not exclude:
         raise click.UsageError("--no-exclude goes with --budget")
-    if tracks is not None and (switched := _switched(equalise, correct_biases)):
+    switched = _switched(equalise, correct_biases) | ({} if select is None else {"--select": True})
+    if tracks is not None and switched:
         raise click.UsageError(f"{next(iter(switched))} goes with --images")
     model = model or find_model(Path())
     if fp16_io and (tracks is not None or read_passport(model).spec.region is None):
         raise click.UsageError("--fp16-io goes with crops of people")
     options: dict[str, Any] = {
         "method": method or "mse",
-        "limit": limit,
+        "limit": limit or (DEFAULT_LIMIT if select is None else EVERYBODY),
         "seed": seed,
         "output_dir": output_dir,
         "watch": progress,
@@ -151,6 +163,7 @@ def command(
 
         options_of_crops = {
             **_switched(equalise, correct_biases),
+            "--select": select,
             "--budget": choose,
             "--boxes": boxes,
             "--detector": detector,
@@ -164,11 +177,11 @@ def command(
         from edgepose.calibration.pipeline import calibrate
 
         write = None if report is None else _reporter(images, report, budget, device, annotations, annotated_images)
-        techniques = Techniques(equalise, correct_biases)
-        people = calibration_people(boxes, detector)
-        result = calibrate(model, images, choose=choose, techniques=techniques, **people, **options)
+        options |= {"select": select, "techniques": Techniques(equalise, correct_biases)}
+        result = calibrate(model, images, choose=choose, **calibration_people(boxes, detector), **options)
         if write is not None:
-            write(result)
+            for line in write(result):
+                click.echo(line, err=True)
         if fp16_io:
             from edgepose.export.graph.half_io import halve_io
 

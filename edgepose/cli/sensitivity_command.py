@@ -18,7 +18,7 @@ from edgepose.cli.source_options import calibration_people, calibration_people_o
 @calibration_people_options
 @click.option(
     "--method",
-    type=click.Choice(("minmax", "percentile", "entropy", "mse")),
+    type=click.Choice(("minmax", "percentile", "entropy", "mse", "max")),
     default="mse",
     show_default=True,
     help="How a range is taken from what was seen.",

@@ -116,7 +116,7 @@ def test_without_exclusion_no_single_layer_is_taken_out(folder, tmp_path, monkey
     assert result.exit_code == 1
     tried = json.loads((tmp_path / "toy.search.json").read_text())["losses"]
     sizes = [len(each["layers"]) for each in tried if each["people"] == "choosing"]
-    assert sizes == [5, 5, 5, 8]  # each method with the usual layers, then all
+    assert sizes == [5, 5, 5, 5, 8]  # each method with the usual layers, then all
 
 
 @pytest.mark.parametrize(
