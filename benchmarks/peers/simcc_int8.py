@@ -23,7 +23,7 @@ from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, 
 
 from edgepose.benchmarks.peers.shares import int8_share
 from edgepose.benchmarks.studies.int8_accuracy import Crops
-from edgepose.benchmarks.studies.simcc_int8 import HEAD, People, row
+from edgepose.benchmarks.studies.simcc_int8 import HEAD, People, given, row
 from edgepose.calibration.biases import correct_biases
 from edgepose.calibration.dataset import crops_of, read_calibration_set
 from edgepose.calibration.equalise import equalised, find_factors
@@ -79,12 +79,7 @@ def with_onnxruntime(model: onnx.ModelProto, crops: Sequence[np.ndarray], method
 
 
 @click.command()
-@click.option("--model", type=click.Path(path_type=Path), required=True, help="FP32 ONNX with its passport.")
-@click.option("--calibration-images", type=click.Path(path_type=Path), required=True)
-@click.option("--calibration-boxes", type=click.Path(path_type=Path))
-@click.option("--images", type=click.Path(path_type=Path), required=True)
-@click.option("--annotations", type=click.Path(path_type=Path), required=True)
-@click.option("--limit", type=click.IntRange(1), default=256, show_default=True, help="Most people to calibrate on.")
+@given
 def main(
     model: Path, calibration_images: Path, calibration_boxes: Path | None, images: Path, annotations: Path, limit: int
 ) -> None:

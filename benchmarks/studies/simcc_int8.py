@@ -9,7 +9,7 @@ point's shift is from FP32's, in px of the network's input, where FP32's score i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,6 +99,23 @@ class People:
         return 100 * float(figures["PCK@0.2"] or 0)
 
 
+def given(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of whatever calibrates a SimCC network and measures it: `model` to `limit`."""
+    path = click.Path(path_type=Path)
+    for option in (
+        click.option(
+            "--limit", type=click.IntRange(1), default=256, show_default=True, help="Most people to calibrate on."
+        ),
+        click.option("--annotations", type=path, required=True),
+        click.option("--images", type=path, required=True),
+        click.option("--calibration-boxes", type=path),
+        click.option("--calibration-images", type=path, required=True),
+        click.option("--model", type=path, required=True, help="FP32 ONNX with its passport."),
+    ):
+        command = option(command)
+    return command
+
+
 def session_of(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
     """One that rounds where the graph says so, and nowhere else."""
     options = onnxruntime.SessionOptions()
@@ -184,12 +201,7 @@ def spread(
 
 
 @click.command()
-@click.option("--model", type=click.Path(path_type=Path), required=True, help="FP32 ONNX with its passport.")
-@click.option("--calibration-images", type=click.Path(path_type=Path), required=True)
-@click.option("--calibration-boxes", type=click.Path(path_type=Path))
-@click.option("--images", type=click.Path(path_type=Path), required=True)
-@click.option("--annotations", type=click.Path(path_type=Path), required=True)
-@click.option("--limit", type=click.IntRange(1), default=256, show_default=True, help="Most people to calibrate on.")
+@given
 def main(
     model: Path, calibration_images: Path, calibration_boxes: Path | None, images: Path, annotations: Path, limit: int
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from edgepose.estimate.lift import open_lifter
 from edgepose.estimate.top_down import estimate_poses
 from edgepose.estimate.whole import estimate_people
 from edgepose.files import sha256_of
+from edgepose.io.images import write_image
 from edgepose.model.heads.detections import Detections
 from edgepose.model.heads.fields import Fields
 from edgepose.model.heads.lift import Lift
@@ -179,6 +181,27 @@ def test_vectors_in_half_precision_are_read_on_the_gpu(tmp_path: Path, spec: Mod
     expected, grid_hw = decode_outputs(outputs, spec)
     expected[..., :2] = regions.to_image(expected[..., :2], grid_hw)
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-4 * 160 if spec.name == "volume" else 1e-6)
+
+
+@pytest.mark.parametrize("name", ["people", "tags", "simcc_in_space"])
+def test_the_infer_command_writes_with_a_plan_what_it_writes_with_the_onnx(tmp_path: Path, name: str):
+    spec = next(spec for spec in SPECS if spec.name == name)
+    model = write_network_of(tmp_path / "m.onnx", spec)
+    write_image(tmp_path / "1.png", smooth_image())
+    found = {}
+    with fake_device() as gpu:
+        plan = write_plan_of(model, tmp_path / "m.plan", spec, max_batch=2)
+        for path, options in ((plan, []), (model, ["--backend", "onnxruntime"])):
+            out = tmp_path / path.suffix
+            arguments = ["--engine", path, "--input", tmp_path / "1.png", "--no-save-overlay", "-o", out]
+            arguments += ["--boxes", "whole"] if spec.region else ["--min-box-score", "0"]
+            result = CliRunner().invoke(main, ["infer", *map(str, arguments), *options])
+            assert result.exit_code == 0, result.output
+            found[path.suffix] = json.loads((out / "keypoints.json").read_text())
+        assert gpu.problems == []
+
+    assert found[".plan"]
+    assert found[".plan"] == found[".onnx"]
 
 
 @EVERY
