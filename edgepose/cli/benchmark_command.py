@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from edgepose.cli.options import SCALE_HELP, THREADS, Number
+from edgepose.cli.options import SCALE_HELP, THREADS, Number, frame_memory_option, memory_of_plans
 from edgepose.limits import LONGEST_MEASUREMENT
 
 
@@ -49,6 +49,7 @@ def _batches(_: click.Context, __: click.Parameter, value: str | None) -> list[i
     multiple=True,
     help="Once for all models, or once for each in their order.  [default: the best for each file]",
 )
+@frame_memory_option
 @click.option("--detector", type=click.Path(path_type=Path), help="Time this person detector as well.")
 @click.option("--scale", "scales", type=click.Path(path_type=Path), multiple=True, help=SCALE_HELP)
 @click.option("--flip-test", is_flag=True, help="Run the mirrored pictures as well.")
@@ -60,6 +61,7 @@ def command(
     seconds: float,
     threads: int | None,
     backends: tuple[str, ...],
+    frame_memory: str | None,
     detector: Path | None,
     scales: tuple[Path, ...],
     flip_test: bool,
@@ -91,12 +93,15 @@ def command(
         raise click.UsageError("--scale goes with one --engine, a bottom-up network")
     if image is not None and not whole:
         raise click.UsageError(f"--image goes with networks of whole images; {models[0]} takes crops of people")
+    memory = memory_of_plans(frame_memory, models)
+    if whole and memory:
+        raise click.UsageError(f"--frame-memory goes with crops of people; {models[0]} takes whole images")
     chosen = backends if len(backends) == len(models) else [*backends, None][:1] * len(models)
     rails = find_rails()
     with ExitStack() as opened:
         load: Callable[..., Any] = load_runtime if whole else load_backend
         loaded = [
-            opened.enter_context(closing(load(model, backend=backend, threads=threads)))
+            opened.enter_context(closing(load(model, backend=backend, threads=threads, **memory)))
             for model, backend in zip(models, chosen, strict=True)
         ]
         others = [
@@ -109,6 +114,8 @@ def command(
             rows, missing = _measure_crops(loaded, batches or [1, 4, 8], seconds, flip_test, rails)
             frame = MADE_FRAME
         about = conditions(loaded, threads, frame=frame)
+        if memory:
+            about.found["frame memory"] = memory["frame_memory"]
         if scales:
             about.found["scales"] = ", ".join(["its own", *(path.name for path in scales)])
         if detector is not None:

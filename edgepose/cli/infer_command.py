@@ -16,7 +16,7 @@ import click
 if TYPE_CHECKING:
     from edgepose.infer.report import InferReport
 
-from edgepose.cli.options import SCALE_HELP, THREADS, Number
+from edgepose.cli.options import SCALE_HELP, THREADS, Number, frame_memory_option, memory_of_plans
 from edgepose.cli.source_options import (
     DETECT_EVERY,
     detector_option,
@@ -79,6 +79,7 @@ from edgepose.cli.source_options import (
 )
 @click.option("--backend", type=click.Choice(("openvino", "onnxruntime")), help="Default: the best installed.")
 @click.option("--threads", type=THREADS, help="CPU threads.  [default: the runtime's]")
+@frame_memory_option
 @click.option(
     "--cuda-graphs/--no-cuda-graphs", default=True, show_default=True, help="On a GPU: launch the network as a whole."
 )
@@ -107,6 +108,7 @@ def command(
     lift: Path | None,
     backend: str | None,
     threads: int | None,
+    frame_memory: str | None,
     cuda_graphs: bool,
 ) -> None:
     """Find the key points of every person in images and videos.
@@ -152,10 +154,9 @@ def command(
         )
     if scales and not whole:
         raise click.UsageError(f"--scale goes with bottom-up networks; {model} takes crops of people")
-    if boxes is not None and (detector is not None or sources):
-        raise click.UsageError("--boxes goes with --input, and without --detector: it tells itself where people are")
-    if lift is not None:
-        _check_lift(model, passport.spec.gives_depth, len(sources))
+    on_gpu: dict[str, Any] = {"cuda_graphs": cuda_graphs, **memory_of_plans(frame_memory, [model])}
+    _check_boxes(boxes, detector or sources)
+    _check_lift(lift, model, passport.spec.gives_depth, len(sources))
     lifter = None if lift is None else open_lifter(lift, threads=threads)
     with ExitStack() as stack:
         if whole:
@@ -166,7 +167,7 @@ def command(
                 infer_whole, runtime, paths, min_score=min_box_score, scales=others, lifter=lifter
             )
         else:
-            pose = stack.enter_context(load_backend(model, backend=backend, threads=threads, cuda_graphs=cuda_graphs))
+            pose = stack.enter_context(load_backend(model, backend=backend, threads=threads, **on_gpu))
             finder = None if boxes else stack.enter_context(closing(_load_detector(detector, backend, threads)))
             run = partial(
                 infer,
@@ -190,7 +191,14 @@ def command(
     _tell(report, streaming)
 
 
-def _check_lift(model: Path, gives_depth: bool, sources: int) -> None:
+def _check_boxes(boxes: str | None, others: object) -> None:
+    if boxes is not None and others:
+        raise click.UsageError("--boxes goes with --input, and without --detector: it tells itself where people are")
+
+
+def _check_lift(lift: Path | None, model: Path, gives_depth: bool, sources: int) -> None:
+    if lift is None:
+        return
     if gives_depth:
         raise click.UsageError(f"{model} finds positions in space itself: leave out --lift")
     if sources > 1:

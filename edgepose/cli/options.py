@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -10,6 +12,23 @@ import click
 from edgepose.limits import MOST_THREADS
 
 THREADS = click.IntRange(1, MOST_THREADS)
+
+frame_memory_option = click.option(
+    "--frame-memory",
+    type=click.Choice(("copied", "mapped", "managed")),
+    help="Of a plan: where the GPU reads frames. Copied: its own memory. Mapped: the CPU's, without a copy, and on a "
+    "Jetson without the GPU's cache. Managed: cached by both. Measure it.  [default: copied]",
+)
+
+
+def memory_of_plans(frame_memory: str | None, models: Iterable[Path]) -> dict[str, str]:
+    """What load_backend takes for --frame-memory; wrong usage where a model is no plan."""
+    if frame_memory is None:
+        return {}
+    for model in models:
+        if model.suffix not in (".plan", ".engine"):
+            raise click.UsageError(f"--frame-memory goes with TensorRT plans; {model} is none")
+    return {"frame_memory": frame_memory}
 
 
 SCALE_HELP = (
