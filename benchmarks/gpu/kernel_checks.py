@@ -13,6 +13,8 @@ from edgepose.benchmarks.gpu.launch import Kernels
 from edgepose.benchmarks.gpu.rows import Check, Finding, SkippedError
 from edgepose.evaluation.plan_check import as_frame
 from edgepose.model.heads.heatmaps import DECODERS
+from edgepose.model.heads.simcc import SimCC
+from edgepose.model.heads.volume import Volume
 from edgepose.model.skeletons import COCO17
 from edgepose.model.spec import ALIGNMENTS, ModelSpec, heatmap_spec
 from edgepose.stages.crop import cut_out, mirror
@@ -20,10 +22,13 @@ from edgepose.stages.decode import decode_heatmaps, merge_flipped
 from edgepose.stages.frames import FORMATS, YUVS
 from edgepose.stages.geometry import Regions
 from edgepose.stages.peaks import find_peaks
+from edgepose.stages.simcc import decode_depth, decode_simcc, merge_flipped_simcc
+from edgepose.stages.volume import decode_volume
 
 SPEC = heatmap_spec("acceptance", (256, 192), (64, 48), COCO17)
 EXACT = ("argmax", "quarter")
 PX, SCORE = 1e-3, 1e-5  # largest differences of the other decoders
+CELLS = 1e-4  # sums of float32 in another order
 CONFIDENT = 0.05  # positions of lower peaks are ill-conditioned
 GREY = 1.0 if int(cv2.__version__.split(".")[0]) >= 5 else 2.0  # OpenCV 4 rounds positions to 1/32 px as well
 HALF_GREY = 0.1  # what rounding a crop to FP16 adds
@@ -49,6 +54,8 @@ def kernel_checks(kernels: Kernels, golden: Path | None) -> Iterator[Check]:
         yield f"decode {decoder} against mmpose", partial(check_golden, kernels, golden, decoder)
     for dtype in (np.float32, np.float16):
         yield f"peaks, {np.dtype(dtype).name}", partial(check_peaks, kernels, dtype)
+        yield f"simcc and depth, {np.dtype(dtype).name}", partial(check_simcc, kernels, dtype)
+        yield f"volume, {np.dtype(dtype).name}", partial(check_volume, kernels, dtype)
 
 
 def check_crop(kernels: Kernels, frame_format: str, dtype: type) -> Finding:
@@ -131,6 +138,36 @@ def check_peaks(kernels: Kernels, dtype: type) -> Finding:
         wanted = find_peaks(maps, window, threshold, top_k)
         wrong += not all(np.array_equal(a, b) for a, b in zip(found, wanted, strict=True))
     return Finding(wrong == 0, f"{len(cases) - wrong} of {len(cases)} windows equal to the bit", "all")
+
+
+def check_simcc(kernels: Kernels, dtype: type) -> Finding:
+    """RTMW3D's vectors, full of ties and with a NaN, with and without flip test."""
+    rng, order = np.random.default_rng(0), COCO17.flip_order
+    head = SimCC(split_ratio=1.0, depth_bins=48, depth_range=1.0)
+    shapes = [(PEOPLE, len(COCO17), bins) for bins in (33, 64, head.depth_bins)]
+    drawn: list[np.ndarray] = [(rng.integers(-9, 40, shape) / 32).astype(dtype) for shape in (*shapes, *shapes)]
+    plain, mirrored = drawn[:3], drawn[3:]
+    plain[0][0, 2, 3] = np.nan
+    different = 0
+    for flipped in ([], mirrored):
+        vectors: list[np.ndarray] = plain
+        if flipped:
+            x, y = merge_flipped_simcc((plain[0], plain[1]), (mirrored[0], mirrored[1]), order)
+            vectors = [x, y, np.float32(0.5) * (plain[2].astype(np.float32) + mirrored[2][:, order])]
+        found, depths = kernels.run(kernels.simcc(plain, flipped, order))
+        wanted = decode_simcc(vectors[0], vectors[1], head)
+        different += int((found != wanted).any(axis=2).sum())
+        different += int((depths != decode_depth(vectors[2], wanted, head)).sum())
+    return Finding(different == 0, f"{different} of {4 * PEOPLE * len(COCO17)} places differ", "none, to the bit")
+
+
+def check_volume(kernels: Kernels, dtype: type) -> Finding:
+    """Drawn volumes, sharp and flat, one of them with a NaN."""
+    head = Volume((8, 12, 33))
+    volume: np.ndarray = np.random.default_rng(0).normal(0, 3, (PEOPLE, 3 * 8, 12, 33)).astype(dtype)
+    volume[0, 3, 4, 5], volume[0, 8:16] = np.nan, 0
+    difference = np.abs(kernels.run(kernels.volume(volume, head))[0] - decode_volume(volume, head)).max()
+    return Finding(bool(difference <= CELLS), f"{difference:.1e} cells, m or of the score at most", f"{CELLS:g}")
 
 
 def compare_keypoints(found: np.ndarray, wanted: np.ndarray, *, exact: bool, confident: float = CONFIDENT) -> Finding:

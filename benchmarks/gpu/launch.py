@@ -23,11 +23,14 @@ from edgepose.cuda.launch import (
     normalise_factors,
     peaks_grid,
     placed,
+    simcc_grid,
     to_image_factors,
+    volume_grid,
 )
 from edgepose.cuda.nvcc import compile_kernels
 from edgepose.errors import BuildError
 from edgepose.machine.gpu import Gpu
+from edgepose.model.heads.volume import Volume
 from edgepose.model.spec import ModelSpec
 from edgepose.stages.frames import Frame
 from edgepose.stages.geometry import Regions
@@ -156,6 +159,44 @@ class Kernels:
             lambda: self.stream.launch(kernel, block, grid, 0, *arguments),
             [(peaks.address, shape, np.float32), (counts.address, counts_shape, np.int32)],
             (maps, peaks, counts),
+        )
+
+    def simcc(self, vectors: Sequence[np.ndarray], mirrored: Sequence[np.ndarray], order: Sequence[int]) -> Launch:
+        """Key points (N, K, 3) in bins, and depths (N, K) of a range of 1, of vectors along x, y and z of one type.
+
+        Args:
+            mirrored: the same of mirrored crops; none without a flip test.
+        """
+        count, points, _ = vectors[0].shape
+        given = [self._upload(each) for each in (*vectors, *mirrored)]
+        at = [memory.address for memory in given] + [0] * (3 - len(mirrored))
+        flip_order = self._upload(np.array(order, np.int32))
+        found, depths = (self._memory.DeviceMemory(count * points * size) for size in (12, 4))
+        letters, sizes = _letters(vectors[0].dtype.type), [each.shape[2] for each in vectors]
+        simcc = self._memory.Kernel(self._module, f"simcc_{letters}", "PPPPPPPiiif")
+        depth = self._memory.Kernel(self._module, f"depth_{letters}", "PPPPPiif")
+        block, grid = simcc_grid(points, count)
+        first = (at[0], at[1], at[3], at[4], flip_order.address, 0, found.address, points, sizes[0], sizes[1], 1.0)
+        second = (at[2], at[5], flip_order.address, found.address, depths.address, points, sizes[2], 1.0)
+
+        def go() -> None:
+            self.stream.launch(simcc, block, grid, 0, *first)
+            self.stream.launch(depth, block, grid, 0, *second)
+
+        outputs = [(found.address, (count, points, 3), np.float32), (depths.address, (count, points), np.float32)]
+        return Launch(go, outputs, (*given, flip_order, found, depths))
+
+    def volume(self, volume: np.ndarray, head: Volume) -> Launch:
+        """Key points (N, K, 4) of volumes (N, K * D, h, w)."""
+        shape = (len(volume), volume.shape[1] // head.volume_dhw[0], 4)
+        given, found = self._upload(volume), self._memory.DeviceMemory(int(np.prod(shape)) * 4)
+        kernel = self._memory.Kernel(self._module, f"volume_{_letters(volume.dtype.type)}", "PPiiif")
+        block, grid = volume_grid(shape[0] * shape[1])
+        arguments = (given.address, found.address, *head.volume_dhw, head.depth_m)
+        return Launch(
+            lambda: self.stream.launch(kernel, block, grid, 0, *arguments),
+            [(found.address, shape, np.float32)],
+            (given, found),
         )
 
     def copy(self, nbytes: int) -> Launch:
