@@ -57,9 +57,11 @@ def prepare(folder: Path, names: Sequence[str], report: Report) -> None:
             exported = export_model(find_model(name), folder, weights=MODELS[name])
             if name == HALVED:
                 _halve_a_copy(exported.fp16)
-                spoil_a_copy(exported.fp32, folder / FAULTY)
+                spoil_a_copy(exported.fp16, folder / FAULTY)
             report(f"calibrating {name}")
             calibrate(exported.fp32, pictures, annotations, method="mse")
+        for path in folder.glob("*.calibration.json"):  # which only calibrate reads
+            path.unlink()
         image, boxes = _side_by_side(Path(temporary), annotations)
     np.save(folder / FRAME, image)
     np.save(folder / BOXES, boxes)
@@ -77,20 +79,20 @@ def _halve_a_copy(fp16: Path) -> None:
     halve_io(copy)
 
 
-def spoil_a_copy(fp32: Path, folder: Path) -> None:
+def spoil_a_copy(source: Path, folder: Path) -> None:
     """The same network with the weights of its middle convolution 1.25 times as large, and that layer's name."""
     import onnx
 
-    model = onnx.load(fp32)
+    model = onnx.load(source)
     convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
     wrong = convolutions[len(convolutions) // 2]
     for tensor in model.graph.initializer:
         if tensor.name == wrong.input[1]:
             tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor) * 1.25, tensor.name))
     folder.mkdir(exist_ok=True)
-    copy = folder / fp32.name
+    copy = folder / source.name
     onnx.save(model, copy)
-    write_passport(copy, replace(read_passport(fp32), sha256=sha256_of(copy)))
+    write_passport(copy, replace(read_passport(source), sha256=sha256_of(copy)))
     (folder / "layer.txt").write_text(wrong.name, encoding="utf-8")
 
 

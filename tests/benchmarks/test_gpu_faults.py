@@ -41,7 +41,7 @@ def test_each_fault_is_found_and_named_and_no_fault_is_no_success(tmp_path, monk
     with fake_device() as gpu:
         monkeypatch.setattr("edgepose.trt.layers.find_gpu", lambda: gpu.gpu)
         with pytest.raises(SkippedError, match="--prepare makes it"):
-            faults.check_wrong_layer(models, onnx, work / "wrong.plan")
+            faults.check_wrong_layer(models, work / "wrong.plan")
         spoil_a_copy(onnx, models / FAULTY)
 
         findings = {name: check() for name, check in faults.fault_checks(models, work)}
