@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -51,6 +53,43 @@ def box_average_precision(
     Raises:
         MissingPackageError: pycocotools is not installed.
     """
+    return _figures(truth, _box_results(truth, found), "bbox", BOX_NAMES, ())
+
+
+def resampled_ap(
+    truth: Sequence[AnnotatedImage],
+    found: Sequence[tuple[np.ndarray, np.ndarray]],
+    samples: Sequence[np.ndarray],
+    sigmas: Sequence[float] | None = None,
+) -> np.ndarray:
+    """AP on other choices of the images, as a bootstrap draws them: matched once, added up once a choice.
+
+    Args:
+        truth, found: as `average_precision` takes them with `sigmas`, as `box_average_precision` does without.
+        samples: of each choice the images' places (n,) in the order of their ids, also several times.
+
+    Returns:
+        (len(samples),) AP, 0 to 1; NaN where a choice shows nobody.
+    """
+    if sigmas is None:
+        evaluation = _matched(truth, _box_results(truth, found), "bbox", (), only_all=True)
+    else:
+        evaluation = _matched(truth, _results(truth, found), "keypoints", sigmas, only_all=True)
+    of_images, figures = evaluation.evalImgs, []
+    for sample in samples:
+        evaluation.evalImgs = [of_images[int(place)] for place in sample]
+        evaluation.params.imgIds = list(range(len(sample)))
+        evaluation._paramsEval = copy.deepcopy(evaluation.params)
+        with contextlib.redirect_stdout(io.StringIO()):
+            evaluation.accumulate()
+        precision = evaluation.eval["precision"]
+        figures.append(precision[precision > -1].mean() if (precision > -1).any() else np.nan)
+    return np.array(figures)
+
+
+def _box_results(
+    truth: Sequence[AnnotatedImage], found: Sequence[tuple[np.ndarray, np.ndarray]]
+) -> list[dict[str, object]]:
     entries: list[dict[str, object]] = []
     for image, (boxes, scores) in zip(truth, found, strict=True):
         for (left, top, right, bottom), score in zip(boxes.astype(np.float64), scores, strict=True):
@@ -64,7 +103,7 @@ def box_average_precision(
                     "score": float(score),
                 }
             )
-    return _figures(truth, entries, "bbox", BOX_NAMES, ())
+    return entries
 
 
 def _figures(
@@ -74,12 +113,28 @@ def _figures(
     names: Sequence[str],
     sigmas: Sequence[float],
 ) -> dict[str, float | None]:
+    evaluation = _matched(truth, found, kind, sigmas)
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints at every step
+        evaluation.accumulate()
+        evaluation.summarize()
+    return {name: float(x) if x >= 0 else None for name, x in zip(names, evaluation.stats, strict=True)}
+
+
+def _matched(
+    truth: Sequence[AnnotatedImage],
+    found: list[dict[str, object]],
+    kind: str,
+    sigmas: Sequence[float],
+    *,
+    only_all: bool = False,
+) -> Any:
+    """The evaluation with its people matched; `only_all`: of all sizes together, at most detections."""
     try:
         from pycocotools.coco import COCO
         from pycocotools.cocoeval import COCOeval
     except ImportError as error:
         raise MissingPackageError("pycocotools", "workstation") from error
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints at every step
+    with contextlib.redirect_stdout(io.StringIO()):
         reference, results = COCO(), COCO()
         for coco, annotations in ((reference, _truth(truth)), (results, found)):
             coco.dataset = {
@@ -91,10 +146,11 @@ def _figures(
         evaluation = COCOeval(reference, results, kind)
         if kind == "keypoints":
             evaluation.params.kpt_oks_sigmas = np.asarray(sigmas, dtype=np.float64)
+        if only_all:
+            params = evaluation.params
+            params.areaRng, params.areaRngLbl, params.maxDets = params.areaRng[:1], ["all"], params.maxDets[-1:]
         evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    return {name: float(x) if x >= 0 else None for name, x in zip(names, evaluation.stats, strict=True)}
+    return evaluation
 
 
 def _truth(truth: Sequence[AnnotatedImage]) -> list[dict[str, object]]:
