@@ -127,6 +127,8 @@ def check_plan(
     pictures = [(image, boxes) for image, boxes in pictures if len(boxes)]
     if not pictures:
         raise InputError("no picture shows a usable box of a person: give others with --images")
+    if len(pictures) == 1:  # or a graph that does nothing would leave what is right
+        pictures = [*pictures, _mirrored(*pictures[0])]
     crowds = [(image, crowd(boxes, most, spec)) for image, boxes in pictures]
     rows = [*_stage_rows(cpu, plan, *crowds[0])]
     crops = cut_out(*crowds[0], spec)
@@ -153,6 +155,13 @@ def crowd(boxes_xyxy: np.ndarray, count: int, spec: ModelSpec) -> Regions:
     boxes = np.asarray(boxes_xyxy, np.float64)[np.arange(count) % len(boxes_xyxy)]
     boxes[:, ::2] += 2.5 * turns[:, None]
     return Regions.around(boxes, spec)
+
+
+def _mirrored(image: np.ndarray, boxes_xyxy: np.ndarray) -> Picture:
+    """A picture as in a mirror."""
+    boxes = np.array(boxes_xyxy)
+    boxes[:, [0, 2]] = image.shape[1] - boxes[:, [2, 0]]
+    return np.ascontiguousarray(image[:, ::-1]), boxes
 
 
 def as_frame(image: np.ndarray, frame_format: str, yuv: str = YUVS[0]) -> tuple[Frame, np.ndarray]:

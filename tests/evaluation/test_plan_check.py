@@ -15,6 +15,7 @@ import pytest
 from edgepose.backends import load_backend
 from edgepose.cuda.launch import FRAME
 from edgepose.errors import InputError
+from edgepose.evaluation import plan_check
 from edgepose.evaluation.plan_check import check_plan
 from edgepose.model.computes import Computes
 from edgepose.stages.frames import yuv_factors
@@ -118,6 +119,16 @@ def test_a_fault_is_found_and_named(tmp_path, break_it, settings, fault, told):
 
     assert check.fault == fault
     assert re.search(f"^WRONG: {fault}: {told}", check.verdict), check.verdict
+
+
+def test_a_stale_graph_is_found_with_one_picture_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(plan_check, "KINDS", plan_check.KINDS[:1])  # whose colours move no key point
+    with opened(tmp_path) as (gpu, cpu, plan):
+        gpu.stale_graphs = True
+
+        check = check_plan(cpu, plan, PICTURES[:1], repeats=1)
+
+    assert check.fault == "CUDA graph"
 
 
 def test_results_that_change_from_run_to_run_are_found(tmp_path, monkeypatch):
