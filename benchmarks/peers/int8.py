@@ -152,7 +152,7 @@ def _run(command: Sequence[str]) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=TIME_LIMIT, check=False)
     if done.returncode != 0:
         lines = (done.stderr or done.stdout).strip().splitlines()
-        raise RuntimeError(lines[-1] if lines else f"status {done.returncode}")
+        raise RuntimeError(f"status {done.returncode}: {lines[-1] if lines else 'it says nothing'}")
 
 
 def quantised(way: str, fp32: Path, shared: Path, work: Path, limit: int) -> onnx.ModelProto:
