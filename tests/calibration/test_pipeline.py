@@ -420,9 +420,9 @@ def test_a_network_that_is_run_twice_is_calibrated_and_checked_with_close_crops(
     two_pass = passport.spec.changed(decoder="argmax", refine=Refine(share=0.5, decoder="argmax"))
     write_passport(model, replace(passport, spec=two_pass))
     seen = []
-    find_ranges = scene.find_ranges
+    find = scene.ranges_and_halves
     monkeypatch.setattr(
-        scene, "find_ranges", lambda graph, crops, *rest: find_ranges(graph, seen_by(crops, seen), *rest)
+        scene, "ranges_and_halves", lambda graph, crops, *rest: find(graph, seen_by(crops, seen), *rest)
     )
 
     result = calibrate(model, [images], method="minmax")
