@@ -21,7 +21,7 @@ def has_pyav() -> bool:
 
 
 class AvCapture:
-    """What is used of cv2.VideoCapture, by PyAV: each frame has the size that it was coded with.
+    """What is used of cv2.VideoCapture, by PyAV: each frame has the size that it was coded with, and is upright.
 
     Args:
         name: a file or URL.
@@ -64,7 +64,7 @@ class AvCapture:
         """Whether there was another frame, and it: (H, W, 3) uint8 BGR."""
         try:
             frame = next(self._frames, None)
-            return (False, None) if frame is None else (True, frame.to_ndarray(format="bgr24"))
+            return (False, None) if frame is None else (True, _upright(frame))
         except self._av.FFmpegError:
             return False, None
 
@@ -74,3 +74,10 @@ class AvCapture:
         if self._container is not None:
             self._container.close()
             self._container = None
+
+
+def _upright(frame: Any) -> np.ndarray:
+    """A frame's pixels, turned as its metadata say, by quarters of a circle."""
+    pixels = frame.to_ndarray(format="bgr24")
+    quarters, rest = divmod(frame.rotation, 90)  # degrees counterclockwise
+    return pixels if rest or not quarters else np.ascontiguousarray(np.rot90(pixels, quarters))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import struct
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -96,6 +97,33 @@ def test_each_frame_of_a_stream_has_its_own_size_and_pixels(url: str):
     for shot in shots:
         assert isinstance(shot.image, Frame)
         assert place_of(shot.image.to_rgb()) == [16, 16, 32, 32]
+
+
+@pytest.mark.parametrize("turn", [(0, 1, -1, 0), (-1, 0, 0, -1), (0, -1, 1, 0)])
+def test_metadata_turn_a_frame_as_opencv_turns_it(tmp_path: Path, turn: tuple[int, int, int, int]):
+    av = pytest.importorskip("av")
+    path = tmp_path / "a.mkv"  # what is inside is an MP4, whose matrix is easily set
+    with av.open(str(path), "w", format="mp4") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.height, stream.width = SMALL
+        stream.pix_fmt = "yuv420p"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(np.roll(square(SMALL), -16, axis=0), "bgr24")))
+        container.mux(stream.encode(None))
+    before, header, after = path.read_bytes().partition(b"tkhd")
+    path.write_bytes(before + header + after.replace(matrix(1, 0, 0, 1), matrix(*turn), 1))
+    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    _, expected = capture.read()
+    assert capture.get(cv2.CAP_PROP_ORIENTATION_META) != 0
+
+    (frame,) = VideoReader(path)
+
+    assert frame.shape == expected.shape
+    assert place_of(frame) == place_of(expected)
+
+
+def matrix(a: int, b: int, c: int, d: int) -> bytes:
+    """Of an MP4's track header: x goes to a x + c y, y to b x + d y."""
+    return struct.pack(">9i", a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30)
 
 
 def test_what_is_no_video_does_not_open(tmp_path: Path):
