@@ -64,8 +64,10 @@ class VideoReader:
         """
         count = 0
         if self.path.suffix.lower() in MAY_CHANGE and has_pyav():
-            self._capture.release()
-            self._capture = AvCapture(str(self.path))
+            resizing = AvCapture(str(self.path))
+            if resizing.isOpened():
+                self._capture.release()
+                self._capture = resizing
         while True:
             ok, pixels = self._capture.read()
             if not ok:

@@ -137,6 +137,13 @@ def test_what_is_no_video_does_not_open(tmp_path: Path):
     capture.release()
 
 
+def test_what_pyav_does_not_open_is_read_by_opencv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    reader = VideoReader(transport_stream(tmp_path / "a.ts", [SMALL, SMALL]))
+    monkeypatch.setattr("edgepose.io.video.AvCapture", lambda name: AvCapture(f"{name}.missing"))
+
+    assert len(list(reader)) == 6
+
+
 def test_without_pyav_frames_are_scaled_to_the_first_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = transport_stream(tmp_path / "a.ts", [SMALL, LARGE])
     monkeypatch.setattr("edgepose.io.video.has_pyav", lambda: False)
