@@ -30,6 +30,7 @@ class LiveLifter:
     def __init__(self, lifter: Lifter, skeleton: Skeleton) -> None:
         sources_of(skeleton, lifter.points)
         self.lifter, self._skeleton = lifter, skeleton
+        self._image_wh: tuple[int, int] | None = None
         self._past: dict[int, list[tuple[int, np.ndarray, np.ndarray]]] = {}  # who -> frame, xy, scores
 
     def take(self, frame: int, poses: Poses, image_wh: tuple[int, int]) -> np.ndarray:
@@ -38,13 +39,14 @@ class LiveLifter:
         Args:
             frame: its number, higher than those before.
             poses: N people; who has no track id, or -1, is lifted from this frame alone.
-            image_wh: width and height, px.
+            image_wh: width and height, px. Those before of another size are taken to show the same, scaled.
 
         Returns:
             (N, K', 3) float32 metres around the root; NaN for a person of whom a key point was never found.
         """
         window = self.lifter.head.frames
         self._past = {who: past for who, past in self._past.items() if frame - past[-1][0] <= window}
+        self._fit(image_wh)
         found = np.full((len(poses), len(self.lifter.skeleton), 3), np.nan, np.float32)
         for row in range(len(poses)):
             who = -1 if poses.track_ids is None else int(poses.track_ids[row])
@@ -55,3 +57,11 @@ class LiveLifter:
             numbers, xy, scores = (np.array(part) for part in zip(*past, strict=True))
             found[row] = self.lifter.track(numbers, xy, scores, self._skeleton, image_wh, newest=True)[0]
         return found
+
+    def _fit(self, image_wh: tuple[int, int]) -> None:
+        """Bring what was seen before to a frame of this size."""
+        if self._image_wh not in (None, image_wh):
+            scale_xy = np.divide(image_wh, self._image_wh)
+            for past in self._past.values():
+                past[:] = [(frame, xy * scale_xy, scores) for frame, xy, scores in past]
+        self._image_wh = image_wh

@@ -23,6 +23,7 @@ class RecordLifter:
     """Stands in front of a writer of records; each person of a record gets `xyz`.
 
     Records with a "frame" are held until `finish`: a window looks ahead. Others, and records of errors, pass at once.
+    Frames of another size than a video's first one are taken to show the same, scaled.
 
     Attributes:
         write: where records go.
@@ -57,15 +58,17 @@ class RecordLifter:
         if not records:
             return
         frames, numbers = [], [record.get("frame", 0) for record in records]
+        image_wh = (records[0]["width"], records[0]["height"])
         for record in records:
             points = np.array([person["keypoints"] for person in record["people"]], np.float64)
             points = points.reshape(len(record["people"]), len(self.skeleton), 3)
+            points[..., :2] *= np.divide(image_wh, (record["width"], record["height"]))
             frames.append(Poses(points[..., :2], points[..., 2], np.zeros((len(points), 4), np.float32)))
         self.positions = lift_frames(
             self.lifter,
             frames,
             self.skeleton,
-            (records[0]["width"], records[0]["height"]),
+            image_wh,
             numbers=numbers,
             track_ids=_track_ids(records),
             flip_test=self.flip_test,

@@ -76,6 +76,19 @@ def test_a_point_that_was_not_found_is_taken_from_before():
     assert np.isnan(hands(live, 1, poses_at(np.nan, ids=[8]))).all()
 
 
+def test_frames_of_another_size_show_the_same_scaled():
+    live = lifter()
+    half = poses_at(0.2, ids=[7])
+    half.xy[:] /= 2
+    hands(live, 0, poses_at(0.1, ids=[7]))
+
+    small = live.take(1, half, (100, 50))[0, 1]
+    large = hands(live, 2, poses_at(0.3, ids=[7]))[0]
+
+    np.testing.assert_allclose(small, (0.1, 0.2, 0.2), atol=1e-3)
+    np.testing.assert_allclose(large, (0.2, 0.3, 0.3), atol=1e-3)
+
+
 def test_a_lifter_for_another_skeleton_is_refused():
     with pytest.raises(ModelFileError, match="body15"):
         LiveLifter(Lifter(windows_of_x, Lift(3, points="body15"), BODY15, BODY15), TWO_POINTS)

@@ -61,6 +61,28 @@ def test_a_videos_records_wait_for_its_end():
     assert np.allclose(ankle, expected, atol=1e-4)
 
 
+def test_frames_of_another_size_show_the_same_scaled():
+    written: list[dict[str, Any]] = []
+    expected: list[dict[str, Any]] = []
+    with lifted(expected.append, LIFTER, COCO17) as records:
+        for frame in range(4):
+            records(record(frame))
+
+    with lifted(written.append, LIFTER, COCO17) as records:
+        for frame in range(4):
+            records(record(frame) if frame < 2 else stretched(record(frame)))
+
+    for one, same in zip(written, expected, strict=True):
+        assert np.allclose(one["people"][0]["xyz"], same["people"][0]["xyz"], atol=2e-4)  # rounded to 1e-4
+    assert written[3]["people"][0]["keypoints"] == stretched(record(3))["people"][0]["keypoints"]
+
+
+def stretched(one: dict[str, Any]) -> dict[str, Any]:
+    """A record of the same of twice the width and three times the height."""
+    points = np.array(one["people"][0]["keypoints"]).reshape(-1, 3) * (2, 3, 1)
+    return {**one, "width": 2 * WH[0], "height": 3 * WH[1], "people": [{"keypoints": points.ravel().tolist()}]}
+
+
 def test_an_interrupt_loses_nothing():
     written: list[dict[str, Any]] = []
 
