@@ -206,13 +206,15 @@ def load_backend(
             `Backend.arithmetic` says what was taken.
         store_fp16: of an FP16 or INT8 ONNX: round every result that the file has in FP16, as a GPU stores it; slow.
         cuda_graphs: of a plan: replay the network as a CUDA graph.
-        frame_memory: of a plan: where the GPU reads frames. "copied" is its own memory; "mapped" the CPU's, which saves
-            the copy on a Jetson but is not cached there; "managed" is cached by both. To be measured, not guessed.
+        frame_memory: of a plan of heat maps: where the GPU reads frames. "copied" is its own memory; "mapped" the
+            CPU's, which saves the copy on a Jetson but is not cached there; "managed" is cached by both. To be
+            measured, not guessed.
 
     Raises:
         ModelFileError: the file or passport is missing, damaged or another file's; or it takes no crops of people.
         EngineMismatchError: a plan of another GPU or TensorRT.
-        BackendError: that backend cannot run that file rightly; or there is no GPU for a plan.
+        BackendError: that backend cannot run that file rightly; or there is no GPU for a plan; or a frame_memory is
+            named for a plan whose frames the CPU reads.
         MissingPackageError: the backend's package is not installed.
     """
     path = Path(path)
@@ -234,9 +236,18 @@ def _on_host(runtime: Runtime) -> Backend:
         raise ModelFileError(f"{runtime.path}: {error}") from error
 
 
+def gpu_reads_frames(spec: ModelSpec) -> bool:
+    """Whether a plan of it runs as one CUDA graph from the frame to key points: that of heat maps of crops alone."""
+    return isinstance(spec.head, (Heatmaps, HeatmapsWithOffsets))
+
+
 def _load_engine(path: Path, cuda_graphs: bool, frame_memory: str) -> Backend:
     passport = _engine_passport(path)
-    if not isinstance(passport.spec.head, (Heatmaps, HeatmapsWithOffsets)):  # which alone the CUDA graph decodes
+    if not gpu_reads_frames(passport.spec):
+        if frame_memory != "copied":
+            raise BackendError(
+                f"{path} gives {passport.spec.head.kind}, and the CPU reads its frames: leave out frame_memory"
+            )
         if passport.plan.kernels is None or not isinstance(passport.spec.head, (SimCC, Volume)):
             return _on_host(load_runtime(path))
         from edgepose.trt.decoding import DecodingRuntime

@@ -94,8 +94,6 @@ def command(
     if image is not None and not whole:
         raise click.UsageError(f"--image goes with networks of whole images; {models[0]} takes crops of people")
     memory = memory_of_plans(frame_memory, models)
-    if whole and memory:
-        raise click.UsageError(f"--frame-memory goes with crops of people; {models[0]} takes whole images")
     chosen = backends if len(backends) == len(models) else [*backends, None][:1] * len(models)
     rails = find_rails()
     with ExitStack() as opened:

@@ -16,18 +16,26 @@ THREADS = click.IntRange(1, MOST_THREADS)
 frame_memory_option = click.option(
     "--frame-memory",
     type=click.Choice(("copied", "mapped", "managed")),
-    help="Of a plan: where the GPU reads frames. Copied: its own memory. Mapped: the CPU's, without a copy, and on a "
-    "Jetson without the GPU's cache. Managed: cached by both. Measure it.  [default: copied]",
+    help="Of a plan of heat maps: where the GPU reads frames. Copied: its own memory. Mapped: the CPU's, without a "
+    "copy, and on a Jetson without the GPU's cache. Managed: cached by both. Measure it.  [default: copied]",
 )
 
 
 def memory_of_plans(frame_memory: str | None, models: Iterable[Path]) -> dict[str, str]:
-    """What load_backend takes for --frame-memory; wrong usage where a model is no plan."""
+    """What load_backend takes for --frame-memory; wrong usage where a model is no plan, or the CPU reads its frames."""
     if frame_memory is None:
         return {}
+    from edgepose.backends import gpu_reads_frames
+    from edgepose.model.passport import read_passport
+
     for model in models:
         if model.suffix not in (".plan", ".engine"):
             raise click.UsageError(f"--frame-memory goes with TensorRT plans; {model} is none")
+        spec = read_passport(model).spec
+        if not gpu_reads_frames(spec):
+            raise click.UsageError(
+                f"--frame-memory goes with heat maps of crops; the CPU reads the frames of {model} ({spec.head.kind})"
+            )
     return {"frame_memory": frame_memory}
 
 

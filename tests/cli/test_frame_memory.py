@@ -7,13 +7,16 @@ import json
 import pytest
 from click.testing import CliRunner
 
+from edgepose.backends import load_backend
 from edgepose.cli import main
 from edgepose.cli.options import frame_memory_option
+from edgepose.errors import BackendError
 from edgepose.io.images import write_image
 from edgepose.stages.frames import MEMORIES
-from tests.fake_device.install import fake_device, write_toy_plan
-from tests.makers import dots_image, dots_spec
+from tests.fake_device.install import fake_device, write_plan_of, write_toy_plan
+from tests.makers import dots_image, dots_spec, smooth_image
 from tests.nvcc import needs_nvcc
+from tests.trt.test_every_kind import SPECS, write_network_of
 
 
 def invoke(*words: object):
@@ -48,6 +51,24 @@ def test_an_onnx_has_none(tmp_path):
         result = invoke(command[0], "--engine", model, *command[1:], "--frame-memory", "mapped")
         assert result.exit_code == 2
         assert f"--frame-memory goes with TensorRT plans; {model} is none" in " ".join(result.output.split())
+
+
+@pytest.mark.parametrize("name", ["simcc", "volume", "tags"])
+def test_plans_whose_frames_the_cpu_reads_have_none(tmp_path, name):
+    pytest.importorskip("onnx")
+    (spec,) = (spec for spec in SPECS if spec.name == name)
+    write_image(tmp_path / "p.png", smooth_image())
+    said = f"the CPU reads the frames of {tmp_path / 'm.plan'} ({spec.head.kind})"
+    with fake_device():
+        plan = write_plan_of(write_network_of(tmp_path / "m.onnx", spec), tmp_path / "m.plan", spec, max_batch=2)
+        boxes = ("--boxes", "whole") if spec.region else ()
+        for command in (("infer", "--input", tmp_path / "p.png", *boxes, "-o", tmp_path / "out"), ("benchmark",)):
+            result = invoke(*command, "--engine", plan, "--frame-memory", "mapped")
+            assert result.exit_code == 2, result.output
+            assert said in " ".join(result.output.split())
+        if spec.region:
+            with pytest.raises(BackendError, match=f"gives {spec.head.kind}, and the CPU reads its frames"):
+                load_backend(plan, frame_memory="mapped")
 
 
 def test_the_choices_are_those_of_load_backend():
