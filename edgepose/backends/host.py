@@ -60,8 +60,12 @@ class HostBackend:
         return self.runtime.passport.spec
 
     def warm_up(self, *, flip_test: bool = False) -> None:
-        """Run the network once: the first run is slow. It is the same with and without the flip test."""
-        self.run(np.zeros((1, *self._crop_shape), np.float32))
+        """Run the network once, and its decoding where the runtime does that: the first run is slow."""
+        crops = np.zeros((1, *self._crop_shape), np.float32)
+        if isinstance(self.runtime, Decoding) and self.runtime.decodes(flip_test=flip_test):
+            self.runtime.keypoints(crops, flip_test=flip_test)
+        else:
+            self.run(crops)
 
     def run(self, crops: np.ndarray) -> dict[str, np.ndarray]:
         """(N, 3, H, W) float32 crops -> the network's outputs by name, N rows each, float32. N may be 0.

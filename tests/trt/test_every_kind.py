@@ -155,6 +155,26 @@ def test_vectors_and_volumes_are_read_on_the_gpu(tmp_path: Path, spec: ModelSpec
 
 
 @OF_CROPS
+@pytest.mark.parametrize("flip_test", [False, True])
+def test_a_warm_up_decodes_on_the_gpu_and_pins_no_memory_of_outputs(tmp_path: Path, spec: ModelSpec, flip_test: bool):
+    with fake_device() as gpu:
+        plan = write_plan_of(write_network_of(tmp_path / "m.onnx", spec), tmp_path / "m.plan", spec, max_batch=2)
+        backend = load_backend(plan)
+        gpu.launched.clear()
+
+        backend.warm_up(flip_test=flip_test)
+
+        assert set(DECODED[spec.name]) <= set(gpu.launched)
+        held = set(gpu.live)
+        backend.keypoints(smooth_image(), Regions.around(BOXES[:1], spec), flip_test=flip_test)
+        assert set(gpu.live) == held  # the first frame allocates nothing more
+        runtime = backend.runtime  # type: ignore[attr-defined]
+        assert set(runtime._pinned) == {"crops"}
+        assert set(runtime._network._contexts) == {1 + flip_test}
+        assert gpu.problems == []
+
+
+@OF_CROPS
 def test_a_plan_without_kernels_is_read_on_the_cpu(tmp_path: Path, spec: ModelSpec):
     model = write_network_of(tmp_path / "m.onnx", spec)
     with fake_device() as gpu:
