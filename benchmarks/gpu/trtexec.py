@@ -27,23 +27,23 @@ def check_against_trtexec(work: Path, count: int, repeats: int = REPEATS) -> Fin
     passport = read_passport(plan)
     if passport.plan.runtime != "tensorrt":
         raise SkippedError(f"{plan.name} is of {passport.plan.runtime}, trtexec runs TensorRT's")
-    before = engine_ms(plan, count, repeats)
-    theirs = trtexec_ms(program, plan, (count, 3, *passport.spec.image.size_hw))
-    ours = median([*before, *engine_ms(plan, count, repeats)])
+    before, profile = engine_ms(plan, count, repeats)
+    theirs = trtexec_ms(program, plan, (count, 3, *passport.spec.image.size_hw), profile)
+    ours = median([*before, *engine_ms(plan, count, repeats)[0]])
     ratio = ours / theirs
     found = f"{plan.name}, {count} crops: edgepose {ours:.4f} ms, trtexec {theirs:.4f} ms: {ratio:.3f} times"
-    return Finding(abs(ratio - 1) <= WITHIN, found, f"within {WITHIN:.0%}")
+    return Finding(ratio <= 1 + WITHIN, found, f"{1 + WITHIN} times at most")
 
 
-def engine_ms(plan: Path, count: int, repeats: int) -> list[float]:
-    """Times of the engine's graph by CUDA events, ms."""
+def engine_ms(plan: Path, count: int, repeats: int) -> tuple[list[float], int]:
+    """Times of the engine's graph by CUDA events, ms, and the optimisation profile that it ran with."""
     from edgepose.cuda.memory import open_device  # pycuda
 
     with open_device().active():
         return _engine_ms(plan, count, repeats)
 
 
-def _engine_ms(plan: Path, count: int, repeats: int) -> list[float]:
+def _engine_ms(plan: Path, count: int, repeats: int) -> tuple[list[float], int]:
     from edgepose.cuda.graphs import Graph
     from edgepose.cuda.memory import DeviceMemory, Stream, make_events
     from edgepose.trt.network import Network
@@ -55,6 +55,7 @@ def _engine_ms(plan: Path, count: int, repeats: int) -> list[float]:
     memory = {name: DeviceMemory(network.max_batch * tensor.row_bytes) for name, tensor in tensors.items()}
     run = partial(network.run, count, {name: each.address for name, each in memory.items()}, stream.handle)
     try:
+        profile = network.profile_of(count)
         run()
         stream.wait()
         graph = Graph(stream.handle, run)
@@ -71,17 +72,23 @@ def _engine_ms(plan: Path, count: int, repeats: int) -> list[float]:
         network.close()
         for each in memory.values():
             each.free()
-    return times
+    return times, profile
 
 
-def trtexec_ms(program: str, plan: Path, shape: tuple[int, ...], seconds: int = SECONDS) -> float:
-    """The median GPU compute time that trtexec tells, ms.
+def trtexec_ms(program: str, plan: Path, shape: tuple[int, ...], profile: int, seconds: int = SECONDS) -> float:
+    """The median GPU compute time that trtexec tells of one optimisation profile, ms.
 
     Raises:
         SkippedError: it does not run the plan: it is of another TensorRT than the one that edgepose uses, say.
     """
     command = [program, f"--loadEngine={plan}", f"--shapes=crops:{'x'.join(map(str, shape))}"]
-    command += ["--useCudaGraph", "--noDataTransfers", f"--duration={seconds}", "--warmUp=500"]
+    command += [
+        f"--useProfile={profile}",
+        "--useCudaGraph",
+        "--noDataTransfers",
+        f"--duration={seconds}",
+        "--warmUp=500",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, timeout=60)
     told = re.search(r"GPU Compute Time:.*?median = ([\d.]+) ms", done.stdout)
     if done.returncode != 0 or told is None:

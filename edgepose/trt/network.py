@@ -54,6 +54,7 @@ class Network:
 
     Attributes:
         max_batch: most rows of one run.
+        fixed_batch: rows of every run, however few are asked for; None where the engine leaves that open.
         inputs, outputs: the engine's tensors, by their names in the passport's spec.
 
     Raises:
@@ -126,16 +127,16 @@ class Network:
             raise ModelFileError(
                 f"{self._path} has {len(inputs)} inputs, its passport says {len(spec.inputs)}: export it again"
             )
-        found, self._fixed_batch = match_tensors(self._path, spec, inputs, outputs)
+        found, self.fixed_batch = match_tensors(self._path, spec, inputs, outputs)
         for name in found.values():
             if None in shapes[name][1:]:
                 raise ModelFileError(f"{self._path}: {name} leaves more open than its batch: export it again")
         self.inputs = {key: self._tensor(found[key]) for key in spec.inputs}
         self.outputs = {key: self._tensor(found[key]) for key in spec.outputs}
-        self._profiles = [(1, self._fixed_batch)] if self._fixed_batch else self._batches_of_profiles()
+        self._profiles = [(1, self.fixed_batch)] if self.fixed_batch else self._batches_of_profiles()
         self.max_batch: int = max(most for _, most in self._profiles)
-        if self._fixed_batch is None and all(least == most for least, most in self._profiles):
-            self._fixed_batch = self.max_batch
+        if self.fixed_batch is None and all(least == most for least, most in self._profiles):
+            self.fixed_batch = self.max_batch
         unread = [name for name in outputs if name not in found.values()]
         return {name: self.max_batch * prod(abs(size or 1) for size in shapes[name][1:]) * _WIDEST for name in unread}
 
@@ -170,7 +171,7 @@ class Network:
         Raises:
             BackendError: TensorRT refused.
         """
-        count = self._fixed_batch or count
+        count = self.fixed_batch or count
         first = nullcontext() if count in self._contexts else recording
         with first, messages_of(self._trt) as log:
             context = self._contexts.get(count) or self._make_context(count, stream)
@@ -185,16 +186,20 @@ class Network:
                 raise BackendError(f"TensorRT failed on {self._path} with {count} {rows}: {log.last_errors()}")
             self._contexts[count] = context
 
+    def profile_of(self, count: int) -> int:
+        """The optimisation profile that runs 1 to max_batch rows: of several that fit, that tuned for the fewest."""
+        count = self.fixed_batch or count
+        return min((most, index) for index, (least, most) in enumerate(self._profiles) if least <= count <= most)[1]
+
     def _make_context(self, count: int, stream: int) -> Any:
-        """A context for that batch, None if TensorRT refuses; of several profiles that tuned for the fewest rows."""
+        """A context for that batch, None if TensorRT refuses."""
         context = self._engine.create_execution_context(self._settings)
         if context is None:
             return None
         # names of layers for a profiler, which detailed verbosity asks for, slow every run (NvInfer.h, NVTX)
         context.nvtx_verbosity = self._trt.ProfilingVerbosity.NONE
         context.set_device_memory(self._scratch.address, self._engine.device_memory_size_v2)
-        fitting = [(most, index) for index, (least, most) in enumerate(self._profiles) if least <= count <= most]
-        _, profile = min(fitting)
+        profile = self.profile_of(count)
         done = profile == 0 or context.set_optimization_profile_async(profile, stream)
         if self._listener is not None:
             done = done and context.set_debug_listener(self._listener) and context.set_all_tensors_debug_state(True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+import subprocess
 import sys
 from contextlib import nullcontext
 
@@ -64,20 +65,38 @@ def stand_in(folder, median: float | None):
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
 
 
-@pytest.mark.parametrize(("median", "right"), [(1.0, True), (1.04, True), (1.06, False), (0.94, False)])
-def test_trtexecs_time_is_read_and_5_percent_are_allowed(tmp_path, monkeypatch, median, right):
+@pytest.mark.parametrize(("median", "right"), [(1.0, True), (1.04, True), (1.06, True), (0.94, False)])
+def test_trtexecs_time_is_read_and_5_percent_more_are_allowed(tmp_path, monkeypatch, median, right):
     with fake_device() as gpu:
         write_toy_plan(tmp_path / "m.plan", max_batch=2)
         stand_in(tmp_path, median)
         monkeypatch.setenv("PATH", str(tmp_path))
-        assert len(trtexec.engine_ms(tmp_path / "m.plan", 2, 3)) == 3
+        times, _ = trtexec.engine_ms(tmp_path / "m.plan", 2, 3)
+        assert len(times) == 3
         assert gpu.problems == []
-        monkeypatch.setattr(trtexec, "engine_ms", lambda *_: [1.0, 1.0, 9.0])
+        monkeypatch.setattr(trtexec, "engine_ms", lambda *_: ([1.0, 1.0, 9.0], 0))
 
         finding = check_against_trtexec(tmp_path, 2)
 
     assert finding.ok is right
     assert f"edgepose 1.0000 ms, trtexec {median:.4f} ms" in finding.found
+
+
+@pytest.mark.parametrize(("count", "profile"), [(1, 1), (2, 0)])
+def test_trtexec_runs_the_profile_that_edgepose_takes_for_that_batch(tmp_path, monkeypatch, count, profile):
+    commands = []
+    run = subprocess.run
+    monkeypatch.setattr(
+        trtexec.subprocess, "run", lambda command, **how: commands.append(command) or run(command, **how)
+    )
+    monkeypatch.setenv("PATH", str(tmp_path))
+    stand_in(tmp_path, 1.0)
+    with fake_device():
+        write_toy_plan(tmp_path / "m.plan", max_batch=2, alone=True)
+
+        check_against_trtexec(tmp_path, count, repeats=1)
+
+    assert f"--useProfile={profile}" in commands[0]
 
 
 def test_where_trtexec_is_absent_or_refuses_the_plan_the_reason_is_said(tmp_path, monkeypatch):
