@@ -62,6 +62,11 @@ class TensorRtRuntime:
             self._prepare(resources)
             self._resources = resources.pop_all()
 
+    @property
+    def fixed_batch(self) -> int | None:
+        """Rows of every run, however few are asked for; None where the plan leaves that open."""
+        return self._network.fixed_batch
+
     def _prepare(self, resources: ExitStack) -> None:
         """What else a run will need on the GPU; `resources` frees it."""
 

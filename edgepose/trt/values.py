@@ -42,6 +42,9 @@ def layer_values(onnx: Path, passport: Passport, crops: np.ndarray, wanted: Coll
         crops: (N, 3, H, W) float32, at most the plan's batch.
         wanted: names of tensors.
 
+    Returns:
+        Of a network with a fixed batch the values have as many rows, those behind the given ones repeat them.
+
     Raises:
         BuildError, BackendError: TensorRT cannot build or run it.
     """
@@ -61,5 +64,6 @@ def layer_values(onnx: Path, passport: Passport, crops: np.ndarray, wanted: Coll
         path.write_bytes(plan)
         again = replace(passport, sha256=sha256(plan).hexdigest())
         with closing(TensorRtRuntime(path, again, found.__setitem__)) as opened:
-            found |= opened.run({"crops": crops})
+            rows = opened.fixed_batch or len(crops)  # all of a fixed batch: not every layer's first axis is the batch
+            found |= opened.run({"crops": np.resize(crops, (rows, *crops.shape[1:]))})
     return [LayerValues(layer, tensor, found[tensor]) for tensor, layer in names.items() if tensor in found]

@@ -65,6 +65,25 @@ def test_the_layer_with_a_wrong_scale_is_named_by_its_name_in_the_onnx(tmp_path,
     assert len(said) == 1
 
 
+def test_all_rows_of_a_fixed_batch_are_crops(tmp_path):
+    from edgepose.backends.openvino_values import exact_values
+
+    source = write_named(tmp_path / "m.onnx", 3)
+    crops = np.random.default_rng(0).random((2, 3, *SPEC.image.size_hw), np.float32)
+    (exact,) = exact_values(source, [crops])
+    with fake_device() as gpu:
+        from edgepose.trt.values import layer_values
+
+        plan = write_plan_of(source, tmp_path / "m.plan", SPEC, max_batch=3)
+
+        found = layer_values(source, read_passport(plan), crops, exact)
+
+        assert gpu.problems == []
+    assert [each.tensor for each in found] == ["pool", "stem", "stem_relu", "body", "heatmaps"]
+    for each in found:
+        np.testing.assert_allclose(each.values, exact[each.tensor], rtol=1e-5, atol=1e-6)
+
+
 def test_a_wrong_step_of_int8_shows_at_the_layer_that_reads_it(tmp_path):
     source = write_toy_model(tmp_path / "m.onnx", SPEC, precision="int8")
     with fake_device() as gpu:
