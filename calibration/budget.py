@@ -25,7 +25,8 @@ UNITS = ("px", "oks", "ap", "pck")
 LABELLED = {"ap": "AP", "pck": "PCK@0.2"}  # unit -> the figure that it is lost from; in percent
 CONFIDENT = 0.3  # score of the key points that are compared
 LEAST_FIGURE = 5.0  # percent: what finds less than that was misread, and INT8 may do anything to it
-CERTAIN = 1.645  # standard errors: one-sided 95 % of a normal distribution
+FEW = (6.314, 2.920)  # standard errors: one-sided 95 % of Student's t with 1 and 2 degrees of freedom
+NORMAL = 1.645  # the same of a normal distribution
 GROUPS = 10  # of images, for the standard error of a figure that is no mean over people
 
 
@@ -56,8 +57,8 @@ class Loss:
 
     Attributes:
         value: the mean over key points (px) or people (oks), or the fall of the figure (ap, pck).
-        parts: (n,) whose mean is `value`: one a person (px, oks) or jackknife pseudo-value of a group of images (ap,
-            pck). Of two files they belong to the same people, so differences are paired.
+        parts: (n,) whose mean is `value`: one an image (px, oks), whose people are alike, or jackknife pseudo-value of
+            a group of images (ap, pck). Of two files they are of the same images, so differences are paired.
     """
 
     value: float
@@ -70,8 +71,26 @@ class Loss:
 
     @property
     def upper(self) -> float:
-        """What the loss is below with a certainty of 95 %, as far as these people tell."""
-        return self.value + CERTAIN * self.error
+        """What the loss is below with a certainty of 95 %, as far as these images tell; infinite for a single part."""
+        if len(self.parts) < 2:
+            return float("inf")
+        return self.value + certain(len(self.parts) - 1) * self.error
+
+
+def certain(freedom: int) -> float:
+    """How many standard errors make one-sided 95 % sure, with so many degrees of freedom: Student's t.
+
+    From three on by its expansion about the normal quantile (Abramowitz and Stegun, 26.7.5), to within 0.01.
+    """
+    if freedom <= len(FEW):
+        return FEW[freedom - 1]
+    z = NORMAL
+    return (
+        z
+        + (z**3 + z) / (4 * freedom)
+        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
+        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * freedom**3)
+    )
 
 
 def standard_error(parts: np.ndarray) -> float:
@@ -128,11 +147,15 @@ class ShiftJudge:
                 areas = np.maximum(sides.prod(axis=1) / 2, 1.0)
                 each = 1 - np.exp(-(distance**2) / (2 * areas[:, None] * (2 * self.sigmas) ** 2))
             counted = confident.sum(axis=1)
-            sums.append(np.where(confident, each, 0).sum(axis=1)[counted > 0])
-            counts.append(counted[counted > 0])
-        total, count = np.concatenate(sums), np.concatenate(counts)
-        if self.unit == "oks":
-            total, count = total / count, np.ones(len(count))
+            seen = counted > 0
+            if not seen.any():
+                continue
+            sum_of = np.where(confident, each, 0).sum(axis=1)[seen]
+            if self.unit == "oks":
+                sum_of, counted = sum_of / counted[seen], seen
+            sums.append(sum_of.sum())
+            counts.append(counted.sum())
+        total, count = np.array(sums), np.array(counts)
         value = total.sum() / count.sum()
         # a ratio's error by its linearisation (Cochran, "Sampling Techniques", 1977, section 6.4)
         return Loss(float(value), value + (total - value * count) / count.mean())

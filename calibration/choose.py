@@ -68,7 +68,9 @@ class Chosen:
         said = f"the mix loses {chosen.value:.4g}{unit} ± {chosen.error:.2g} on the people who chose it"
         if self.confirmed is None:
             return f"{said}; nobody has confirmed that"
-        agree = "confirm that" if self.confirmed.value <= self.budget.value else "are over the budget"
+        agree = "confirm that" if self.found.met else "are within the budget"
+        if self.confirmed.value > self.budget.value:
+            agree = "are over the budget"
         return f"{said}; others {agree}: {self.confirmed.value:.4g}{unit} ± {self.confirmed.error:.2g}"
 
 
@@ -102,20 +104,21 @@ def choose_layers(scene: Scene, wanted: Wanted) -> Chosen:
     """Search for the cheapest mix within the budget; go on from what an earlier search of the same measured.
 
     Raises:
-        CalibrationError: there are not three images, or nothing can be compared.
+        CalibrationError: there are not six images, or nothing can be compared.
         InputError: the annotations cannot be used.
     """
-    if not scene.people.confirming:
+    people = scene.people
+    if len(people.held_out) < 2 or not people.confirming:
+        images = {image.sha256 for part in (people.fitting, people.held_out, people.confirming) for image in part}
         raise CalibrationError(
             f"a budget takes images for the ranges, others to choose by and others to confirm, and there are "
-            f"{len({image.sha256 for image in (*scene.people.fitting, *scene.people.held_out)})}: give "
-            f"{scene.files.model.name} at least three, better a few hundred"
+            f"{len(images)}: give {scene.files.model.name} at least six, better a few hundred"
         )
     annotations = _annotations_for(wanted)
     made_from = {
         **{key: value for key, value in scene.table.made_from.items() if key != "method"},
         "unit": wanted.budget.unit,
-        "definition": 2,  # of a loss: raise it when what is measured changes
+        "definition": 3,  # of a loss: raise it when what is measured changes
         "annotations_sha256": annotations.sha256 if annotations else "",
         "openvino": version("openvino"),
     }
@@ -169,16 +172,12 @@ def _judges(
             "confirming": ShiftJudge(unit, reference, people.confirming),
         }
     assert wanted.folder is not None
-    seen, choosing, confirming = (
-        frozenset(image.sha256 for image in part) for part in (people.fitting, people.held_out, people.confirming)
-    )
-
-    def confirms(digest: str) -> bool:
-        return digest in confirming or (digest not in choosing and int(digest[-1], 16) % 2 == 1)
-
+    seen = frozenset(image.sha256 for image in people.fitting)
     return {
-        "choosing": FigureJudge(unit, reference, annotations, wanted.folder, seen, lambda digest: not confirms(digest)),
-        "confirming": FigureJudge(unit, reference, annotations, wanted.folder, seen, confirms),
+        "choosing": FigureJudge(
+            unit, reference, annotations, wanted.folder, seen, lambda digest: not people.confirms(digest)
+        ),
+        "confirming": FigureJudge(unit, reference, annotations, wanted.folder, seen, people.confirms),
     }
 
 

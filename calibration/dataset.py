@@ -81,6 +81,13 @@ class CalibrationSet:
         """Those who show what INT8 does: nothing was chosen by them."""
         return self.confirming or self.held_out
 
+    def confirms(self, sha256: str) -> bool:
+        """Whether an annotated image confirms a choice: those kept for it, and of those in no part one in two."""
+        if sha256 in {image.sha256 for image in self.confirming}:
+            return True
+        chose = {image.sha256 for part in (self.fitting, self.held_out) for image in part}
+        return sha256 not in chose and int(sha256[-1], 16) % 2 == 1
+
 
 def read_calibration_set(
     images: Iterable[str | Path],

@@ -118,8 +118,8 @@ class Calibrated:
             found.append(f"only {self.crops} people to take ranges from; a few hundred (100 at least) are safer")
         if self.chosen is not None and (error := self.chosen.found.best.loss.error) > self.chosen.budget.value / 2:
             found.append(
-                f"what a mix loses is known to ±{error:.2g} only, with a budget of {self.chosen.budget}, and 1.6 times "
-                f"that is added to be certain: give more people, or a wider budget"
+                f"what a mix loses is known to ±{error:.2g} only, with a budget of {self.chosen.budget}, and at least "
+                f"1.6 times that is added to be certain: give more images, or a wider budget"
             )
         if self.moved_far > UNUSABLE_SHARE and not self.random_weights:
             found.append(
@@ -186,7 +186,8 @@ def calibrate(
         chosen = choose(scene)
         ground, layers = chosen.ground, chosen.layers
         if chosen.method != method:
-            table = replace(table, made_from={**table.made_from, "method": chosen.method}, ranges=dict(ground.ranges))
+            made_from = {**table.made_from, "method": chosen.method}
+            table = replace(table, made_from=made_from, ranges=dict(ground.ranges), halves={})  # those were another's
             write_table(files.table, table)
 
     def judge(written: Path) -> tuple[dict[str, float], np.ndarray]:

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from edgepose.backends import Backend, load_backend
-from edgepose.calibration.budget import CONFIDENT, FigureJudge
+from edgepose.calibration.budget import CONFIDENT, LABELLED, FigureJudge
 from edgepose.calibration.charts import chart_script
 from edgepose.calibration.costs import DEVICES, Device, int8_share, node_costs, predicted_us
 from edgepose.calibration.dataset import CalibrationImage, crops_of
@@ -98,7 +98,7 @@ def write_report(
     seen = study(scene, CROPS, peaks)
     with temporary_folder(scene.files.int8.parent) as temporary:
         files = _files(result, scene, temporary)
-        rows, shifts, found = _measure(files, scene, peaks, labels)
+        rows, shifts, found = _measure(files, result, scene, peaks, labels)
     unlike, warnings = None, []
     if labels is not None:
         unlike = _unlike(labels, scene)
@@ -111,7 +111,7 @@ def write_report(
         "device": name,
         "unlikeness": unlike,
         "warnings": warnings,
-        "range_spread": scene.table.unstable,
+        "range_spread": _spread(result, scene),
         "figure": None if labels is None else labels.unit,
         "files": [asdict(row) for row in rows],
         "sensitivity": to_json(seen.found, seen.macs_shares, seen.time_shares, peaks),
@@ -127,6 +127,13 @@ def write_report(
         written.write_text(text, encoding="utf-8")
     write_json(plain, data)
     return warnings
+
+
+def _spread(result: Calibrated, scene: Scene) -> dict[str, float]:
+    """Of the ranges that are in the file; none where another method was chosen than the halves were made with."""
+    if result.chosen is not None and result.chosen.method != scene.table.made_from["method"]:
+        return {}
+    return scene.table.unstable
 
 
 def _unlike(labels: Labels, scene: Scene) -> float | None:
@@ -173,7 +180,7 @@ def _files(result: Calibrated, scene: Scene, temporary: Path) -> dict[str, Path]
 
 
 def _measure(
-    files: Mapping[str, Path], scene: Scene, peaks: Device, labels: Labels | None
+    files: Mapping[str, Path], result: Calibrated, scene: Scene, peaks: Device, labels: Labels | None
 ) -> tuple[list[Row], np.ndarray, dict[str, list[np.ndarray]]]:
     """A row for each file; (people, K) shifts of the last one; the key points of FP32 and of the last file."""
     costs = node_costs(scene.ground.model)
@@ -189,7 +196,7 @@ def _measure(
                 figure = error = None
                 if labels is not None:
                     if judge is None:
-                        judge = _judge(labels, reference, scene)
+                        judge = _judge(labels, reference, scene, result)
                     loss = judge.loss(backend)
                     figure, error = judge.wanted - loss.value, loss.error
             chosen = read_passport(path).layers["int8"] if name == "INT8, the chosen mix" else layers_of.get(name, ())
@@ -200,12 +207,16 @@ def _measure(
     return rows, shifts, {"FP32": wanted, "INT8": points}
 
 
-def _judge(labels: Labels, reference: Backend, scene: Scene) -> FigureJudge:
+def _judge(labels: Labels, reference: Backend, scene: Scene, result: Calibrated) -> FigureJudge:
+    """Of people who neither gave ranges nor chose."""
     people = scene.people
     calibrated_on = frozenset(
         image.sha256 for part in (people.fitting, people.held_out if people.confirming else ()) for image in part
     )
-    return FigureJudge(labels.unit, reference, read_annotations(labels.annotations), labels.folder, calibrated_on)
+    annotated = read_annotations(labels.annotations)
+    if result.chosen is not None and result.chosen.budget.unit in LABELLED:  # annotated images chose
+        return FigureJudge(labels.unit, reference, annotated, labels.folder, calibrated_on, people.confirms)
+    return FigureJudge(labels.unit, reference, annotated, labels.folder, calibrated_on)
 
 
 def _keypoints(backend: Backend, images: Sequence[CalibrationImage]) -> list[np.ndarray]:

@@ -39,7 +39,10 @@ def _stability(data: Mapping[str, Any]) -> Section:
     spread: Mapping[str, float] = data["range_spread"]
     about = [*data["warnings"]]
     if not spread:
-        return Section("How stable the ranges are", [*about, "One person gives no halves to compare."])
+        return Section(
+            "How stable the ranges are",
+            [*about, "No halves to compare: there was one person, or the search chose another range method."],
+        )
     about.append(
         f"Each half of the people gives a range of its own: the larger one is {median(spread.values()):.1%} over the "
         f"smaller one in the median of {len(spread)} tensors. Where halves differ much, more people are wanted."

@@ -1,9 +1,9 @@
 """The cheapest mix of INT8 and FP16 layers within a budget, found by measuring mixes on held-out people.
 
-A mix is within the budget where its loss and 1.645 standard errors of it are: what only luck brings below is not taken.
+A mix is within the budget where its loss is with 95 % certainty: what only luck brings below is not taken.
 
 First the range methods compete with the usual layers in INT8; another than the first is taken only where it is better
-by more than the standard error of the difference, paired over people. Then, from all layers in INT8, depthwise ones and
+by more than the standard error of the difference, paired over images. Then, from all layers in INT8, depthwise ones and
 the head among them, those go to FP16 first that make most noise for what their INT8 saves; a bisection finds how many
 must. At last some of them are tried in INT8 again.
 """
@@ -112,7 +112,7 @@ def search(
         layers: all that can be INT8; at least one. `usual`: those of them with which the methods are compared.
         methods: of ranges; the first is kept unless another is better by more than the standard error.
         measure: makes and measures a mix; KeyboardInterrupt from it ends the search.
-        exclude: False: `layers` and `usual` are tried with each method, and no single layer is taken out.
+        exclude: False: `usual` is tried with each method, `layers` with the best one, and no single layer is taken out.
         say: is told each trial, and whether it is within the budget.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The licence under which each network's weights are published, as its publisher's repository says."""
+"""The licence of the repository that publishes each network's weights; docs/models.md says which were read there."""
 
 from __future__ import annotations
 

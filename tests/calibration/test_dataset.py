@@ -10,6 +10,7 @@ import pytest
 from edgepose.backends import load_backend
 from edgepose.calibration import dataset
 from edgepose.calibration.dataset import (
+    CalibrationImage,
     CalibrationSet,
     count_crops,
     crops_of,
@@ -232,3 +233,12 @@ def test_pictures_without_content_are_refused(tmp_path):
 
     with pytest.raises(CalibrationError, match=r"no usable person in 5 images.*5 people blank"):
         read_calibration_set([tmp_path], None, limit=10, seed=0)
+
+
+def test_annotated_images_confirm_where_they_neither_gave_ranges_nor_chose():
+    def images(*digests: str) -> tuple[CalibrationImage, ...]:
+        return tuple(CalibrationImage(Path(digest), digest, np.zeros((1, 4))) for digest in digests)
+
+    people = CalibrationSet(images("a1"), images("b1"), (), confirming=images("c0"))
+
+    assert [people.confirms(digest) for digest in ("a1", "b1", "c0", "d1", "d0")] == [False, False, True, True, False]
