@@ -173,10 +173,11 @@ class CaptureSource:
 
     def _shots(self) -> Iterator[Shot]:
         index, start, broken = 0, time.monotonic(), 0
+        reached = 0  # times in a row that it was reached again, and gave no frame yet
         while not self._closed:
             image = self._read()
             if image is not None:
-                broken = 0
+                broken = reached = 0
                 yield Shot(image, index, time.monotonic() - start)
                 index += 1
                 continue
@@ -185,8 +186,8 @@ class CaptureSource:
                 return  # a camera that was unplugged has ended
             if broken <= 3 and self._capture is not None and self._capture.isOpened() and index:
                 continue  # one damaged frame ends nothing
-            self._reach_again(index)
-            broken = 0
+            self._reach_again(index, reached)
+            broken, reached = 0, reached + 1
 
     def close(self) -> None:
         """Let the camera or stream go; a thread that reads it lets it go itself, when its read returns."""
@@ -214,11 +215,22 @@ class CaptureSource:
             return Frame(np.ascontiguousarray(pixels), "nv12")
         return Frame(np.asarray(pixels), "bgr")
 
-    def _reach_again(self, index: int) -> None:
-        """Open the source again, later and later; InputError when all attempts have failed."""
+    def _reach_again(self, index: int, reached: int) -> None:
+        """Open the source again, later and later.
+
+        Raises:
+            InputError: all attempts have failed, or as many times in a row it was reached and gave no frame.
+        """
         self._release()
+        tries = len(self._back_off_s)
+        so_far = f"{self.name}: no more frames after {index}" if index else self.name
+        if reached == tries:
+            again = f", nor when reached again {tries} times" if tries else ""
+            raise InputError(
+                f"{so_far}: it answers, but gives no frame{again}; does another program use it? Does ffplay show it?"
+            )
         for attempt, pause in enumerate(self._back_off_s, 1):
-            self._sleep(pause)
+            self._sleep(max(pause, self._back_off_s[reached]))
             if self._closed:
                 return
             try:
@@ -227,10 +239,11 @@ class CaptureSource:
                 continue
             self.notes.append(f"{self.name}: broke off after frame {index}, reached again at attempt {attempt}")
             return
-        tried = f", and {len(self._back_off_s)} attempts to reach it again failed" if self._back_off_s else ""
         if index == 0:
-            raise InputError(f"{self.name}: it answers, but gives no frame{tried}; does another program use it?")
-        raise InputError(f"{self.name}: no more frames after {index}{tried}")
+            raise InputError(
+                f"{self.name}: it gave no frame, and then could not be reached {tries} times; is it still running?"
+            )
+        raise InputError(f"{so_far}, and {tries} attempts to reach it again failed")
 
 
 @dataclass(frozen=True)

@@ -110,6 +110,42 @@ def test_a_camera_without_a_frame_is_told():
         list(source)
 
 
+def test_a_stream_that_never_gives_a_frame_is_told_after_as_many_attempts_as_there_are_pauses():
+    source, pauses = source_of(*[[None]] * 9, back_off_s=(0.5, 1.0, 2.0))
+
+    with pytest.raises(InputError, match="stream: it answers, but gives no frame, nor when reached again 3 times; "):
+        list(source)
+
+    assert pauses == [0.5, 1.0, 2.0]
+    assert len(source.notes) == 3
+
+
+def test_a_stream_that_gave_frames_and_then_only_answers_is_told():
+    source, _ = source_of([PICTURE], *[[None]] * 9, back_off_s=(0.5, 1.0))
+
+    with pytest.raises(InputError, match="stream: no more frames after 1: it answers, but gives no frame, nor when"):
+        list(source)
+
+
+def test_a_stream_without_a_frame_that_then_is_gone_is_told():
+    source, pauses = source_of([None], back_off_s=(0.5, 1.0))
+
+    with pytest.raises(InputError, match="stream: it gave no frame, and then could not be reached 2 times; "):
+        list(source)
+
+    assert pauses == [0.5, 1.0]
+
+
+def test_a_frame_gives_a_stream_all_its_attempts_anew():
+    source, _ = source_of(*[[None], [PICTURE]] * 5, back_off_s=(0.5, 1.0))
+    shots = []
+
+    with pytest.raises(InputError, match="no more frames after 5, and 2 attempts to reach it again failed"):
+        shots.extend(source)
+
+    assert [shot.index for shot in shots] == [0, 1, 2, 3, 4]
+
+
 def test_nv12_is_handed_on_as_it_is():
     source, _ = source_of([np.zeros((6, 4), np.uint8)])
 
