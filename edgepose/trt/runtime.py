@@ -113,10 +113,17 @@ class TensorRtRuntime:
 
     def _run_part(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Up to max_batch rows, through the pinned memory; waits for them."""
-        count = self._put(arrays)
+        try:
+            count = self._put(arrays)
+        except BackendError:
+            self._check_listener()  # TensorRT may refuse to go on then, and says less
+            raise
         for name in self._network.outputs:
             self._stream.download(self._rows(name, count), self._on_gpu[name].address)
         self._stream.wait()
+        self._check_listener()
+
+    def _check_listener(self) -> None:
         if self._listener is not None and self._listener.error is not None:
             raise BackendError(f"a value inside {self.path} could not be read: {self._listener.error}")
 

@@ -232,8 +232,10 @@ class ExecutionContext:
         self.debugging = flag
         return True
 
-    def tell_debug_tensors(self, stream: Any) -> None:
-        """Call the listener while the run is put on the stream; each tensor's memory lasts as long as its call."""
+    def tell_debug_tensors(self, stream: Any) -> bool:
+        """Call the listener while the run is put on the stream, until it says False; each tensor's memory lasts as long
+        as its call.
+        """
         engine, gpu = self.engine, self.engine.gpu
         stream.finish()
         feeds = {
@@ -245,8 +247,13 @@ class ExecutionContext:
             address = gpu.allocate(values.nbytes, pinned=False)
             _array(address, values.shape, values.dtype)[...] = values
             kind = "HALF" if values.dtype == np.float16 else "FLOAT"
-            self.listener.process_debug_tensor(capsule(address), "device", kind, values.shape, name, stream.handle)
+            told = self.listener.process_debug_tensor(
+                capsule(address), "device", kind, values.shape, name, stream.handle
+            )
             gpu.free(address)
+            if not told:
+                return False
+        return True
 
     def execute_async_v3(self, handle: int) -> bool:
         engine = self.engine
@@ -265,8 +272,9 @@ class ExecutionContext:
             if engine.trt.__name__ == "tensorrt_rtx" and str(shape) not in engine.cache.shapes:
                 engine.gpu.launched.append("compile")
                 engine.cache.shapes.add(str(shape))
-        if self.listener is not None and self.debugging and engine.debugged is not None:
-            self.tell_debug_tensors(stream)
+        listening = self.listener is not None and self.debugging and engine.debugged is not None
+        if listening and not self.tell_debug_tensors(stream):
+            return self._refuse("the debug listener failed")
         scratch, weakly = self.scratch, weakref.ref(self)
 
         def work() -> None:
