@@ -23,7 +23,7 @@ from edgepose.calibration.results import CalibrationFiles
 from edgepose.calibration.scene import Scene
 from edgepose.calibration.search import Found, Mix, Trial, leaving_order, search
 from edgepose.calibration.sensitivity import layer_noises
-from edgepose.errors import CalibrationError, InputError
+from edgepose.errors import InputError
 from edgepose.files import parse_json, read_input, sha256_of, temporary_folder, write_json
 from edgepose.io.annotations import Annotations, read_annotations
 from edgepose.model.passport import write_passport
@@ -104,16 +104,9 @@ def choose_layers(scene: Scene, wanted: Wanted) -> Chosen:
     """Search for the cheapest mix within the budget; go on from what an earlier search of the same measured.
 
     Raises:
-        CalibrationError: there are not six images, or nothing can be compared.
+        CalibrationError: nothing can be compared.
         InputError: the annotations cannot be used.
     """
-    people = scene.people
-    if len(people.held_out) < 2 or not people.confirming:
-        images = {image.sha256 for part in (people.fitting, people.held_out, people.confirming) for image in part}
-        raise CalibrationError(
-            f"a budget takes images for the ranges, others to choose by and others to confirm, and there are "
-            f"{len(images)}: give {scene.files.model.name} at least six, better a few hundred"
-        )
     annotations = _annotations_for(wanted)
     made_from = {
         **{key: value for key, value in scene.table.made_from.items() if key != "method"},

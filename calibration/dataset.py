@@ -107,7 +107,7 @@ def read_calibration_set(
         boxes: COCO annotations or detection results; None takes each image as one person.
         detector: finds the people where no file gives them; as in `infer`, those of a score from MIN_SCORE on.
         held_out: one image in so many, by its hash, is kept for checking.
-        confirm: keep as many again, if there are so many, to confirm what is chosen on those.
+        confirm: keep as many again to confirm what is chosen on those; two of each at least.
         watch: sees the images pass, for a progress bar.
 
     Raises:
@@ -154,6 +154,11 @@ def read_calibration_set(
         )
     by_hash = sorted(chosen.values(), key=lambda image: image.sha256)
     count = min(max(1, len(by_hash) // held_out), len(by_hash) - 1)
+    if confirm and count < 2:
+        raise CalibrationError(
+            f"a budget takes images for the ranges, others to choose by and others to confirm, and there are "
+            f"{len(by_hash)} with people: give at least {2 * held_out}, better a few hundred"
+        )
     confirming = by_hash[count : min(2 * count, len(by_hash) - 1)] if confirm else []
     kept = {image.sha256 for image in (*by_hash[:count], *confirming)}
     fitting = tuple(image for image in chosen.values() if image.sha256 not in kept)

@@ -253,7 +253,7 @@ def test_images_that_are_too_few_to_confirm_on_are_refused(folder, count):
     result = CliRunner().invoke(main, ["calibrate", *images, *people, "--budget", "1px"])
 
     assert result.exit_code == 1
-    assert f"others to confirm, and there are {count}: give toy.onnx at least six" in result.output
+    assert f"others to confirm, and there are {count} with people: give at least 6" in result.output
 
 
 def test_a_mix_holds_int8_weights_for_its_layers_alone():
