@@ -213,8 +213,10 @@ def main(
             if path.is_file() and "failed" not in json.loads(path.read_text()):
                 continue
             people = people or People(network, fp32, shared)
-            start = time.monotonic()
             try:
+                if not way.startswith("edgepose"):
+                    peer_python(way.split("-")[0], work)  # before the clock starts: it may install
+                start = time.monotonic()
                 made = quantised(way, fp32, shared, work, limit)
                 row = asdict(people.measure(made, time.monotonic() - start))
             except (EdgeposeError, RuntimeError, OSError, subprocess.TimeoutExpired) as error:
