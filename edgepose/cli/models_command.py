@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+COLUMNS = ("GFLOPs", "parameters", "published", "licence", "file")  # the last ones of each table
 LICENCES = (
     "Licences are those of the publishers' repositories; what a network was trained on may bring terms of its own. "
     "simplebaseline_keras takes your own weights."
@@ -90,11 +91,7 @@ def _markdown(models: Sequence[Any]) -> list[str]:
         "input",
         "decoder",
         "key points",
-        "GFLOPs",
-        "parameters",
-        "published",
-        "licence",
-        "file",
+        *COLUMNS,
     )
     rows = []
     for model in models:
@@ -126,11 +123,7 @@ def _whole_markdown(models: Sequence[Any]) -> list[str]:
         "input",
         "head",
         "key points",
-        "GFLOPs",
-        "parameters",
-        "published",
-        "licence",
-        "file",
+        *COLUMNS,
     )
     rows = []
     for model in models:
@@ -149,11 +142,7 @@ def _space_markdown(models: Sequence[Any]) -> list[str]:
         "input",
         "head",
         "skeleton",
-        "GFLOPs",
-        "parameters",
-        "published",
-        "licence",
-        "file",
+        *COLUMNS,
     )
     rows = []
     for model in models:
