@@ -62,7 +62,7 @@ class CalibrationSet:
         fitting: images whose crops give the ranges.
         held_out: images whose crops show what INT8 does; `fitting` itself if there is only one image.
         unreadable: one line for each image that could not be read.
-        unusable_boxes: boxes left out: not finite, without area, or wholly outside their image.
+        unusable_boxes: boxes left out; see `PeopleBoxes`.
         turned: images among those used whose EXIF notes a rotation, which was ignored.
         blank: people left out because their box is of one colour, to 16 grey levels.
         confirming: images in neither, which confirm a choice that was made on `held_out`; none unless asked for.

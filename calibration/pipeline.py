@@ -51,7 +51,7 @@ class Calibrated:
         crops: people whose crops gave the ranges; `held_out` people showed the shift.
         apart: True: those are others than the ones calibrated on; False where only one image was given.
         unreadable: one line for each image that could not be read.
-        unusable_boxes: boxes left out: not finite, without area, or wholly outside their image.
+        unusable_boxes: boxes left out; see `PeopleBoxes`.
         shift: of key points with an FP32 score over 0.3, heat-map px: mean, p95, max, share_over_1, keypoints;
             None if there was none.
         moved_far: share of those key points that moved by more than 1/64 of their heat map's longer side.

@@ -52,7 +52,7 @@ class Evaluation:
         unreadable: a line for each image that could not be read or is not the annotated one; the figures are over the
             others.
         other_recipes: True: the files differ in more than precision, and key points have no common grid.
-        unusable_boxes: boxes left out because they were not finite, had no area, or lay outside their image.
+        unusable_boxes: boxes left out; see `PeopleBoxes`.
     """
 
     conditions: dict[str, Any]

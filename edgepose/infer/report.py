@@ -33,7 +33,7 @@ class InferReport:
         images: images and video frames that were read.
         people: boxes in them that key points were found for.
         unreadable: a line for each file that could not be read to its end, or whose overlay could not be written.
-        unusable_boxes: boxes left out: not finite, without area, or wholly outside their image.
+        unusable_boxes: boxes left out; see `PeopleBoxes`.
         turned: images whose EXIF notes a rotation, which was ignored.
         seconds: time of each of STAGES that was measured.
         results: the JSON file written, if any.

@@ -17,6 +17,7 @@ from edgepose.stages.frames import Frame, hw_of
 from edgepose.stages.geometry import usable_boxes
 
 PERSON = 1  # COCO's category
+MOST = 1000  # boxes of one image: a bad detector writes tens of thousands, and each costs a crop
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class ImageBoxes:
         image_id: COCO's id of the image; without a boxes file the number that its name is, or None.
         boxes_xyxy: (N, 4) float32, image px, all finite and with an area; None: the whole image is one person.
         box_scores: (N,) float32; 1 where the file has none.
-        unusable: boxes left out because they were not finite or had no area.
+        unusable: boxes left out: not finite, without area, or less sure than MOST others.
     """
 
     path: Path
@@ -174,7 +175,8 @@ def _parse(data: Any, min_score: float) -> tuple[Names, dict[int, list[list[floa
 def _image_boxes(path: Path, image_id: int | None, rows: list[list[float]]) -> ImageBoxes:
     table = np.array(rows, np.float64).reshape(-1, 5)
     xyxy = np.concatenate([table[:, :2], table[:, :2] + table[:, 2:4]], axis=1)
-    usable = usable_boxes(xyxy) & (np.abs(table[:, 4]) <= np.finfo(np.float32).max)
+    usable = np.flatnonzero(usable_boxes(xyxy) & (np.abs(table[:, 4]) <= np.finfo(np.float32).max))
+    surest = np.sort(usable[np.argsort(-table[usable, 4], kind="stable")[:MOST]])
     return ImageBoxes(
-        path, image_id, xyxy[usable].astype(np.float32), table[usable, 4].astype(np.float32), int((~usable).sum())
+        path, image_id, xyxy[surest].astype(np.float32), table[surest, 4].astype(np.float32), len(table) - len(surest)
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgepose.files import read_input
-from edgepose.io.boxes import ImageBoxes
+from edgepose.io.boxes import MOST, ImageBoxes
 from edgepose.io.images import decode_image, turned_by_exif
 from edgepose.stages.frames import Frame, hw_of
 from edgepose.stages.geometry import boxes_in_view
@@ -20,7 +20,7 @@ class PeopleBoxes:
     Attributes:
         boxes_xyxy: (N, 4) float32, image px.
         scores: (N,) float32.
-        unusable: boxes left out: not finite, without area, or wholly outside the image.
+        unusable: boxes left out: not finite, without area, wholly outside the image, or less sure than MOST others.
     """
 
     boxes_xyxy: np.ndarray
@@ -50,4 +50,5 @@ def read_picture(entry: ImageBoxes) -> tuple[np.ndarray, bool]:
 
 def left_out(count: int) -> list[str]:
     """What the user should know of unusable boxes: a line, or none."""
-    return [f"{count} boxes left out: not finite, without area, or outside their image"] if count else []
+    why = f"not finite, without area, outside their image, or beyond its {MOST} surest"
+    return [f"{count} boxes left out: {why}"] if count else []

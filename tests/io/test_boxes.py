@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edgepose.errors import InputError
-from edgepose.io.boxes import boxes_for_images, boxes_of_frames, read_json
+from edgepose.io.boxes import MOST, boxes_for_images, boxes_of_frames, read_json
 from tests.shared_data import SHARED, needs_shared
 
 PATHS = [Path("pictures/000000000007.jpg"), Path("pictures/dancer.png")]
@@ -98,12 +98,16 @@ def test_unusable_boxes_are_counted_and_left_out(tmp_path):
     assert seven.unusable == 5
 
 
-def test_a_hundred_thousand_boxes_are_read(tmp_path):
-    path = boxes_file(tmp_path, [annotation(7, index, 0, 10, 10) for index in range(100_000)])
+def test_of_a_hundred_thousand_boxes_of_an_image_the_surest_are_kept_in_their_order(tmp_path):
+    sure = range(0, 100_000, 100)  # as many as are kept
+    boxes = [annotation(7, i, 0, 10, 10, score=0.9 if i in sure else 0.1) for i in range(100_000)]
+    path = boxes_file(tmp_path, [*boxes, annotation(8, 1, 0, 10, 10, score=0.01)])
 
-    (seven,) = boxes_for_images(PATHS[:1], path)
+    seven, eight = boxes_for_images([PATHS[0], Path("8.png")], path)
 
-    assert len(seven.boxes_xyxy) == 100_000
+    assert len(sure) == MOST
+    assert seven.boxes_xyxy[:, 0].tolist() == list(sure)
+    assert (seven.unusable, eight.unusable, len(eight.boxes_xyxy)) == (99_000, 0, 1)
 
 
 @pytest.mark.parametrize(
