@@ -3,7 +3,8 @@
     OPENBLAS_NUM_THREADS=1 python -m edgepose.benchmarks.peers.simcc
 
 Their source files come out of their PyPI wheels when this runs; neither package is installed. Both are called as their
-projects do: mmpose's codec and rtmlib's `RTMPose` decode person by person.
+projects do: mmpose's codec and rtmlib's `RTMPose` decode person by person. `argmax` is numpy's argmax of both vectors
+and nothing else: what no decoder in numpy can go below.
 """
 
 from __future__ import annotations
@@ -56,6 +57,12 @@ def person_by_person(get_simcc_maximum: Callable[..., tuple[np.ndarray, np.ndarr
     return decode
 
 
+def argmax_alone(x: np.ndarray, y: np.ndarray) -> None:
+    """The highest bin of each vector, which is most of a decoder's time."""
+    for vectors in (x, y):
+        vectors.reshape(-1, vectors.shape[2]).argmax(1)
+
+
 def drawn_vectors(people: int, points: int = 17, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """(N, K, W') and (N, K, H') float32: a Gaussian somewhere in each vector, and a little noise."""
     rng = np.random.default_rng(seed)
@@ -69,7 +76,8 @@ def drawn_vectors(people: int, points: int = 17, seed: int = 0) -> tuple[np.ndar
 @click.command()
 @click.option("--people", type=click.IntRange(1), multiple=True, default=(1, 8, 64), show_default=True)
 @click.option("--rounds", type=click.IntRange(1), default=200, show_default=True)
-def main(people: tuple[int, ...], rounds: int) -> None:
+@click.option("--warm", is_flag=True, help="Time each call behind one of its own, not behind the other's.")
+def main(people: tuple[int, ...], rounds: int, warm: bool) -> None:
     """Compare SimCC decoders on drawn vectors of 17 key points and 384 and 512 bins; times are of the whole batch."""
     try:
         with tempfile.TemporaryDirectory() as folder:
@@ -78,21 +86,30 @@ def main(people: tuple[int, ...], rounds: int) -> None:
     except InputError as error:
         raise click.ClickException(str(error)) from error
     peers = {"mmpose": person_by_person(mmpose.get_simcc_maximum), "rtmlib": person_by_person(rtmlib.get_simcc_maximum)}
-    click.echo(f"{'people':>6} {'ours us':>8}" + "".join(f" {name + ' us':>10} {'ratio':>6}" for name in peers))
+    click.echo(
+        f"{'people':>6} {'ours us':>8} {'argmax us':>9}"
+        + "".join(f" {name + ' us':>10} {'ratio':>6}" for name in peers)
+    )
     for count in people:
         x, y = drawn_vectors(count)
         found = decode_simcc(x, y, HEAD)
         for name, decode in peers.items():
             if not np.array_equal(decode(x, y)[..., :2], found[..., :2]):  # rtmlib's score is the mean of both vectors'
                 raise click.ClickException(f"{name} finds other key points")
-        times: dict[str, list[float]] = {"ours": [], **{name: [] for name in peers}}
+        timed: dict[str, Callable[[np.ndarray, np.ndarray], object]] = {
+            "ours": partial(decode_simcc, head=HEAD),
+            "argmax": argmax_alone,
+            **peers,
+        }
+        times: dict[str, list[float]] = {name: [] for name in timed}
         for _ in range(rounds):
-            times["ours"].append(seconds(partial(decode_simcc, x, y, HEAD)))
-            for name, decode in peers.items():
-                times[name].append(seconds(partial(decode, x, y)))
+            for name, call in timed.items():
+                if warm:
+                    call(x, y)
+                times[name].append(seconds(partial(call, x, y)))
         medians = {name: median(each) * 1e6 for name, each in times.items()}
         row = "".join(f" {medians[name]:10.1f} {medians[name] / medians['ours']:5.1f}x" for name in peers)
-        click.echo(f"{count:6} {medians['ours']:8.1f}{row}")
+        click.echo(f"{count:6} {medians['ours']:8.1f} {medians['argmax']:9.1f}{row}")
 
 
 if __name__ == "__main__":

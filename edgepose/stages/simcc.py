@@ -5,6 +5,7 @@ Rules and scores are mmpose v1's (`get_simcc_maximum`, `SimCCLabel.decode`, `fli
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -30,29 +31,35 @@ def decode_simcc(x: np.ndarray, y: np.ndarray, head: SimCC) -> np.ndarray:
     """
     _check(x, y)
     people, points, x_bins = x.shape
-    if people * points == 0:
+    rows, y_bins = people * points, y.shape[2]
+    if rows == 0:
         return np.empty((people, points, 3), np.float32)
-    first = _firsts(people * points, x_bins, y.shape[2])
-    bins = np.empty(first.shape, np.intp)
-    x.reshape(-1, x_bins).argmax(axis=1, out=bins[0])
-    y.reshape(-1, y.shape[2]).argmax(axis=1, out=bins[1])
-    found = np.empty((3, people * points), np.float32)  # contiguous rows: strided writes cost as much as all the rest
-    found[:2] = bins
-    found[:2] *= np.float32(1 / head.split_ratio)
-    bins += first
-    score = np.minimum(x.reshape(-1).take(bins[0]), y.reshape(-1).take(bins[1]), out=found[2])
-    if not (score[score.argmin()] > 0 and score[score.argmax()] < np.inf):  # a NaN is both
+    first_x, first_y, places = _tables(rows, x_bins, y_bins, head.split_ratio)
+    bin_x = x.reshape(rows, x_bins).argmax(1)
+    bin_y = y.reshape(rows, y_bins).argmax(1)
+    found = np.empty((3, rows), np.float32)  # contiguous rows: strided writes cost as much as all the rest
+    places.take(bin_x, out=found[0], mode="clip")  # the other modes go through a copy
+    places.take(bin_y, out=found[1], mode="clip")
+    bin_x += first_x
+    bin_y += first_y
+    score = np.minimum(x.ravel().take(bin_x), y.ravel().take(bin_y), out=found[2])
+    if not (score.item(score.argmin()) > 0 and score.item(score.argmax()) < math.inf):  # a NaN is both
         found[:2, ~((score > 0) & (score < np.inf))] = MISSING / np.float32(head.split_ratio)
         score[~np.isfinite(score)] = 0
     return found.T.reshape(people, points, 3)
 
 
 @lru_cache(maxsize=64)
-def _firsts(rows: int, x_bins: int, y_bins: int) -> np.ndarray:
-    """(2, rows): where each row of x and of y begins in memory."""
-    first = np.arange(rows) * np.array([[x_bins], [y_bins]])
-    first.flags.writeable = False
-    return first
+def _tables(rows: int, x_bins: int, y_bins: int, split_ratio: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where each row of x and of y begins in memory, (rows,) each, and the place of each bin in px of the input."""
+    tables = (
+        np.arange(rows) * x_bins,
+        np.arange(rows) * y_bins,
+        np.arange(max(x_bins, y_bins)).astype(np.float32) * np.float32(1 / split_ratio),
+    )
+    for table in tables:
+        table.flags.writeable = False
+    return tables
 
 
 def decode_depth(z: np.ndarray, keypoints: np.ndarray, head: SimCC) -> np.ndarray:

@@ -18,6 +18,43 @@ def one_hot(bins: list[list[int]], length: int, height: float = 0.5) -> np.ndarr
     return vectors
 
 
+def plainly(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """What `decode_simcc` says it does, a key point at a time."""
+    found = np.empty((*x.shape[:2], 3), np.float32)
+    for place in np.ndindex(x.shape[:2]):
+        bins, tops = (x[place].argmax(), y[place].argmax()), (x[place].max(), y[place].max())
+        if np.isnan(tops).any() or np.isposinf(min(tops)):
+            found[place] = -0.5, -0.5, 0
+        elif min(tops) > 0:
+            found[place] = bins[0] / 2, bins[1] / 2, min(tops)
+        else:
+            found[place] = -0.5, -0.5, min(tops) if np.isfinite(min(tops)) else 0
+    return found
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("people", [0, 1, 7])
+def test_what_is_fast_gives_what_is_plain(people, dtype):
+    rng = np.random.default_rng(people)
+    x, y = (rng.normal(0, 1, (people, 17, bins)).round(1).astype(dtype) for bins in (24, 32))
+    for vectors in (x, y):  # a NaN of either sign, infinities and vectors without a positive value, here and there
+        for value in (np.nan, -np.nan, np.inf, -np.inf):
+            vectors[rng.random(vectors.shape) < 0.003] = value
+        vectors[rng.random(vectors.shape[:2]) < 0.1] = 0
+        vectors[rng.random(vectors.shape[:2]) < 0.1] = -1
+
+    np.testing.assert_array_equal(decode_simcc(x, y, HEAD), plainly(x, y))
+
+
+def test_vectors_may_lie_in_memory_as_they_like():
+    x, y = np.random.default_rng(0).random((2, 5, 3, 8), np.float32)
+    expected = decode_simcc(x, y, HEAD)
+
+    strided = [np.asfortranarray(x), np.repeat(y, 2, axis=1)[:, ::2]]
+
+    np.testing.assert_array_equal(decode_simcc(*strided, HEAD), expected)
+
+
 @needs_shared
 def test_decodes_as_mmpose_does():
     with np.load(SHARED / "golden/decode_simcc.npz") as golden:
