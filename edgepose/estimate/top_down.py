@@ -52,8 +52,10 @@ def estimate_many(
     be of different sizes and formats, and any of them without people.
 
     Raises:
-        FrameError, ValueError, BackendError: as `estimate_poses`.
+        FrameError, ValueError, BackendError: as `estimate_poses`; ValueError also without boxes of each image.
     """
+    if len(images) != len(boxes_xyxy):
+        raise ValueError(f"each image wants its own (N, 4) boxes; images: {len(images)}, boxes: {len(boxes_xyxy)}")
     checked = [_checked(backend, image, boxes) for image, boxes in zip(images, boxes_xyxy, strict=True)]
     pixels, regions = [image for image, _, _ in checked], [each for _, _, each in checked]
     found = find_keypoints_of(backend, pixels, regions, flip_test=flip_test) if checked else []

@@ -6,7 +6,8 @@ Sources: the CUDA Array Interface, version 3 (numba's documentation), and DLPack
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,6 +75,13 @@ class GpuFrame:
             raise FrameError(f"a frame's format must be one of {', '.join(FORMATS)}, got {self.format!r}")
         if self.yuv not in YUVS:
             raise FrameError(f"a frame's yuv must be one of {', '.join(YUVS)}, got {self.yuv!r}")
+        if self.stream is not None and not isinstance(self.stream, int):
+            raise FrameError(
+                f"a frame's stream must be the handle of a CUDA stream, an int (of PyTorch stream.cuda_stream, of CuPy "
+                f"stream.ptr), got {type(self.stream)}"
+            )
+        if self.size_hw is not None and len(self.size_hw) != 2:
+            raise FrameError(f"a frame's size_hw must be height and width, got {self.size_hw}")
         object.__setattr__(self, "hw", self._checked([plane.shape for plane in self.planes(UNORDERED)]))
 
     def planes(self, stream: int) -> list[Plane]:
@@ -83,6 +91,8 @@ class GpuFrame:
 
     def _checked(self, shapes: list[tuple[int, ...]]) -> tuple[int, int]:
         """Height and width, px."""
+        if not shapes:
+            raise FrameError("a frame on the GPU must have one plane or two, got none")
         first = shapes[0]
         if self.format != "nv12":
             fits = len(shapes) == 1 and len(first) == 3 and first[2] == 3 and self.size_hw in (None, first[:2])
@@ -131,19 +141,35 @@ def on_cpu(image: Picture) -> np.ndarray:
     return frame.to_rgb()
 
 
+@contextmanager
+def _asking(way: str) -> Iterator[None]:
+    """Whatever a producer raises when it is asked for its memory (its owner was freed, say) is one line."""
+    try:
+        yield
+    except FrameError:
+        raise
+    except Exception as error:  # of other people's code, in any of their types
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise FrameError(f"the frame's producer does not share it by {way}: {reason}") from error
+
+
 def _on_gpu(image: Any) -> bool:
     if hasattr(image, "__dlpack_device__"):
-        return int(image.__dlpack_device__()[0]) in _CUDA_DEVICES
-    return hasattr(image, "__cuda_array_interface__")
+        with _asking("DLPack"):
+            return int(image.__dlpack_device__()[0]) in _CUDA_DEVICES
+    with _asking("__cuda_array_interface__"):
+        return hasattr(image, "__cuda_array_interface__")
 
 
 def _read_plane(pixels: Any, stream: int, producer: int | None) -> Plane:
     if not _on_gpu(pixels):
         raise FrameError(f"a frame on the GPU must have DLPack or __cuda_array_interface__ there, got {type(pixels)}")
     if hasattr(pixels, "__dlpack__") and hasattr(pixels, "__dlpack_device__"):
-        plane = _by_dlpack(pixels, stream if producer is None else UNORDERED, producer)
+        with _asking("DLPack"):
+            plane = _by_dlpack(pixels, stream if producer is None else UNORDERED, producer)
     else:
-        plane = _by_interface(pixels.__cuda_array_interface__, pixels, producer)
+        with _asking("__cuda_array_interface__"):
+            plane = _by_interface(pixels.__cuda_array_interface__, pixels, producer)
     if plane.address == 0 or 0 in plane.shape:
         raise FrameError(f"a frame on the GPU has no memory (shape {plane.shape}, address 0): was it freed?")
     return plane
@@ -155,6 +181,8 @@ def _by_interface(interface: dict[str, Any], owner: Any, producer: int | None) -
     stream = interface.get("stream") if interface.get("version", 0) >= 3 else LEGACY_STREAM
     if producer is not None:
         stream = producer
+    if stream is not None and not isinstance(stream, int):
+        raise FrameError(f"the stream of a frame on the GPU must be a handle, an int, got {type(stream)}")
     if interface.get("mask") is not None:
         raise FrameError("a frame on the GPU must not be masked")
     pitch = _pitch(shape, strides, kind.endswith("u1"), kind)
@@ -162,10 +190,7 @@ def _by_interface(interface: dict[str, Any], owner: Any, producer: int | None) -
 
 
 def _by_dlpack(pixels: Any, stream: int, producer: int | None) -> Plane:
-    try:
-        capsule = pixels.__dlpack__(stream=stream)
-    except (BufferError, TypeError, RuntimeError) as error:
-        raise FrameError(f"the frame's producer does not share it by DLPack: {' '.join(str(error).split())}") from error
+    capsule = pixels.__dlpack__(stream=stream)
     get_pointer: Callable[..., int] = ctypes.pythonapi.PyCapsule_GetPointer
     get_pointer.restype, get_pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]  # type: ignore[attr-defined]
     tensor = _DLTensor.from_address(get_pointer(capsule, b"dltensor"))
