@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
@@ -180,7 +180,9 @@ def command(
             )
         warn_of_random_weights(model, passport)
         warn_of_unverified(model, passport)
-        opened = [stack.enter_context(closing(source)) for source in _open_sources(sources, raw, csi_mode)]
+        opened = [
+            stack.enter_context(closing(source)) for source in _open_sources(sources, raw, csi_mode, alone=not paths)
+        ]
         picture = _open_picture(opened, show, serve, token)
         if picture is not None:
             stack.enter_context(closing(picture))
@@ -238,11 +240,16 @@ def _load_detector(path: Path | None, backend: str | None, threads: int | None) 
     return load_detector(path, backend=backend, threads=threads)
 
 
-def _open_sources(names: Sequence[str], raw: str | None, csi_mode: str) -> Iterator[Any]:
-    from edgepose.io.sources import CsiMode, RawFormat, open_source
+def _open_sources(names: Sequence[str], raw: str | None, csi_mode: str, *, alone: bool) -> list[Any]:
+    """The sources, of which some may be unopened: that is said now, for a camera's run may last for days."""
+    from edgepose.io.sources import CsiMode, RawFormat, UnopenedSource, open_sources
 
-    for name in names:
-        yield open_source(name, raw=RawFormat.parse(raw) if raw else None, csi=CsiMode.parse(csi_mode))
+    form = RawFormat.parse(raw) if raw else None
+    sources = open_sources(names, raw=form, csi=CsiMode.parse(csi_mode), alone=alone)
+    for source in sources:
+        if isinstance(source, UnopenedSource):
+            click.echo(f"{source.error}; the others go on", err=True)
+    return sources
 
 
 def _open_picture(sources: Sequence[Any], show: bool, serve: str | None, token: str | None) -> Any:

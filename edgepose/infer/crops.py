@@ -224,7 +224,7 @@ class _Run:
                     add_positions(path, self.space.positions, self.space.lifter.skeleton)
         for one in done:
             if one.error is not None:
-                self._unreadable(Path(one.name), InputError(one.error))
+                self._unreadable(one.name, InputError(one.error))
 
     def video(self, path: Path, boxes_file: Path | None, target: Path | None, watch: Watch) -> None:
         """Read one video, find the people of each frame, write them and the overlay video."""
@@ -302,9 +302,9 @@ class _Run:
                 return
             yield frame
 
-    def _unreadable(self, path: Path, error: InputError) -> None:
+    def _unreadable(self, name: Path | str, error: InputError) -> None:
         self.report.unreadable.append(str(error))
-        self.write({"file_name": str(path), "error": str(error)})
+        self.write({"file_name": str(name), "error": str(error)})
 
 
 def _boxes_of_frames(reader: VideoReader, boxes_file: Path | None, min_score: float) -> dict[int, ImageBoxes]:

@@ -153,10 +153,9 @@ def watch_sources(
         lifter: of one source: its people's positions are shown, and of a live source written too.
 
     Raises:
-        InputError: no source gave a frame.
         KeyboardInterrupt: interrupted, where all sources are files; with a live source an interrupt is how it ends.
 
-    A source that breaks off ends alone; its report says why.
+    A source that breaks off, or gives no frame, ends alone; its report says why.
     """
     reports = [SourceReport(source.name, source.length) for source in sources]
     targets = list(overlays) or [None] * len(sources)
@@ -178,8 +177,8 @@ def watch_sources(
                 raise
     for source, report in zip(sources, reports, strict=True):
         report.notes += source.notes
-    if not any(report.frames for report in reports):
-        raise InputError(next((r.error for r in reports if r.error), "no source gave a frame"))
+        if not report.frames and report.error is None:
+            report.error = f"{report.name}: no frame came"
     return reports
 
 

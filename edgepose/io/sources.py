@@ -9,7 +9,8 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol, TypeAlias
@@ -101,6 +102,35 @@ def open_source(text: str, *, raw: RawFormat | None = None, csi: CsiMode | None 
     return FileSource(Path(text))
 
 
+def open_sources(
+    texts: Sequence[str], *, raw: RawFormat | None = None, csi: CsiMode | None = None, alone: bool = True
+) -> list[Source]:
+    """The sources that several texts name, opened at the same time; see `open_source`.
+
+    One that cannot be opened keeps none of the others: it is an `UnopenedSource`.
+
+    Args:
+        alone: there is nothing else to do: where none can be opened that is an error.
+
+    Raises:
+        InputError: `alone`, and none could be opened.
+    """
+
+    def opened(text: str) -> Source:
+        try:
+            return open_source(text, raw=raw, csi=csi)
+        except InputError as error:
+            return UnopenedSource(without_password(text), error)
+
+    with ThreadPoolExecutor(max_workers=max(1, len(texts))) as pool:
+        sources = list(pool.map(opened, texts))
+    unopened = [source.error for source in sources if isinstance(source, UnopenedSource)]
+    if alone and unopened and len(unopened) == len(texts):
+        more = f"; nor could {len(texts) - 1} others be opened" if len(texts) > 1 else ""
+        raise InputError(f"{unopened[0]}{more}")
+    return sources
+
+
 def is_live(text: str) -> bool:
     """Whether a text behind --source names a camera or stream, and not a file."""
     camera = (text.isascii() and text.isdigit()) or text.startswith(("/dev/video", "csi://"))
@@ -110,6 +140,25 @@ def is_live(text: str) -> bool:
 def without_password(url: str) -> str:
     """A URL as it may be shown: `rtsp://user:secret@host/` -> `rtsp://user:***@host/`."""
     return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", url)
+
+
+class UnopenedSource:
+    """A source that could not be opened, beside others: it ends at once, and says why."""
+
+    live = False
+    fps = 25.0
+    length = 0
+
+    def __init__(self, name: str, error: InputError) -> None:
+        self.name, self.error = name, error
+        self.notes: list[str] = []
+
+    def __iter__(self) -> Iterator[Shot]:
+        raise self.error
+        yield
+
+    def close(self) -> None:
+        """Nothing: it never was open."""
 
 
 Capture: TypeAlias = cv2.VideoCapture | AvCapture

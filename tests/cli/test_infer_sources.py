@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 
 from edgepose.cli import main
 from edgepose.estimate.detect import EMBEDDED
+from edgepose.io.images import write_image
 from edgepose.io.video import VideoReader, video_file
 from tests.makers import write_toy_model
 
@@ -99,6 +100,22 @@ def test_a_source_that_cannot_be_opened_is_one_line(model: Path, options: list[s
     assert result.exit_code == 1
     assert told in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_dead_source_beside_good_ones_is_told_and_counted(model: Path, tmp_path: Path):
+    good, picture = clip(tmp_path / "a.mp4", 3), tmp_path / "b.png"
+    write_image(picture, np.zeros((48, 64, 3), np.uint8))
+    dead = ["--source", "http://user:secret@127.0.0.1:9/x", "--format", "jsonl"]
+
+    beside_a_video = infer("--engine", model, "--source", good, *dead)
+    beside_an_image = infer("--engine", model, "--input", picture, *dead)
+
+    for result, found in ((beside_a_video, 3), (beside_an_image, 1)):
+        assert result.exit_code == 3
+        assert "http://user:***@127.0.0.1:9/x: cannot be opened" in result.stderr.splitlines()[0]
+        records = [json.loads(line) for line in result.stdout.splitlines()]
+        assert len([record for record in records if "people" in record]) == found
+        assert [record["file_name"] for record in records if "error" in record] == ["http://user:***@127.0.0.1:9/x"]
 
 
 def test_a_detector_and_a_pose_network_that_were_swapped_are_told(model: Path, tmp_path: Path):

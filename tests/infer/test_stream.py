@@ -70,12 +70,13 @@ def test_a_source_that_breaks_off_ends_alone():
     assert len(records) == 6
 
 
-def test_no_frame_at_all_is_an_error_and_everything_is_closed():
+def test_sources_without_a_frame_are_told_and_everything_is_closed():
     sources = Frames("a", [InputError("a broke")]), Frames("b", [])
 
-    with pytest.raises(InputError, match="a broke"):
-        watch(*sources)
+    reports, records, _ = watch(*sources)
 
+    assert [(report.frames, report.error) for report in reports] == [(0, "a broke"), (0, "b: no frame came")]
+    assert records == []
     assert all(source.closed for source in sources)
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from edgepose.io.sources import (
     CsiMode,
     RawFormat,
     RawSource,
+    UnopenedSource,
     csi_pipeline,
     is_live,
     open_source,
+    open_sources,
     without_password,
 )
 from edgepose.io.video import video_file
@@ -217,6 +220,33 @@ def test_a_source_that_is_not_there_is_one_line(text: str, told: str):
         open_source(text)
 
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("texts", [(), ("/dev/video77",), ("/dev/video77", "rtsp://user:secret@127.0.0.1:9/a")])
+def test_sources_that_cannot_be_opened_end_at_once_and_say_why(texts: tuple[str, ...]):
+    sources = open_sources(texts, alone=False)
+
+    assert [source.name for source in sources] == [text.replace("secret", "***") for text in texts]
+    for source in sources:
+        with closing(source), pytest.raises(InputError, match=r"no such camera|cannot be opened"):
+            next(iter(source))
+
+
+def test_an_open_source_stays_beside_one_that_cannot_be_opened(tmp_path: Path):
+    path = tmp_path / "a.mp4"
+    with video_file(path, 10) as writer:
+        writer.write(np.zeros((48, 64, 3), np.uint8))
+
+    dead, good = open_sources(["/dev/video77", str(path)])
+
+    assert isinstance(dead, UnopenedSource)
+    with closing(good):
+        assert len(list(good)) == 1
+
+
+def test_where_no_source_can_be_opened_the_first_ones_reason_is_the_error():
+    with pytest.raises(InputError, match=r"/dev/video77: no such camera.*; nor could 1 others be opened"):
+        open_sources(["/dev/video77", "/dev/video78"])
 
 
 def test_a_csi_camera_without_gstreamer_names_the_cure(monkeypatch: pytest.MonkeyPatch):
