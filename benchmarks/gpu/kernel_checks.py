@@ -11,7 +11,7 @@ import numpy as np
 
 from edgepose.benchmarks.gpu.launch import Kernels
 from edgepose.benchmarks.gpu.rows import Check, Finding, SkippedError
-from edgepose.evaluation.plan_check import as_frame
+from edgepose.evaluation.plan_inputs import as_frame
 from edgepose.model.heads.heatmaps import DECODERS
 from edgepose.model.heads.simcc import SimCC
 from edgepose.model.heads.volume import Volume

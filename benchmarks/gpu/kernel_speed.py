@@ -15,7 +15,7 @@ from edgepose.benchmarks.gpu.kernel_checks import SPEC, drawn_maps
 from edgepose.benchmarks.gpu.launch import Kernels, Launch
 from edgepose.benchmarks.gpu.rows import Check, Finding
 from edgepose.benchmarks.latency import FRAME_HW, make_frame
-from edgepose.evaluation.plan_check import as_frame
+from edgepose.evaluation.plan_inputs import as_frame
 from edgepose.model.heads.heatmaps import DECODERS
 from edgepose.stages.frames import Frame
 from edgepose.stages.geometry import Regions

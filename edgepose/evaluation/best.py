@@ -11,17 +11,15 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import cast
 
 import numpy as np
 
 from edgepose.backends import Backend, load_backend
-from edgepose.errors import InputError, ModelFileError
+from edgepose.errors import ModelFileError
 from edgepose.evaluation.metrics import shift_summary
-from edgepose.evaluation.plan_check import Picture, Plan, crowd, first, moved
+from edgepose.evaluation.plan_inputs import PEOPLE, Picture, crowd_of, moved, usable_pictures
 from edgepose.model.passport import read_passport
-from edgepose.stages.crop import cut_out
-from edgepose.stages.decode import decode_heatmaps
+from edgepose.stages.one_person import check_person_head
 
 SECONDS = 5.0  # of measuring, for all candidates and both counts of people together
 FEWEST_ROUNDS = 10
@@ -37,7 +35,8 @@ class Candidate:
         plan: the plan.
         precision: of the ONNX.
         ms_one, ms_most: median time of a frame with one person and with the plan's most, from image to key points.
-        shift: of confident key points from FP32's, heat-map px, as `shift_summary`; None where none is confident.
+        shift: of confident key points from FP32's, px of the heat map or, without one, of the input, as
+            `shift_summary`; None where none is confident.
     """
 
     onnx: Path
@@ -65,11 +64,12 @@ def candidates_of(onnx: Path, also: Sequence[Path] = ()) -> tuple[Path, list[Pat
         also: more files of the same network, of `calibrate --budget` say.
 
     Raises:
-        ModelFileError: one is missing or damaged, or `also` is of another network.
+        ModelFileError: one is missing or damaged, or `also` is of another network; or it takes no crops of people.
     """
     stem = onnx.name.removesuffix(".onnx").removesuffix(".fp16").removesuffix(".int8")
     reference = onnx.with_name(f"{stem}.onnx")
     spec = read_passport(reference).spec
+    check_person_head(spec)
     files = [path for kind in ("fp16", "int8") if (path := onnx.with_name(f"{stem}.{kind}.onnx")).is_file()]
     if not files and not also:
         raise ModelFileError(
@@ -96,11 +96,9 @@ def measure_candidates(
         InputError: no picture has a usable box.
         EngineMismatchError, BackendError: a plan or the ONNX cannot be run here.
     """
-    pictures = [(image, boxes) for image, boxes in pictures if len(boxes)]
-    if not pictures:
-        raise InputError("no picture shows a usable box of a person: give others with --images")
+    pictures = usable_pictures(pictures)
     with ExitStack() as stack:
-        plans = [cast(Plan, stack.enter_context(load_backend(plan))) for _, plan in built]
+        plans = [stack.enter_context(load_backend(plan)) for _, plan in built]
         cpu = stack.enter_context(load_backend(reference, exact=True))
         shifts = _shifts(cpu, plans, pictures)
         times = _times(plans, pictures, seconds)
@@ -129,23 +127,25 @@ def rows_of(candidates: Sequence[Candidate], most: int, budget_px: float) -> lis
     return rows
 
 
-def _shifts(cpu: Backend, plans: Sequence[Plan], pictures: Sequence[Picture]) -> list[dict[str, float | int] | None]:
+def _shifts(cpu: Backend, plans: Sequence[Backend], pictures: Sequence[Picture]) -> list[dict[str, float | int] | None]:
     spec, found = cpu.spec, [list[np.ndarray]() for _ in plans]
     for image, boxes in pictures:
-        regions = crowd(boxes, plans[0].passport.plan.max_batch, spec)
-        wanted = decode_heatmaps(cpu.heatmaps(cut_out(image, regions, spec)), spec)
-        wanted[..., :2] = regions.to_image(wanted[..., :2], spec.heatmaps.size_hw)
+        crowd = crowd_of(boxes, plans[0].passport.plan.max_batch, PEOPLE // len(pictures), spec)
+        wanted = cpu.keypoints(image, crowd.some)[crowd.who]
         for plan, px in zip(plans, found, strict=True):
-            px.append(moved(plan.keypoints(image, regions), wanted, regions, spec)[wanted[..., 2] > CONFIDENT])
+            px.append(
+                moved(plan.keypoints(image, crowd.regions), wanted, crowd.regions, spec)[wanted[..., 2] > CONFIDENT]
+            )
     return [shift_summary(np.concatenate(px)) for px in found]
 
 
-def _times(plans: Sequence[Plan], pictures: Sequence[Picture], seconds: float) -> list[tuple[float, float]]:
+def _times(plans: Sequence[Backend], pictures: Sequence[Picture], seconds: float) -> list[tuple[float, float]]:
     """Medians, ms, for one person and for the most: rounds in which each plan runs once, so that drift hits all."""
     image, boxes = pictures[0]
-    regions = crowd(boxes, plans[0].passport.plan.max_batch, plans[0].spec)
+    most = plans[0].passport.plan.max_batch
+    regions = crowd_of(boxes, most, most, plans[0].spec).regions
     medians = []
-    for some in (first(regions, 1), regions):
+    for some in (regions.rows(slice(1)), regions):
         for plan in plans:
             for _ in range(3):  # contexts and graphs are made at the first sight of a count
                 plan.keypoints(image, some)

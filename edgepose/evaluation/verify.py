@@ -13,7 +13,8 @@ import numpy as np
 
 from edgepose.backends import load_backend
 from edgepose.errors import BackendError, EdgeposeError, MissingPackageError, ModelFileError
-from edgepose.evaluation.plan_check import Picture, Plan, PlanCheck, check_plan
+from edgepose.evaluation.plan_check import Plan, PlanCheck, check_plan
+from edgepose.evaluation.plan_inputs import Picture
 from edgepose.io.columns import aligned
 from edgepose.model.passport import Passport, read_passport, write_passport
 from edgepose.model.verdict import Verdict

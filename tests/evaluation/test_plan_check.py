@@ -15,7 +15,7 @@ import pytest
 from edgepose.backends import load_backend
 from edgepose.cuda.launch import FRAME
 from edgepose.errors import InputError
-from edgepose.evaluation import plan_check
+from edgepose.evaluation import plan_inputs
 from edgepose.evaluation.plan_check import check_plan
 from edgepose.model.computes import Computes
 from edgepose.stages.frames import yuv_factors
@@ -122,7 +122,7 @@ def test_a_fault_is_found_and_named(tmp_path, break_it, settings, fault, told):
 
 
 def test_a_stale_graph_is_found_with_one_picture_too(tmp_path, monkeypatch):
-    monkeypatch.setattr(plan_check, "KINDS", plan_check.KINDS[:1])  # whose colours move no key point
+    monkeypatch.setattr(plan_inputs, "KINDS", plan_inputs.KINDS[:1])  # whose colours move no key point
     with opened(tmp_path) as (gpu, cpu, plan):
         gpu.stale_graphs = True
 
@@ -157,9 +157,34 @@ def test_a_plan_that_computes_fp32_where_int8_was_meant_is_found_with_its_layers
             assert ("wider than the ONNX says: conv1" in check.verdict) == bool(fault)
 
 
-def test_pictures_without_a_box_are_one_line(tmp_path):
+@pytest.mark.parametrize("count", [1, 2, 8, 100])
+def test_the_cpu_looks_at_few_people_however_many_the_plan_takes_and_how_many_pictures_come(
+    tmp_path, monkeypatch, count
+):
+    with opened(tmp_path) as (_, cpu, _):
+        looked_at, heatmaps = [], cpu.heatmaps
+        monkeypatch.setattr(cpu, "heatmaps", lambda crops: looked_at.append(len(crops)) or heatmaps(crops))
+        answers = plan_inputs.answers_of(cpu, plan_inputs.usable_pictures(PICTURES[:1] * count), 40)
+
+    kinds = len(plan_inputs.KINDS) - 1
+    assert sum(looked_at) <= 2 * (max(plan_inputs.PEOPLE, count) + kinds)
+    assert all(len(each.crowd.regions) == 40 for each in answers)
+    assert len(answers) == max(count, 2) + kinds
+
+
+def test_a_crowd_begins_anew_behind_its_last_different_person():
+    crowd = plan_inputs.crowd_of(BOXES, 7, 3, SPEC)
+
+    centres = crowd.regions.center_xy - crowd.regions.center_xy[0]
+    np.testing.assert_allclose(centres[:, 0], [0, 2, 2.5, 0, 2, 2.5, 0])  # two boxes, and the first one farther right
+    np.testing.assert_array_equal(crowd.who, [0, 1, 2, 0, 1, 2, 0])
+    assert len(plan_inputs.crowd_of(BOXES, 2, 8, SPEC).some) == 2
+
+
+@pytest.mark.parametrize("picture", [(PICTURES[0][0], BOXES[:0]), (np.zeros((1, 9, 3), np.uint8), BOXES)])
+def test_pictures_without_a_box_or_without_room_are_one_line(tmp_path, picture):
     with opened(tmp_path) as (_, cpu, plan), pytest.raises(InputError, match="no picture shows a usable box"):
-        check_plan(cpu, plan, [(PICTURES[0][0], BOXES[:0])])
+        check_plan(cpu, plan, [picture])
 
 
 def test_a_picture_in_which_no_peak_is_clear_says_what_to_give(tmp_path):
