@@ -22,7 +22,8 @@ from edgepose.benchmarks.studies import published_grouping as published
 from edgepose.benchmarks.studies.drawn_crowds import COCO17_OF_18, draw_fields, draw_maps, draw_people, draw_tags
 from edgepose.model.heads.fields import Fields
 from edgepose.model.heads.tags import Tags
-from edgepose.stages.field_grouping import find_points, group_points
+from edgepose.stages.field_grouping import group_points
+from edgepose.stages.field_points import find_points
 from edgepose.stages.peaks import find_peaks
 from edgepose.stages.tag_grouping import group_peaks
 

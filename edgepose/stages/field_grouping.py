@@ -8,32 +8,22 @@ people these are, in array operations over all limbs' pairs at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
 
 from edgepose.model.heads.fields import Fields, samples_that_may_fail
 from edgepose.stages.enlarge import enlarge
+from edgepose.stages.field_points import Points, find_points
 from edgepose.timing import stage
 
 PAIRS_AT_ONCE = 1 << 16  # of key points; bounds the memory on noise
 
-
-@dataclass(frozen=True)
-class Points:
-    """Peaks of K maps, those of map k in rows first[k] to first[k + 1], from left to right.
-
-    Attributes:
-        xy: (P, 2) int, px of the map.
-        scores: (P,) float64, the peak's value.
-        first: (K + 1,) int.
-    """
-
-    xy: np.ndarray
-    scores: np.ndarray
-    first: np.ndarray
+# Of P pairs of places how strongly a limb connects them, (P,) float64: of limbs (P,), from (P, 2) to (P, 2) px
+Strengths = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -77,6 +67,11 @@ def decode_fields(heatmaps: np.ndarray, pafs: np.ndarray, head: Fields) -> tuple
         points = find_points(enlarge(heatmaps[:count], head.upsample, "cubic"), head)
     with stage("grouping"):
         groups = group_points(points, enlarge(pafs, head.upsample, "cubic"), head)
+        return keypoints_of(points, groups, head)
+
+
+def keypoints_of(points: Points, groups: Groups, head: Fields) -> tuple[np.ndarray, np.ndarray]:
+    """What `decode_fields` returns, of groups of points in enlarged maps."""
     found = groups.members >= 0
     keypoints = np.full((*groups.members.shape, 3), np.nan, np.float32)
     keypoints[..., 2] = 0
@@ -86,66 +81,6 @@ def decode_fields(heatmaps: np.ndarray, pafs: np.ndarray, head: Fields) -> tuple
     return keypoints, (groups.scores * np.maximum(groups.counts - 1, 0)).astype(np.float32)
 
 
-def find_points(heatmaps: np.ndarray, head: Fields) -> Points:
-    """Peaks: higher than the four pixels around, and not too near to one further left.
-
-    Args:
-        heatmaps: (K, h, w).
-    """
-    count, height, width = heatmaps.shape
-    bordered = np.pad(heatmaps, ((0, 0), (1, 1), (1, 1)))
-    flat = bordered.ravel()
-    with np.errstate(invalid="ignore"):
-        index = np.flatnonzero(flat >= head.peak_threshold)
-        value = flat[index]
-        for step in (-1, 1, -(width + 2), width + 2):
-            index, value = _higher_than(flat, index, value, step)
-    index, value = index[np.isfinite(value)], value[np.isfinite(value)]
-    kind, place = np.divmod(index, (height + 2) * (width + 2))
-    y, x = np.divmod(place, width + 2)
-    order = np.lexsort((y, x, kind))
-    kind, xy, scores = kind[order], np.stack([x, y], axis=1)[order] - 1, value[order].astype(np.float64)
-    kept = np.flatnonzero(_apart(kind, xy, head.peak_distance, heatmaps.shape))
-    first = np.searchsorted(kind[kept], np.arange(count + 1))
-    if np.diff(first).max(initial=0) > head.top_k:
-        by_height = kept[np.lexsort((-scores[kept], kind[kept]))]
-        rank = np.arange(len(kept)) - first[kind[by_height]]
-        kept = np.sort(by_height[rank < head.top_k])
-        first = np.searchsorted(kind[kept], np.arange(count + 1))
-    return Points(xy[kept], scores[kept], first)
-
-
-def _higher_than(flat: np.ndarray, index: np.ndarray, value: np.ndarray, step: int) -> tuple[np.ndarray, np.ndarray]:
-    higher = value > flat[index + step]  # False for NaN
-    return index[higher], value[higher]
-
-
-def _apart(kind: np.ndarray, xy: np.ndarray, distance: float, maps: tuple[int, ...]) -> np.ndarray:
-    """(P,) bool: each point, in order, unless one that stays lies nearer in the same map of (K, h, w)."""
-    stays = _alone(kind, xy, distance, maps)
-    reach = int(np.ceil(distance))
-    steps = np.arange(-reach, reach + 1)
-    disc = np.hypot(steps[:, None], steps) < distance
-    taken = np.zeros((maps[0], maps[1] + 2 * reach, maps[2] + 2 * reach), dtype=bool)
-    near = np.flatnonzero(~stays)
-    for row, one, (x, y) in zip(near.tolist(), kind[near].tolist(), xy[near].tolist(), strict=True):
-        if not taken[one, y + reach, x + reach]:
-            stays[row] = True
-            taken[one, y : y + 2 * reach + 1, x : x + 2 * reach + 1] |= disc
-    return stays
-
-
-def _alone(kind: np.ndarray, xy: np.ndarray, distance: float, maps: tuple[int, ...]) -> np.ndarray:
-    """(P,) bool: which points surely have nobody near, in cells of the distance's size; most have not."""
-    size = max(int(np.ceil(distance)), 1)
-    x, y = (xy // size + 1).T
-    rows, columns = maps[1] // size + 3, maps[2] // size + 3
-    cell = (kind * rows + y) * columns + x
-    points = np.bincount(cell, minlength=maps[0] * rows * columns)
-    around = sum(points[cell + step_y * columns + step_x] for step_y in (-1, 0, 1) for step_x in (-1, 0, 1))
-    return np.asarray(around == 1)
-
-
 def group_points(points: Points, pafs: np.ndarray, head: Fields) -> Groups:
     """Put key points together that the fields connect.
 
@@ -153,11 +88,16 @@ def group_points(points: Points, pafs: np.ndarray, head: Fields) -> Groups:
         points: of maps of the fields' size.
         pafs: (2 L, h, w).
     """
+    return group_connected(points, partial(limb_strengths, pafs, head), head)
+
+
+def group_connected(points: Points, strengths: Strengths, head: Fields) -> Groups:
+    """`group_points` with the fields' part as a function; what it gives 0 for is no limb."""
     most = 2 * len(points.scores)  # a person begins with a key point, or with a limb, which is one of two
     keypoints = len(points.first) - 1
     members = np.full((most, keypoints), -1)
     scores, counts, people = np.zeros(most), np.zeros(most, int), 0
-    for limb, (start, end, strength) in enumerate(_limbs(points, pafs, head)):
+    for limb, (start, end, strength) in enumerate(_limbs(points, strengths, head)):
         a, b = head.limbs[limb]
         starts, ends = (np.arange(points.first[kind], points.first[kind + 1]) for kind in (a, b))
         if len(starts) == 0 or len(ends) == 0:  # nobody to meet: each begins a person who may grow by other limbs
@@ -200,11 +140,13 @@ def _fill(members: np.ndarray, a: int, start: np.ndarray, b: int, end: np.ndarra
     members[rows, a] = start[limbs]
 
 
-def _limbs(points: Points, pafs: np.ndarray, head: Fields) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+def _limbs(points: Points, strengths: Strengths, head: Fields) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Of each limb: the rows of its start and end points, and its strength; each point in one of them at most."""
     for limbs in _portions(points, head):
         limb, start, end = _pairs(points, head, limbs)
-        limb, start, end, strength = _connected(limb, start, end, points, pafs, head)
+        strength = strengths(limb, points.xy[start], points.xy[end])
+        there = strength > 0
+        limb, start, end, strength = limb[there], start[there], end[there], strength[there]
         order = np.lexsort((-strength, limb))  # stable: of equal ones the first
         chosen, taken_starts, taken_ends = [], set(), set()
         for row, one, a, b in zip(order, limb[order].tolist(), start[order].tolist(), end[order].tolist(), strict=True):
@@ -241,40 +183,44 @@ def _pairs(points: Points, head: Fields, limbs: range) -> tuple[np.ndarray, np.n
     return limb, start, end
 
 
-def _connected(
-    limb: np.ndarray, start: np.ndarray, end: np.ndarray, points: Points, pafs: np.ndarray, head: Fields
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The pairs between which the field points from start to end, and how strongly."""
+def limb_strengths(
+    pafs: np.ndarray, head: Fields, limb: np.ndarray, start_xy: np.ndarray, end_xy: np.ndarray
+) -> np.ndarray:
+    """How strongly the fields point from start to end. The CUDA kernel's reference.
+
+    Args:
+        pafs: (2 L, h, w) float32.
+        limb: (P,) int, whose field.
+        start_xy, end_xy: (P, 2) int px of the fields.
+
+    Returns:
+        (P,) float64: the mean of the samples that count, less what a limb longer than half the map loses. 0 where too
+        few count, or both places are one.
+    """
     may_fail = samples_that_may_fail(head)
     from_middle = np.argsort(np.abs(np.arange(head.samples) - head.samples // 2), kind="stable")
     few = max(may_fail + 1, 1)  # of a pair that is none, the middle samples mostly fail
-    keep = np.flatnonzero((points.xy[start] != points.xy[end]).any(axis=1))
+    rows = np.flatnonzero((start_xy != end_xy).any(axis=1))
     for steps in (from_middle[:few], from_middle[few : 3 * few], np.arange(head.samples)):
-        limb, start, end = limb[keep], start[keep], end[keep]
-        along = _along(limb, start, end, steps, points, pafs, head)
+        along = _along(limb[rows], start_xy[rows], end_xy[rows], steps, pafs, head)
         counts = along > head.field_threshold  # False for NaN
         keep = np.flatnonzero(len(steps) - counts.sum(axis=0) <= may_fail)
-    limb, start, end, along, counts = limb[keep], start[keep], end[keep], along[:, keep], counts[:, keep]
+        rows, along, counts = rows[keep], along[:, keep], counts[:, keep]
     with np.errstate(invalid="ignore"):
         mean = np.where(counts, along, 0).sum(axis=0) / np.maximum(counts.sum(axis=0), 1)
-    length = np.linalg.norm(points.xy[end] - points.xy[start], axis=1)
+    length = np.linalg.norm(end_xy[rows] - start_xy[rows], axis=1)
     strength = mean + np.minimum(pafs.shape[1] // 2 / length - 1, 0)  # none so long as half the map is high
-    strong = (strength > 0) & np.isfinite(strength)
-    return limb[strong], start[strong], end[strong], strength[strong]
+    found = np.zeros(len(limb))
+    found[rows] = np.where((strength > 0) & np.isfinite(strength), strength, 0)
+    return found
 
 
 def _along(
-    limb: np.ndarray,
-    start: np.ndarray,
-    end: np.ndarray,
-    steps: np.ndarray,
-    points: Points,
-    pafs: np.ndarray,
-    head: Fields,
+    limb: np.ndarray, start_xy: np.ndarray, end_xy: np.ndarray, steps: np.ndarray, pafs: np.ndarray, head: Fields
 ) -> np.ndarray:
     """(S, P) float64: the field in the direction of each pair, at steps of `samples` from its start to its end."""
     _, height, width = pafs.shape
-    (x, y), (to_x, to_y) = points.xy.T[:, start], points.xy.T[:, end]
+    (x, y), (to_x, to_y) = start_xy.T, end_xy.T
     step_x, step_y = to_x - x, to_y - y
     length = np.sqrt(step_x * step_x + step_y * step_y)
     steps = steps[:, None]

@@ -15,11 +15,10 @@ from edgepose.model.heads.tags import Tags
 from edgepose.stages.assignment import assign
 from edgepose.stages.enlarge import enlarge
 from edgepose.stages.peaks import find_peaks
+from edgepose.stages.tag_maps import FARTHEST, TagArrays, TagMaps
 from edgepose.timing import stage
 
-FARTHEST = 1e6  # distance of tags; farther ones are as far
 NEARER = 1e-6  # what d / (1 + d) weighs against a distance d's whole number
-CLEAR = (0.1, 0.01)  # heights of a map above which a missing key point is looked for before all of it is
 
 
 def decode_tags(heatmaps: np.ndarray, tags: np.ndarray, head: Tags) -> tuple[np.ndarray, np.ndarray]:
@@ -54,24 +53,27 @@ def decode_tags(heatmaps: np.ndarray, tags: np.ndarray, head: Tags) -> tuple[np.
         peaks, counts = find_peaks(heatmaps[None], head.window, head.peak_threshold, head.top_k)
     with stage("grouping"):
         tags = enlarge(tags, head.upsample, "linear").reshape(-1, *heatmaps.shape)
-        return _people(heatmaps, tags, peaks[0], counts[0], head)
+        return people_of(TagArrays(heatmaps, tags), peaks[0], counts[0], head)
 
 
-def _people(
-    heatmaps: np.ndarray, tags: np.ndarray, peaks: np.ndarray, counts: np.ndarray, head: Tags
-) -> tuple[np.ndarray, np.ndarray]:
-    """`decode_tags` with its peaks found, in maps of the enlarged size; tags (L, K, h, w)."""
+def people_of(maps: TagMaps, peaks: np.ndarray, counts: np.ndarray, head: Tags) -> tuple[np.ndarray, np.ndarray]:
+    """What `decode_tags` returns, with the peaks found.
+
+    Args:
+        peaks, counts: (K, M, 3) and (K,), of one image as `find_peaks` gives them.
+    """
     x, y = peaks[..., :2].transpose(2, 0, 1).astype(int)
-    peak_tags = tags[:, np.arange(len(peaks))[:, None], y, x].transpose(1, 2, 0)
+    kind = np.broadcast_to(np.arange(len(peaks))[:, None], x.shape)
+    peak_tags = maps.tags(kind.ravel(), y.ravel(), x.ravel()).reshape(-1, *x.shape).transpose(1, 2, 0)
     keypoints = group_peaks(peaks, counts, peak_tags, head)
     scores = keypoints[..., 2].mean(axis=1)
     found = keypoints[..., 2] > 0
     if head.refinement == "original":
-        filled = _filled(keypoints, found, heatmaps, tags, 1) if head.fill else keypoints
-        keypoints = _moved(filled, filled[..., 2] > 0, heatmaps, head)
+        filled = _filled(keypoints, found, maps, 1) if head.fill else keypoints
+        keypoints = _moved(filled, filled[..., 2] > 0, maps, head)
     else:
-        keypoints = _moved(keypoints, found, heatmaps, head)
-        keypoints = _filled(keypoints, found, heatmaps, tags, 100) if head.fill else keypoints
+        keypoints = _moved(keypoints, found, maps, head)
+        keypoints = _filled(keypoints, found, maps, 100) if head.fill else keypoints
     keypoints[..., :2] = (keypoints[..., :2] + 0.5) / head.upsample - 0.5
     keypoints[keypoints[..., 2] <= 0] = (np.nan, np.nan, 0)
     return keypoints, scores.astype(np.float32)
@@ -113,13 +115,15 @@ def group_peaks(peaks: np.ndarray, counts: np.ndarray, tags: np.ndarray, head: T
     return people[: min(begun, head.max_people)]
 
 
-def _moved(keypoints: np.ndarray, which: np.ndarray, heatmaps: np.ndarray, head: Tags) -> np.ndarray:
+def _moved(keypoints: np.ndarray, which: np.ndarray, maps: TagMaps, head: Tags) -> np.ndarray:
     """A quarter px towards the higher neighbour, and the centre's shift."""
     person, kind = np.nonzero(which)
     x, y = keypoints[person, kind, :2].astype(int).T
-    height, width = heatmaps.shape[1:]
-    left, right = heatmaps[kind, y, np.maximum(x - 1, 0)], heatmaps[kind, y, np.minimum(x + 1, width - 1)]
-    above, below = heatmaps[kind, np.maximum(y - 1, 0), x], heatmaps[kind, np.minimum(y + 1, height - 1), x]
+    height, width = maps.size_hw
+    beside = (np.maximum(x - 1, 0), np.minimum(x + 1, width - 1), x, x)
+    level = (y, y, np.maximum(y - 1, 0), np.minimum(y + 1, height - 1))
+    around = maps.heights(np.tile(kind, 4), np.concatenate(level), np.concatenate(beside))
+    left, right, above, below = around.reshape(4, -1)
     with np.errstate(invalid="ignore"):
         if head.refinement == "original":
             step = np.where([right > left, below > above], 0.25, -0.25)
@@ -131,64 +135,15 @@ def _moved(keypoints: np.ndarray, which: np.ndarray, heatmaps: np.ndarray, head:
     return moved
 
 
-def _filled(
-    keypoints: np.ndarray, found: np.ndarray, heatmaps: np.ndarray, tags: np.ndarray, weight: float
-) -> np.ndarray:
-    """Each person's missing key points where the map, less `weight` times the tag's whole distance, is highest.
-
-    Args:
-        tags: (L, K, h, w).
-    """
+def _filled(keypoints: np.ndarray, found: np.ndarray, maps: TagMaps, weight: float) -> np.ndarray:
+    """Each person's missing key points where the map, less `weight` times the tag's whole distance, is highest."""
     filled = keypoints.copy()
-    height, width = heatmaps.shape[1:]
+    height, width = maps.size_hw
     person, kind = np.nonzero(found)
     x, y = keypoints[person, kind, :2].astype(int).T
-    at = tags[:, kind, np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)]
+    at = maps.tags(kind, np.clip(y, 0, height - 1), np.clip(x, 0, width - 1))
     means = np.stack([np.bincount(person, row, len(keypoints)) for row in at]) / np.maximum(found.sum(axis=1), 1)
-    for one in np.flatnonzero(~found.all(axis=0)):
-        lacking = np.flatnonzero(~found[:, one])
-        flat, flat_tags = heatmaps[one].ravel(), tags[:, one].reshape(len(tags), -1)
-        places = _best_places(flat, flat_tags, means[:, lacking], weight)
-        filled[lacking, one] = np.stack([places % width, places // width, flat[places]], axis=1)
+    missing, lacking = np.nonzero(~found.T)
+    places, heights = maps.best_places(missing, means[:, lacking], weight)
+    filled[lacking, missing] = np.stack([places % width, places // width, heights], axis=1)
     return filled
-
-
-def _best_places(heights: np.ndarray, tags: np.ndarray, means: np.ndarray, weight: float) -> np.ndarray:
-    """For each of N mean tags, the first pixel with the highest height - weight * round(distance).
-
-    Where a pixel higher than c has a tag at a distance that rounds to 0, no lower pixel is better. So the few high ones
-    are looked at first.
-
-    Args:
-        heights: (P,) float32.
-        tags: (L, P) float32.
-        means: (L, N).
-    """
-    places = np.zeros(means.shape[1], dtype=int)
-    lacking = list(range(len(places)))
-    for clear in (*CLEAR, -np.inf):
-        with np.errstate(invalid="ignore"):
-            high = np.flatnonzero(heights > clear)
-        if len(high) == 0:
-            continue
-        some_heights, some_tags = heights[high], tags[:, high]
-        left = []
-        for row in lacking:
-            distances = _distances(some_tags, means[:, row])
-            best = int((some_heights - weight * distances).argmax())
-            places[row] = high[best]
-            if distances[best] != 0:
-                left.append(row)
-        lacking = left
-    return places
-
-
-def _distances(tags: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    """(P,) float32: how far each of (L, P) tags is from a mean, rounded; FARTHEST where it is not finite."""
-    with np.errstate(invalid="ignore", over="ignore"):
-        if len(tags) == 1:
-            distances = np.abs(tags[0] - np.float32(mean[0]))
-        else:
-            distances = np.sqrt(((tags - mean[:, None].astype(np.float32)) ** 2).sum(axis=0))
-        np.rint(distances, out=distances)
-    return np.fmin(distances, np.float32(FARTHEST), out=distances)

@@ -9,7 +9,8 @@ from edgepose.benchmarks.studies import published_grouping as published
 from edgepose.benchmarks.studies.drawn_crowds import draw_fields, draw_maps, draw_people
 from edgepose.model.heads.fields import Fields, samples_that_may_fail
 from edgepose.stages.enlarge import enlarge
-from edgepose.stages.field_grouping import Points, decode_fields, find_points, group_points
+from edgepose.stages.field_grouping import decode_fields, group_points
+from edgepose.stages.field_points import Points, find_points
 from tests.shared_data import SHARED, needs_shared
 
 HW = (92, 164)
