@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from edgepose.benchmarks.gpu.launch import Kernels
+from edgepose.benchmarks.gpu.map_checks import map_checks
 from edgepose.benchmarks.gpu.rows import Check, Finding, SkippedError
 from edgepose.evaluation.plan_inputs import as_frame
 from edgepose.model.heads.heatmaps import DECODERS
@@ -56,6 +57,7 @@ def kernel_checks(kernels: Kernels, golden: Path | None) -> Iterator[Check]:
         yield f"peaks, {np.dtype(dtype).name}", partial(check_peaks, kernels, dtype)
         yield f"simcc and depth, {np.dtype(dtype).name}", partial(check_simcc, kernels, dtype)
         yield f"volume, {np.dtype(dtype).name}", partial(check_volume, kernels, dtype)
+    yield from map_checks(kernels)
 
 
 def check_crop(kernels: Kernels, frame_format: str, dtype: type) -> Finding:

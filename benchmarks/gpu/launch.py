@@ -67,7 +67,7 @@ class Kernels:
     def __init__(self, code: bytes) -> None:
         from edgepose.cuda import memory  # pycuda
 
-        self._memory, self._module = memory, memory.load_module(code)
+        self._memory, self.module = memory, memory.load_module(code)
         self.stream = memory.Stream()
 
     def run(self, launch: Launch) -> list[np.ndarray]:
@@ -82,9 +82,9 @@ class Kernels:
     def crop(self, frame: Frame, regions: Regions, spec: ModelSpec, dtype: type, *, mirrored: bool = True) -> Launch:
         """Crops (N, 3, H, W), and the mirrored ones where wanted."""
         count, shape = len(regions), (len(regions), 3, *spec.image.size_hw)
-        pixels = self._upload(frame.pixels)
+        pixels = self.upload(frame.pixels)
         table, frame_of, factors, normalise = (
-            self._upload(array)
+            self.upload(array)
             for array in (
                 frame_table([placed(frame, pixels.address)]),
                 np.zeros(count, np.int32),
@@ -93,7 +93,7 @@ class Kernels:
             )
         )
         crops = [self._memory.DeviceMemory(int(np.prod(shape)) * np.dtype(dtype).itemsize) for _ in range(1 + mirrored)]
-        kernel = self._memory.Kernel(self._module, f"crop_{_letters(dtype)}", "PPPPiPPii")
+        kernel = self._memory.Kernel(self.module, f"crop_{_letters(dtype)}", "PPPPiPPii")
         block, grid = crop_grid(spec, count)
         arguments = (
             table.address,
@@ -121,13 +121,12 @@ class Kernels:
         """Key points (N, K, 3), in heat-map px, or in image px where regions are given."""
         shape = (len(heatmaps), spec.num_keypoints, 3)
         maps, order, weights = (
-            self._upload(array)
-            for array in (heatmaps, np.array(spec.skeleton.flip_order, np.int32), blur_weights(spec))
+            self.upload(array) for array in (heatmaps, np.array(spec.skeleton.flip_order, np.int32), blur_weights(spec))
         )
-        second = None if flipped is None else self._upload(flipped)
-        to_image = None if regions is None else self._upload(to_image_factors(regions, spec.heatmaps.size_hw))
+        second = None if flipped is None else self.upload(flipped)
+        to_image = None if regions is None else self.upload(to_image_factors(regions, spec.heatmaps.size_hw))
         keypoints = self._memory.DeviceMemory(int(np.prod(shape)) * 4)
-        kernel = self._memory.Kernel(self._module, f"decode_{_letters(heatmaps.dtype.type)}", "PPPPPPiiiiiiif")
+        kernel = self._memory.Kernel(self.module, f"decode_{_letters(heatmaps.dtype.type)}", "PPPPPPiiiiiiif")
         block, grid, shared = decode_grid(spec, len(heatmaps))
         arguments = (
             maps.address,
@@ -149,10 +148,10 @@ class Kernels:
     def peaks(self, heatmaps: np.ndarray, window: int, threshold: float, top_k: int) -> Launch:
         """Peaks (N, C, top_k, 3) and their counts (N, C)."""
         shape, counts_shape = (*heatmaps.shape[:2], top_k, 3), heatmaps.shape[:2]
-        maps = self._upload(heatmaps)
+        maps = self.upload(heatmaps)
         peaks = self._memory.DeviceMemory(int(np.prod(shape)) * 4)
         counts = self._memory.DeviceMemory(int(np.prod(counts_shape)) * 4)
-        kernel = self._memory.Kernel(self._module, f"peaks_{_letters(heatmaps.dtype.type)}", "PPPiiifi")
+        kernel = self._memory.Kernel(self.module, f"peaks_{_letters(heatmaps.dtype.type)}", "PPPiiifi")
         block, grid = peaks_grid(int(np.prod(counts_shape)))
         arguments = (maps.address, peaks.address, counts.address, *heatmaps.shape[2:], window, threshold, top_k)
         return Launch(
@@ -168,13 +167,13 @@ class Kernels:
             mirrored: the same of mirrored crops; none without a flip test.
         """
         count, points, _ = vectors[0].shape
-        given = [self._upload(each) for each in (*vectors, *mirrored)]
+        given = [self.upload(each) for each in (*vectors, *mirrored)]
         at = [memory.address for memory in given] + [0] * (3 - len(mirrored))
-        flip_order = self._upload(np.array(order, np.int32))
+        flip_order = self.upload(np.array(order, np.int32))
         found, depths = (self._memory.DeviceMemory(count * points * size) for size in (12, 4))
         letters, sizes = _letters(vectors[0].dtype.type), [each.shape[2] for each in vectors]
-        simcc = self._memory.Kernel(self._module, f"simcc_{letters}", "PPPPPPPiiif")
-        depth = self._memory.Kernel(self._module, f"depth_{letters}", "PPPPPiif")
+        simcc = self._memory.Kernel(self.module, f"simcc_{letters}", "PPPPPPPiiif")
+        depth = self._memory.Kernel(self.module, f"depth_{letters}", "PPPPPiif")
         block, grid = simcc_grid(points, count)
         first = (at[0], at[1], at[3], at[4], flip_order.address, 0, found.address, points, sizes[0], sizes[1], 1.0)
         second = (at[2], at[5], flip_order.address, found.address, depths.address, points, sizes[2], 1.0)
@@ -189,8 +188,8 @@ class Kernels:
     def volume(self, volume: np.ndarray, head: Volume) -> Launch:
         """Key points (N, K, 4) of volumes (N, K * D, h, w)."""
         shape = (len(volume), volume.shape[1] // head.volume_dhw[0], 4)
-        given, found = self._upload(volume), self._memory.DeviceMemory(int(np.prod(shape)) * 4)
-        kernel = self._memory.Kernel(self._module, f"volume_{_letters(volume.dtype.type)}", "PPiiif")
+        given, found = self.upload(volume), self._memory.DeviceMemory(int(np.prod(shape)) * 4)
+        kernel = self._memory.Kernel(self.module, f"volume_{_letters(volume.dtype.type)}", "PPiiif")
         block, grid = volume_grid(shape[0] * shape[1])
         arguments = (given.address, found.address, *head.volume_dhw, head.depth_m)
         return Launch(
@@ -243,7 +242,8 @@ class Kernels:
             graph.close()
         return median(times)
 
-    def _upload(self, array: np.ndarray) -> Any:
+    def upload(self, array: np.ndarray) -> Any:
+        """Memory on the GPU with a copy of an array."""
         array = np.ascontiguousarray(array)
         memory = self._memory.DeviceMemory(array.nbytes)
         self.stream.upload(memory.address, array)

@@ -13,8 +13,10 @@ import numpy as np
 from edgepose.backends.host import HostBackend
 from edgepose.backends.runtime import Runtime
 from edgepose.errors import BackendError, MissingPackageError, ModelFileError
+from edgepose.model.heads.fields import Fields
 from edgepose.model.heads.heatmaps import Heatmaps, HeatmapsWithOffsets
 from edgepose.model.heads.simcc import SimCC
+from edgepose.model.heads.tags import Tags
 from edgepose.model.heads.volume import Volume
 from edgepose.model.passport import Passport, read_passport
 from edgepose.model.spec import ModelSpec
@@ -164,6 +166,10 @@ def load_runtime(
                 f"{path} is a TensorRT engine, which {backend} cannot run: give the ONNX it was built from"
             )
         passport = _engine_passport(path)
+        if passport.plan.kernels is not None and isinstance(passport.spec.head, (Fields, Tags)):
+            from edgepose.trt.grouping import GroupingRuntime
+
+            return GroupingRuntime(path, passport)
         from edgepose.trt.runtime import TensorRtRuntime
 
         return TensorRtRuntime(path, passport)

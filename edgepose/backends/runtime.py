@@ -61,6 +61,15 @@ class Decoding(Runtime, Protocol):
         ...
 
 
+@runtime_checkable
+class Grouping(Runtime, Protocol):
+    """A runtime that finds people in a bottom-up network's maps itself, so that these need not be copied."""
+
+    def people(self, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(1, 3, H, W) float32 to what `decode_fields` or `decode_tags` gives, in px of the maps."""
+        ...
+
+
 class HostRuntime(ABC):
     """What the runtimes of the CPU share: checks, batches, errors. A class for each adds `_run`, which gets one batch.
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @click.option(
     "--no-kernels",
     is_flag=True,
-    help="Only the plan, for trtexec, say; infer needs the kernels of heat maps, others it does without.",
+    help="Only the plan, for trtexec, say; infer needs the kernels of heat maps of crops, and does without others.",
 )
 @click.option("--no-verify", is_flag=True, help="Do not compare the plan with the CPU afterwards.")
 @click.option("--best", is_flag=True, help="Build FP16 and INT8, time both here, keep the fastest as the plan.")
@@ -95,7 +95,11 @@ def command(
     else:
         plan, source = _build(onnx, output, options, runtime), onnx
     if not no_verify and not no_kernels and not targets:
-        _verify(plan, source, images)
+        from edgepose.backends import gpu_reads_frames
+        from edgepose.model.passport import read_passport
+
+        if gpu_reads_frames(read_passport(plan).spec):
+            _verify(plan, source, images)
 
 
 def _build(onnx: Path, output: Path | None, options: BuildOptions, runtime: str | None) -> Path:

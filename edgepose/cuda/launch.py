@@ -24,6 +24,9 @@ FRAME = np.dtype(  # crop.cu's Frame
     + [(name, np.float32) for name in ("luma_floor", "luma_scale", "red_v", "green_u", "green_v", "blue_u")]
     + [("unused", np.int32)]
 )
+FOUND = np.dtype([("place", np.int32), ("value", np.float32)])  # maps.cu's Found
+AT_ONCE = 1 << 14  # questions to maps in one launch
+SOME = 1 << 10  # of what was found in maps, which come down with their number
 
 Shape = tuple[int, int, int]  # x, y, z, as CUDA counts blocks and threads
 
@@ -165,6 +168,25 @@ def peaks_grid(maps: int) -> tuple[Shape, Shape]:
     if maps < 1:
         raise ValueError(f"one launch takes at least one map, got {maps}")
     return (256, 1, 1), (maps, 1, 1)
+
+
+def enlarge_grid(maps: tuple[int, int, int]) -> tuple[Shape, Shape]:
+    """Block and grid of a launch of maps.cu's enlarging: number, height and width of the enlarged maps."""
+    count, height, width = maps
+    _check_count(count)
+    return (32, 8, 1), (-(-width // 32), -(-height // 8), count)
+
+
+def flat_grid(count: int, threads: int) -> tuple[Shape, Shape]:
+    """Block and grid of a launch with a thread for each of `count` things, at least one."""
+    if count < 1:
+        raise ValueError(f"one launch takes at least one thread, got {count}")
+    return (threads, 1, 1), (-(-count // threads), 1, 1)
+
+
+def questions_grid(count: int) -> tuple[Shape, Shape]:
+    """Block and grid of a launch of maps.cu's search for missing key points, a block for each of `count`."""
+    return (128, 1, 1), flat_grid(count, 1)[1]
 
 
 def simcc_grid(num_keypoints: int, count: int) -> tuple[Shape, Shape]:

@@ -35,8 +35,15 @@ def find_people(outputs: Arrays, head: Fields | Tags, letterbox: Letterbox) -> t
         ValueError: outputs of other names or shapes than the head says.
     """
     keypoints, scores = _decoded(outputs, head)
-    maps_wh = np.array(outputs["heatmaps"].shape[:-3:-1])
-    per_map_px = np.array(letterbox.input_hw[::-1]) / maps_wh
+    height, width = outputs["heatmaps"].shape[-2:]
+    return in_image(keypoints, scores, (height, width), letterbox)
+
+
+def in_image(
+    keypoints: np.ndarray, scores: np.ndarray, maps_hw: tuple[int, int], letterbox: Letterbox
+) -> tuple[Poses, np.ndarray]:
+    """What `find_people` returns, of (N, K, 3) key points in px of maps of a size."""
+    per_map_px = np.array(letterbox.input_hw[::-1]) / maps_hw[::-1]
     xy = letterbox.to_image((keypoints[..., :2] + 0.5) * per_map_px) - np.float32(0.5)
     boxes = np.zeros((len(xy), 4), np.float32)
     if len(xy):  # each has a key point

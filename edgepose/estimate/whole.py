@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from edgepose.backends.runtime import Arrays, Runtime
+from edgepose.backends.runtime import Arrays, Grouping, Runtime
 from edgepose.errors import ModelFileError
 from edgepose.estimate import bottom_up, one_stage
 from edgepose.estimate.follow import Follower, Following
@@ -79,12 +79,19 @@ def estimate_people(
         letterbox, found = _look(runtime, pixels, flip_test=False)
         with stage("decode"):
             return one_stage.find_people(found, spec, letterbox, min_score=min_score)
+    if isinstance(runtime, Grouping) and not flip_test and not scales:
+        letterbox, picture = _lay_out(runtime, pixels)
+        keypoints, scores = runtime.people(picture)
+        return _sure(*bottom_up.in_image(keypoints, scores, head.size_hw, letterbox), min_score)
     looks = [_merged_look(each, pixels, flip_test=flip_test) for each in (runtime, *scales)]
     outputs, letterbox = looks[0]
     if scales:
         with stage("scales"):
             outputs, head = merge_scales(looks, head)
-    poses, scores = bottom_up.find_people(outputs, head, letterbox)
+    return _sure(*bottom_up.find_people(outputs, head, letterbox), min_score)
+
+
+def _sure(poses: Poses, scores: np.ndarray, min_score: float) -> tuple[Poses, np.ndarray]:
     kept = scores >= min_score
     return Poses(poses.xy[kept], poses.scores[kept], poses.boxes_xyxy[kept]), scores[kept]
 
@@ -103,15 +110,21 @@ def _merged_look(runtime: Runtime, pixels: np.ndarray, *, flip_test: bool) -> tu
 
 def _look(runtime: Runtime, pixels: np.ndarray, *, flip_test: bool) -> tuple[Letterbox, Arrays]:
     """How the image lies in the input, and the outputs by name, of it and, in a flip test, of its mirror image."""
+    letterbox, pictures = _lay_out(runtime, pixels)
+    if flip_test:
+        with stage("letterbox"):
+            pictures = np.concatenate([pictures, pictures[..., ::-1]])
+    with stage("network"):
+        found = runtime.run({"images": pictures})
+    return letterbox, found
+
+
+def _lay_out(runtime: Runtime, pixels: np.ndarray) -> tuple[Letterbox, np.ndarray]:
+    """How the image lies in the input, and (1, 3, H, W) float32 of it."""
     picture = runtime.passport.spec.image
     with stage("letterbox"):
         letterbox = Letterbox.of((pixels.shape[0], pixels.shape[1]), picture)
-        pictures = as_input(pixels, letterbox, picture)[None]
-        if flip_test:
-            pictures = np.concatenate([pictures, pictures[..., ::-1]])
-    with stage("network"):
-        found = runtime.run({"images": np.ascontiguousarray(pictures)})
-    return letterbox, found
+        return letterbox, np.ascontiguousarray(as_input(pixels, letterbox, picture)[None])
 
 
 class WholeFollowers:

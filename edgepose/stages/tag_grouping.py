@@ -75,7 +75,7 @@ def people_of(maps: TagMaps, peaks: np.ndarray, counts: np.ndarray, head: Tags) 
         keypoints = _moved(keypoints, found, maps, head)
         keypoints = _filled(keypoints, found, maps, 100) if head.fill else keypoints
     keypoints[..., :2] = (keypoints[..., :2] + 0.5) / head.upsample - 0.5
-    keypoints[keypoints[..., 2] <= 0] = (np.nan, np.nan, 0)
+    keypoints[~((keypoints[..., 2] > 0) & np.isfinite(keypoints[..., 2]))] = (np.nan, np.nan, 0)
     return keypoints, scores.astype(np.float32)
 
 

@@ -20,8 +20,10 @@ from edgepose.machine.gpu import Gpu, find_gpu
 from edgepose.machine.nvcc import find_nvcc, nvcc_cuda
 from edgepose.model.computes import LEAST_SHARE, Computes
 from edgepose.model.engine_info import EngineInfo, KernelsFile
+from edgepose.model.heads.fields import Fields
 from edgepose.model.heads.heatmaps import Heatmaps, HeatmapsWithOffsets
 from edgepose.model.heads.simcc import SimCC
+from edgepose.model.heads.tags import Tags
 from edgepose.model.heads.volume import Volume
 from edgepose.model.passport import Passport, passport_path, read_passport
 from edgepose.trt.layers import computes_of, engine_information, parse_layers, parse_log
@@ -166,6 +168,8 @@ def _kernels_of(passport: Passport) -> str | None:
     head = passport.spec.head
     if isinstance(head, (Heatmaps, HeatmapsWithOffsets)):
         return "pose.cu"
+    if isinstance(head, (Fields, Tags)):
+        return "bottom_up.cu"
     return "simcc.cu" if isinstance(head, SimCC) else "volume.cu" if isinstance(head, Volume) else None
 
 

@@ -68,3 +68,34 @@ DEPTH_ON_CPU(depth_f16, __half)
     }
 VOLUME_ON_CPU(volume_f32, float)
 VOLUME_ON_CPU(volume_f16, __half)
+
+#define MAPS_ON_CPU(letters, T)                                                                                       \
+    extern "C" void run_enlarge_##letters(const T* maps, float* enlarged, int height, int width, int factor,          \
+                                          int cubic, const int* shape) {                                              \
+        launch(shape, [=] { enlarge_##letters(maps, enlarged, height, width, factor, cubic); });                      \
+    }                                                                                                                 \
+    extern "C" void run_strengths_##letters(const T* fields, const int* pairs, double* strengths, int count,          \
+                                            int height, int width, int factor, int samples, int may_fail,             \
+                                            float threshold, const int* shape) {                                      \
+        launch(shape, [=] {                                                                                           \
+            strengths_##letters(fields, pairs, strengths, count, height, width, factor, samples, may_fail, threshold); \
+        });                                                                                                           \
+    }                                                                                                                 \
+    extern "C" void run_read_##letters(const T* maps, const int* pixels, float* values, int count, int height,        \
+                                       int width, int factor, const int* shape) {                                     \
+        launch(shape, [=] { read_##letters(maps, pixels, values, count, height, width, factor); });                   \
+    }                                                                                                                 \
+    extern "C" void run_best_##letters(const float* heatmaps, const T* tags, const int* questions, Found* answers,    \
+                                       int keypoints, int numbers, int height, int width, int factor, float weight,   \
+                                       const int* shape) {                                                            \
+        launch(shape, [=] {                                                                                           \
+            best_##letters(heatmaps, tags, questions, answers, keypoints, numbers, height, width, factor, weight);    \
+        });                                                                                                           \
+    }
+MAPS_ON_CPU(f32, float)
+MAPS_ON_CPU(f16, __half)
+
+extern "C" void run_candidates(const float* maps, Found* found, int count, int height, int width, float threshold,
+                               const int* shape) {
+    launch(shape, [=] { candidates(maps, found, count, height, width, threshold); });
+}

@@ -39,6 +39,16 @@ int main() {
         simcc_f32(
             x.data(), y.data(), x.data(), y.data(), flip_order, &to_image, keypoints.data(), points, 300, 200, 0.5f);
     });
+    const int pairs[] = {0, 1, 1, 30, 20};
+    double strength;
+    run_grid({1, 1, 1}, {128, 1, 1}, [&] { strengths_f32(maps.data(), pairs, &strength, 1, 40, 32, 1, 10, 1, 0.05f); });
+    std::vector<Found> found(1 + 40 * 64);
+    run_grid({10, 1, 1}, {256, 1, 1}, [&] { candidates(maps.data(), found.data(), 40 * 64, 40, 64, 0.1f); });
+    const int questions[] = {0, 0, 1, 0};  // two key points, each with a wanted tag of 0
+    std::vector<Found> answers(2);
+    run_grid({2, 1, 1}, {THREADS, 1, 1}, [&] {
+        best_f32(maps.data(), maps.data(), questions, answers.data(), 2, 1, 20, 64, 1, 100.0f);
+    });
     std::vector<float> keypoint(4);
     run_grid({1, 1, 1}, {VOLUME_THREADS, 1, 1}, [&] { volume_f32(maps.data(), keypoint.data(), 8, 8, 40, 2.0f); });
 }

@@ -37,6 +37,8 @@ DOORS = (  # what holds pycuda, or TensorRT, or the GPU that was found
     "edgepose.trt.values",
     "edgepose.evaluation.first_layer",
     "edgepose.trt.decoding",
+    "edgepose.cuda.maps",
+    "edgepose.trt.grouping",
 )
 
 

@@ -136,7 +136,7 @@ def test_what_is_not_finite_is_no_peak(value):
     assert len(keypoints) == 1
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_filling_in_survives_what_is_not_finite(value):
     heatmaps, tags, _ = crowd(2, missing=0)
     heatmaps[9], tags[10] = value, value
@@ -145,6 +145,9 @@ def test_filling_in_survives_what_is_not_finite(value):
 
     assert np.isfinite(scores).all()
     assert len(keypoints) == 2
+    assert np.isnan(keypoints[:, 9, :2]).all()
+    assert (keypoints[:, 9, 2] == 0).all()
+    assert np.isfinite(keypoints[..., 2]).all()
 
 
 def test_tags_of_a_wrong_size_are_refused():
