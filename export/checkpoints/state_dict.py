@@ -69,6 +69,21 @@ def read_checkpoint(path: Path) -> tuple[StateDict, str]:
     return state, origin
 
 
+def training_config(path: Path) -> str:
+    """The configuration of the training, as mmpose writes it beside the weights; empty if there is none.
+
+    It is `config` of v0's `meta` (tools/train.py) and `cfg` of v1's (mmengine's CheckpointHook).
+
+    Raises:
+        CheckpointError: as of `read_checkpoint`.
+    """
+    if is_keras_file(path) or Path(path).suffix.lower() == ".safetensors":
+        return ""
+    meta = _load(path).get("meta")
+    texts = [meta.get(key) for key in ("config", "cfg")] if isinstance(meta, Mapping) else []
+    return "\n".join(text for text in texts if isinstance(text, str))
+
+
 def load_into(network: nn.Module, state: StateDict, *, path: Path, label: str) -> None:
     """Put a state dict into the network it belongs to.
 

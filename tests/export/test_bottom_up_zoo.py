@@ -12,6 +12,7 @@ from edgepose.export.checkpoints.state_dict import StateDict, fits, read_checkpo
 from edgepose.export.networks.lightweight_openpose import LightweightOpenPose
 from edgepose.export.zoo.bottom_up import BottomUpModel, bottom_up_models, find_bottom_up_model
 from edgepose.export.zoo.model import ChoiceError
+from edgepose.files import sha256_of
 from edgepose.model.passport import read_passport
 from edgepose.model.spec import ModelSpec
 
@@ -82,12 +83,30 @@ def test_refinement_stages_that_are_not_used_are_left_out():
     assert list(left) == list(one.state_dict())
 
 
-def test_a_checkpoint_of_udp_is_refused_by_its_name(tmp_path):
-    path = tmp_path / "hrnet_w32_coco_512x512_udp-91663bf9_20220517.pth"
-    path.write_bytes(b"never read")
+@pytest.mark.parametrize(
+    ("name", "meta", "told"),
+    [
+        ("hrnet_w32_coco_512x512_udp-91663bf9_20220517.pth", {}, "trained with UDP by its name"),
+        ("mine.pth", {"config": "test_cfg=dict(\n    flip_test=True,\n    use_udp=True)"}, "UDP by its configuration"),
+        ("mine.pth", {"cfg": "codec = dict(type='AssociativeEmbedding', use_udp=True)"}, "UDP by its configuration"),
+        ("mine.pth", {"config": "use_udp=False", "cfg": 7}, "no UDP"),
+        ("mine.pth", {}, "no UDP"),
+    ],
+)
+def test_a_checkpoint_of_udp_is_refused_by_what_tells_it(tmp_path, name, meta, told):
+    torch.save({"meta": meta, "state_dict": {"backbone.conv1.weight": torch.zeros(2)}}, tmp_path / name)
+    told = r"(?s)^(?!.*UDP)" if told == "no UDP" else told  # read, and found to be no such network
 
-    with pytest.raises(CheckpointError, match=r"trained with UDP .* take hrnet_w32_coco_512x512-bcb8c247"):
-        export_bottom_up_model(find_bottom_up_model("hrnet_w32_ae"), tmp_path, weights=str(path))
+    with pytest.raises(CheckpointError, match=told):
+        export_bottom_up_model(find_bottom_up_model("hrnet_w32_ae"), tmp_path, weights=str(tmp_path / name))
+
+
+def test_a_published_file_of_udp_is_refused_under_another_name(tmp_path, monkeypatch):
+    torch.save({"state_dict": {"conv1.weight": torch.zeros(2)}}, tmp_path / "mine.pth")
+    monkeypatch.setattr("edgepose.export.bottom_up.UDP_FILES", (sha256_of(tmp_path / "mine.pth")[:8],))
+
+    with pytest.raises(CheckpointError, match=r"UDP by its sha256.* take hrnet_w32_coco_512x512-bcb8c247"):
+        export_bottom_up_model(find_bottom_up_model("hrnet_w32_ae"), tmp_path, weights=str(tmp_path / "mine.pth"))
 
 
 def test_without_an_address_weights_are_asked_for(tmp_path):
