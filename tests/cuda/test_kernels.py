@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 
 from edgepose.benchmarks.studies.kernel_use import cell, compiler
-from edgepose.cuda.launch import LARGEST_BLUR, WHOLE, blur_weights, crop_grid, decode_grid, peaks_grid
+from edgepose.cuda.launch import (
+    LARGEST_BLUR,
+    WHOLE,
+    blur_weights,
+    crop_grid,
+    decode_grid,
+    enlarge_grid,
+    flat_grid,
+    peaks_grid,
+)
 from edgepose.cuda.nvcc import TARGETS, compile_kernels
 from edgepose.errors import BuildError
 from edgepose.machine.nvcc import find_nvcc
@@ -34,8 +43,10 @@ def test_every_kernel_compiles_for_every_target_without_warning_or_spill(target)
     compiled = compile_kernels([target])
 
     assert compiled.warnings == ()
-    assert {use.name for use in compiled.uses} == {
-        f"{name}_{kind}" for name in ("crop", "decode", "depth", "peaks", "simcc", "volume") for kind in ("f16", "f32")
+    assert {use.name for use in compiled.uses} == {"candidates"} | {
+        f"{name}_{kind}"
+        for name in ("best", "crop", "decode", "depth", "enlarge", "peaks", "read", "simcc", "strengths", "volume")
+        for kind in ("f16", "f32")
     }
     for use in compiled.uses:
         assert use.target == target
@@ -136,6 +147,13 @@ def test_no_launch_of_nobody_or_of_more_than_a_grid_holds(count):
             grid(make_spec(), count)
     with pytest.raises(ValueError, match="at least one map"):
         peaks_grid(0)
+    with pytest.raises(ValueError, match="at least one thread"):
+        flat_grid(0, 128)
+
+
+def test_each_pixel_of_an_enlarged_map_has_its_thread():
+    assert enlarge_grid((18, 185, 216)) == ((32, 8, 1), (7, 24, 18))
+    assert flat_grid(257, 256) == ((256, 1, 1), (2, 1, 1))
 
 
 @pytest.mark.parametrize("decoder", WHOLE)
