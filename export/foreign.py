@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,16 @@ from onnx import TensorProto, ValueInfoProto
 from edgepose.errors import EdgeposeError, ModelFileError
 from edgepose.export.checkpoints.first_bytes import told_by_first_bytes
 from edgepose.export.drawn.crops import sample_crops
-from edgepose.export.graph.interface import BATCH, INPUT, normalize, rename_tensor, set_interface, to_opset
+from edgepose.export.fitting import fitting_crops
+from edgepose.export.graph.interface import (
+    BATCH,
+    INPUT,
+    normalize,
+    rename_tensor,
+    rename_tensors,
+    set_interface,
+    to_opset,
+)
 from edgepose.export.graph.run import run_onnx
 from edgepose.export.graph.simplify import simplify
 from edgepose.export.pair import Weights, file_names
@@ -33,26 +42,26 @@ def import_model(
     spec: ModelSpec,
     output_dir: Path,
     *,
-    output_name: str | None = None,
+    outputs: Sequence[str] = (),
     report: Report = lambda step: None,
 ) -> Exported:
     """Check a foreign ONNX against its spec and write `SPEC.NAME.onnx` and `.fp16.onnx` with their passports.
 
-    Its input becomes `crops` and its heat-map output `heatmaps`; other outputs are dropped; the batch becomes
+    Its input becomes `crops`, its outputs get the names of `spec.outputs`, and others are dropped; the batch becomes
     dynamic where the graph computes the same that way; the graph is brought to opset 19 and simplified. What is
     written is compared with the original in key-point pixels, on three crops.
 
     Args:
         path: FP32, one (n, 3, H, W) input of normalised crops in the spec's colour order.
-        output_name: of a head with one output, that output; None takes the one called as in `spec.outputs`, else the
-            first. Several are taken by their names.
+        outputs: the file's outputs in the order of the head's. None: those called as in `spec.outputs`; where none is
+            called so, the first of a head with one, and of another head all, in their order.
 
     Raises:
         ModelFileError: the file cannot be read, or is not what the spec says.
         ExportError: it cannot be brought into edgepose's form without changing what it computes. No file is left.
     """
     original = open_foreign(path, spec, output_dir, report)
-    _keep_interface(original, spec, path, output_name)
+    _keep_interface(original, spec, path, outputs)
     crops = sample_crops(spec)
     one_by_one = [_run_checked(original, crops[index : index + 1], spec, path) for index in range(len(crops))]
     reference = [np.concatenate(parts) for parts in zip(*one_by_one, strict=True)]
@@ -132,8 +141,8 @@ def _lower_precision(model: onnx.ModelProto) -> str:
     return ""
 
 
-def _keep_interface(model: onnx.ModelProto, spec: ModelSpec, path: Path, output_name: str | None) -> None:
-    """Leave one input and one output, under edgepose's names, with shapes that the spec allows."""
+def _keep_interface(model: onnx.ModelProto, spec: ModelSpec, path: Path, chosen: Sequence[str]) -> None:
+    """Leave one input and the head's outputs, under edgepose's names, with shapes that the spec allows."""
     graph = model.graph
     weights = {tensor.name for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in weights]
@@ -143,72 +152,46 @@ def _keep_interface(model: onnx.ModelProto, spec: ModelSpec, path: Path, output_
     outputs = {value.name: value for value in graph.output}
     if not outputs:
         raise ModelFileError(f"{path} has no output: export it anew, with the heat maps as its output")
-    chosen = dict.fromkeys(spec.outputs, "")
-    for name in chosen:
-        alone = len(chosen) == 1
-        chosen[name] = (output_name if alone else None) or (
-            name if name in outputs or not alone else next(iter(outputs))
-        )
-        if chosen[name] not in outputs:
-            raise ModelFileError(
-                f"{path} has no output {chosen[name]}, which its {spec.head.kind} head wants; it has: "
-                f"{', '.join(outputs)}"
-            )
     check_value(inputs[0], (3, *spec.image.size_hw), "input", path)
     try:
-        for name, theirs in chosen.items():
+        of_name = _chosen(outputs, spec, path, chosen)
+        for name, theirs in of_name.items():
             check_value(outputs[theirs], tuple(size or 0 for size in spec.outputs[name]), "output", path)
     except ModelFileError as error:
-        sizes = {name: sizes_of(value) for name, value in outputs.items()}
-        if known := unread_maps(sizes) or simcc_vectors(sizes, spec):
-            raise ModelFileError(f"{error}; {known}") from None
-        raise
-    for field, kept in ((graph.input, [inputs[0]]), (graph.output, [outputs[theirs] for theirs in chosen.values()])):
+        known = fitting_crops({name: sizes_of(value) for name, value in outputs.items()}, spec)
+        raise ModelFileError(f"{error}; {known}") if known else error from None
+    for field, kept in ((graph.input, [inputs[0]]), (graph.output, [outputs[theirs] for theirs in of_name.values()])):
         copies = [ValueInfoProto.FromString(value.SerializeToString()) for value in kept]
         del field[:]
         field.extend(copies)
     rename_tensor(graph, graph.input[0].name, INPUT)
-    for name, theirs in chosen.items():
-        rename_tensor(graph, theirs, name)
+    rename_tensors(graph, {theirs: name for name, theirs in of_name.items()})
+
+
+def _chosen(outputs: Collection[str], spec: ModelSpec, path: Path, chosen: Sequence[str]) -> dict[str, str]:
+    """The head's names of outputs -> the file's."""
+    wanted = list(spec.outputs)
+    if chosen and len(chosen) != len(wanted):
+        raise ModelFileError(
+            f"{path}: its {spec.head.kind} head has {len(wanted)} outputs ({', '.join(wanted)}), and "
+            f"--output-name says {', '.join(chosen)}"
+        )
+    if not chosen:
+        in_order = not set(wanted) & set(outputs) and len(wanted) in (1, len(outputs))
+        chosen = list(outputs)[: len(wanted)] if in_order else wanted
+    pairs = dict(zip(wanted, chosen, strict=True))
+    for theirs in pairs.values():
+        if theirs not in outputs:
+            raise ModelFileError(
+                f"{path} has no output {theirs}, which its {spec.head.kind} head wants; it has: {', '.join(outputs)}"
+            )
+    return pairs
 
 
 def sizes_of(value: ValueInfoProto) -> list[int | None]:
     """The sizes that a graph declares; None is open."""
     dims = value.type.tensor_type.shape.dim
     return [size.dim_value if size.HasField("dim_value") else None for size in dims]
-
-
-def unread_maps(found: Mapping[str, Sequence[int | None]]) -> str:
-    """What is known of networks whose maps edgepose has no head for, told by the channels of their four outputs."""
-    maps = [sizes for sizes in found.values() if len(sizes) == 4]
-    for axis in (3, 1):  # channels last, channels first
-        channels = sorted(sizes[axis] or 0 for sizes in maps)
-        if channels == [1, 17, 34, 34]:
-            return (
-                "these are MoveNet's maps before its own decoding (centres, regressions, heat maps, offsets), for "
-                "which edgepose has no head: export it with that decoding, whose one output is (1, 1, 17, 3)"
-            )
-        if channels == [17, 32, 32, 34]:
-            return (
-                "these are PoseNet's maps (heat maps, offsets, displacements forwards and backwards), which want a "
-                "head that follows displacements from key point to key point: edgepose has none"
-            )
-    return ""
-
-
-def simcc_vectors(found: Mapping[str, Sequence[int | None]], spec: ModelSpec) -> str:
-    """What fits two outputs of vectors, with a bin for each part of a px: how many key points, which split ratio."""
-    vectors = [list(sizes) for sizes in found.values() if len(sizes) == 3]
-    if len(vectors) != 2 or vectors[0][1] != vectors[1][1]:
-        return ""
-    (x, y), (height, width) = (sizes[2] for sizes in vectors), spec.image.size_hw
-    if x is None or y is None or x * height != y * width:
-        turned = x is not None and y is not None and y * height == x * width
-        return "the two vectors are swapped: that along x comes first" * turned
-    fits = f"these are SimCC vectors of {vectors[0][1]} key points with a split ratio of {x / width:g}"
-    if vectors[0][1] != spec.num_keypoints:
-        return f"{fits}, and {spec.skeleton.name} has {spec.num_keypoints}"
-    return f"{fits}: a head of kind simcc, or --preset rtmpose-..."
 
 
 def check_value(value: ValueInfoProto, wanted: Sequence[int | None], role: str, path: Path) -> None:
@@ -238,7 +221,7 @@ def check_value(value: ValueInfoProto, wanted: Sequence[int | None], role: str, 
         )
     raise ModelFileError(
         f"{path}: {role} {value.name} is {found}, but the spec says nx{text}: correct the spec"
-        + (", or name another output" if role == "output" else "")
+        + (", or name another output" if role == "output" else ", or take the preset of that size")
     )
 
 

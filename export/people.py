@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import ast
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 
-from edgepose.errors import ExportError
-from edgepose.export.foreign import unread_maps
+from edgepose.errors import ExportError, ModelFileError
+from edgepose.export.fitting import Sizes, unread_maps
+from edgepose.export.foreign import load_foreign
 from edgepose.export.whole_images import PIXELS, SCORE, Arrays, ImportedImages, import_images, input_size
 from edgepose.model.heads.people import People
+from edgepose.model.printable import printable
 from edgepose.model.skeletons import SKELETONS
 from edgepose.model.spec import Input, ModelSpec, Region
 from edgepose.stages.people import candidates
 
+LONGEST_WORD = 100_000  # characters of what a file says of itself
 COMPARED = 50  # candidates of each picture: those of the highest scores
 
 _YOLO: dict[str, Any] = {
@@ -50,9 +55,6 @@ PRESETS: dict[str, tuple[dict[str, Any], People, str]] = {
 }
 
 
-Sizes = Mapping[str, Sequence[int | None]]
-
-
 def people_preset(name: str, preset: str, path: Path) -> ModelSpec:
     """The spec of a published network of that kind, with the input size of the file.
 
@@ -66,9 +68,15 @@ def people_preset(name: str, preset: str, path: Path) -> ModelSpec:
 
 
 def import_people(path: Path, spec: ModelSpec, output_dir: Path, *, outputs: Sequence[str] = ()) -> ImportedImages:
-    """As `import_images`; boxes, key points and scores are what is compared."""
+    """As `import_images`; boxes, key points and scores are what is compared.
+
+    Raises:
+        ModelFileError: also where the file says that it has other classes or key points than the spec.
+    """
     head = spec.head
     assert isinstance(head, People)
+    if head.layout in ("yolo", "end-to-end") and (told := _told_otherwise(load_foreign(path), spec, head)):
+        raise ModelFileError(f"{path}: {told}: write a spec with what fits (docs/one_stage.md)")
 
     def compare(reference: Arrays, found: Arrays) -> dict[str, float]:
         one, other = (candidates(o, head, spec.num_keypoints, spec.image.size_hw) for o in (reference, found))
@@ -80,6 +88,35 @@ def import_people(path: Path, spec: ModelSpec, output_dir: Path, *, outputs: Seq
         return {PIXELS: shift, SCORE: change}
 
     return import_images(path, spec, output_dir, compare, outputs=outputs, hint=lambda found: fitting(found, spec))
+
+
+def _told_otherwise(model: onnx.ModelProto, spec: ModelSpec, head: People) -> str:
+    """What of a YOLO file's own words (Ultralytics' `names` and `kpt_shape`) is not as its spec says.
+
+    The columns of a file with suppression do not tell how many classes it has, nor which is the person's.
+    """
+    words = {each.key: _literal(each.value) for each in model.metadata_props if each.key in ("names", "kpt_shape")}
+    names, shape = words.get("names"), words.get("kpt_shape")
+    if isinstance(names, dict) and names:
+        places = [index for index, name in names.items() if name == "person"]
+        listed = ", ".join(f"{index} {name}" for index, name in list(names.items())[:5])
+        if len(names) != head.classes:
+            return f"it has {len(names)} classes ({printable(listed)}), the spec {head.classes}"
+        if places and head.person not in places:
+            return f"the person is class {places[0]} of {printable(listed)}, the spec says {head.person}"
+    if isinstance(shape, list | tuple) and len(shape) == 2 and all(type(count) is int for count in shape):
+        points, values = shape
+        if (points, values) != (spec.num_keypoints, head.values):
+            return f"it has {points} key points of {values}, the spec {spec.num_keypoints} of {head.values}"
+    return ""
+
+
+def _literal(text: str) -> Any:
+    """A Python literal; None where it is none."""
+    try:
+        return ast.literal_eval(text[:LONGEST_WORD])
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None
 
 
 def _largest(values: np.ndarray, others: np.ndarray) -> float:
@@ -109,8 +146,12 @@ def fitting(found: Sizes, spec: ModelSpec) -> str:
             f"{rows} rows are 4 of the box, {head.classes} of classes and {count} key points of {head.values}, or "
             f"{rows - 4 - of_points} classes: write a spec (docs/one_stage.md) with that number, or with your skeleton"
         )
-    if head.layout == "end-to-end" and columns < rows and (columns - 6) % head.values == 0:
-        return f"{columns} columns are {(columns - 6) // head.values} key points of {head.values}, the spec has {count}"
+    values = next((each for each in (head.values, 2, 3) if (columns - 6) % each == 0), None)
+    if head.layout == "end-to-end" and columns < rows and values:
+        return (
+            f"{columns} columns are {(columns - 6) // values} key points of {values}, the spec has {count} of "
+            f"{head.values}: write a spec (docs/one_stage.md)"
+        )
     if head.layout == "end-to-end":
         return "suppression is not in it: that is --preset yolo-pose"
     return ""

@@ -132,7 +132,11 @@ def export_model(
         if len(model.styles) > 1:
             report(f"building it in {style} style")
         network = model.build(style)
-        load_into(network, model.adapt(state), path=path, label=model.label)
+        try:
+            adapted = model.adapt(state)
+        except (ValueError, RuntimeError) as error:  # the second is torch's, of shapes that do not go together
+            raise CheckpointError(f"{path}: {error}") from error
+        load_into(network, adapted, path=path, label=model.label)
         spec = spec.changed(**model.recipes.get(origin, {}))
         source = model.published.url if weights == "auto" and model.published else path.name
         asked = f", {style} style" if len(model.styles) > 1 else ""  # no checkpoint tells, so the passport does

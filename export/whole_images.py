@@ -21,7 +21,7 @@ from edgepose.errors import EdgeposeError, ExportError, ModelFileError
 from edgepose.export.foreign import load_foreign, open_foreign, sizes_of
 from edgepose.export.graph.edit import replace_nodes
 from edgepose.export.graph.fp16 import to_fp16
-from edgepose.export.graph.interface import BATCH, normalize, rename_tensor, to_opset
+from edgepose.export.graph.interface import BATCH, normalize, rename_tensor, rename_tensors, to_opset
 from edgepose.export.graph.last_layers import ending_of
 from edgepose.export.graph.run import beyond_fp16, run_onnx
 from edgepose.export.graph.simplify import simplify
@@ -158,8 +158,7 @@ def _keep_interface(
     kept = [found[of_name[name]] for name in spec.outputs]
     del model.graph.output[:]
     model.graph.output.extend(kept)
-    for name, old in of_name.items():
-        rename_tensor(model.graph, old, name)
+    rename_tensors(model.graph, {old: name for name, old in of_name.items()})
     rename_tensor(model.graph, image.name, wanted_name)
     del model.graph.input[:]
     shape = [sizes[0] or BATCH, *wanted]

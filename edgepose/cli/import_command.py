@@ -33,7 +33,7 @@ PEOPLE_PRESETS = (  # export.people has them
 @click.option("--name", help="With --preset: names the files.  [default: the preset]")
 @click.option(
     "--output-name",
-    help="The heat-map output; of several outputs their names, with commas.  [default: by name, else the first]",
+    help="The heat-map output; of several outputs their names, with commas.  [default: by name, else in their order]",
 )
 @click.option(
     "--fp16-io", is_flag=True, help="FP16 crops and heat maps in NAME.fp16.onnx: half the bytes at both ends."
@@ -84,7 +84,7 @@ def command(
     else:
         from edgepose.export.foreign import import_model
 
-        imported = import_model(onnx, described, output_dir, output_name=output_name, report=_step)
+        imported = import_model(onnx, described, output_dir, outputs=outputs, report=_step)
         click.echo(imported.summary())
         if fp16_io:
             from edgepose.export.graph.half_io import halve_io

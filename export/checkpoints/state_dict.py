@@ -165,6 +165,8 @@ def _load(path: Path) -> Mapping[str, Any]:
 
 def _load_safetensors(path: Path) -> Mapping[str, Any]:
     _check_is_file(path)
+    if known := told_by_first_bytes(path):
+        raise CheckpointError(f"{path} is not a safetensors file, {known}")
     try:
         from safetensors import SafetensorError
         from safetensors.torch import load_file

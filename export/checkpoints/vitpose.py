@@ -104,8 +104,9 @@ def _with_joined_attention(state: dict[str, torch.Tensor]) -> dict[str, torch.Te
     joined = dict(state)
     for key in state:
         if match := re.fullmatch(r"(blocks\.\d+\.attn\.)query\.(weight|bias)", key):
-            parts = [joined.pop(f"{match[1]}{name}.{match[2]}") for name in ("query", "key", "value")]
-            joined[f"{match[1]}qkv.{match[2]}"] = torch.cat(parts)
+            names = [f"{match[1]}{name}.{match[2]}" for name in ("query", "key", "value")]
+            if set(names) <= set(state):  # else what is missing is told where the network is loaded
+                joined[f"{match[1]}qkv.{match[2]}"] = torch.cat([joined.pop(name) for name in names])
     return joined
 
 
@@ -113,10 +114,12 @@ def _with_expert(state: dict[str, torch.Tensor], expert: int) -> dict[str, torch
     """Each block's second layer with the expert's rows behind the shared ones, and the head of its data set."""
     count = experts_of(state)
     if not 0 <= expert < max(count, 1):
-        known = ", ".join(f"{index} {name}" for index, name in enumerate(EXPERTS[:count]))
+        if not count:
+            raise ValueError(f"expert {expert} of a checkpoint that has none")
+        asked = f" ({EXPERTS[expert]})" if 0 <= expert < len(EXPERTS) else ""
         raise ValueError(
-            f"expert {expert} of a checkpoint that has {count or 'none'}"
-            + (f": choose one of {known}" if count else "")
+            f"it has {count} experts ({', '.join(EXPERTS[:count])}), and none with index {expert}{asked}: choose "
+            f"another --dataset"
         )
     chosen = {key: tensor for key, tensor in state.items() if ".mlp.experts." not in key and "associate_" not in key}
     if not count:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import onnx
 
 from edgepose.errors import ExportError
@@ -49,6 +51,14 @@ def rename_tensor(graph: onnx.GraphProto, name: str, new_name: str) -> None:
                 names[index] = mapping.get(used, used)
     for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
         value.name = mapping.get(value.name, value.name)
+
+
+def rename_tensors(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
+    """As `rename_tensor`, of several tensors at once: two may change places."""
+    for name in names:
+        rename_tensor(graph, name, f"{name}_renamed")
+    for name, new_name in names.items():
+        rename_tensor(graph, f"{name}_renamed", new_name)
 
 
 def to_opset(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -81,7 +81,10 @@ def identify(
     state, origin = read_checkpoint(path)
     if is_vitpose(state):
         of_dataset = EXPERTS.index(dataset) if experts_of(state) and dataset in EXPERTS else 0
-        state = to_original(state, expert=of_dataset)
+        try:
+            state = to_original(state, expert=of_dataset)
+        except (ValueError, RuntimeError) as error:  # the second is torch's, of shapes that do not go together
+            raise CheckpointError(f"{path}: {error}") from error
     family = recognize(state)
     if family is None:
         raise CheckpointError(f"{path} is of no network that edgepose knows: {_nearest(state)}")
@@ -252,7 +255,7 @@ def _what_there_is(
         names = ", ".join(dict.fromkeys(model.name for model in models()))
         return f"which edgepose does not export; it exports {names}"
     forms = dict.fromkeys(
-        f"{model.dataset} {_size(model)} with {model.spec.outputs['heatmaps'][0]} channels".strip() for model in named
+        f"{model.dataset} {_size(model)} with {model.spec.channels} channels".strip() for model in named
     )
     asked = [*filter(None, [dataset]), *(["{}x{}".format(*input_hw)] if input_hw else [])]
     wanted = f", not for {' '.join(asked)}" if asked else ""

@@ -128,13 +128,13 @@ def test_the_output_is_the_named_one_else_heatmaps_else_the_first(tmp_path):
     model.graph.output.append(helper.make_tensor_value_info("heatmaps", TensorProto.FLOAT, SHAPE_OUT))
     onnx.save(model, path)
 
-    found, named = (import_model(path, SPEC, tmp_path / f"{name}", output_name=name) for name in (None, "out"))
+    found, named = (import_model(path, SPEC, tmp_path / "".join(names), outputs=names) for names in ((), ("out",)))
 
     crops = sample_crops(SPEC)
     assert load_backend(found.fp32).heatmaps(crops).max() <= 0
     assert load_backend(named.fp32).heatmaps(crops).max() > 0
     with pytest.raises(ModelFileError, match="has no output paf, which its heatmaps head wants; it has: out, heatmaps"):
-        import_model(path, SPEC, tmp_path, output_name="paf")
+        import_model(path, SPEC, tmp_path, outputs=["paf"])
 
 
 @pytest.mark.parametrize(

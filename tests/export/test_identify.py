@@ -13,7 +13,7 @@ from edgepose.errors import CheckpointError
 from edgepose.export.checkpoints.fingerprint import recognize
 from edgepose.export.checkpoints.state_dict import read_checkpoint
 from edgepose.export.zoo import identify as identify_module
-from edgepose.export.zoo.find import models
+from edgepose.export.zoo.find import find_model, models
 from edgepose.export.zoo.identify import find_named, identify
 from edgepose.files import sha256_of
 
@@ -157,6 +157,18 @@ def test_options_that_contradict_the_checkpoint_are_refused(options, message, tm
 
     with pytest.raises(CheckpointError, match=message):
         identify(path, **options)
+
+
+def test_a_simcc_checkpoint_of_other_key_points_is_refused(tmp_path):
+    path = tmp_path / "rtmpose.pth"
+    with torch.device("meta"):
+        state = find_model("rtmpose_t").build("pytorch").state_dict()
+    torch.save({key: torch.zeros(()).expand(tensor.shape) for key, tensor in state.items()}, path)
+
+    with pytest.raises(
+        CheckpointError, match=r"17 .* channels, but rtmpose_t is .* with 26 channels.*, not for halpe26"
+    ):
+        identify(path, dataset="halpe26")
 
 
 def test_a_bottom_up_checkpoint_is_told_by_its_channels(tmp_path):

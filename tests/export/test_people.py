@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -278,6 +279,7 @@ POSENET_MAPS = {"heatmaps": (17, 9, 9), "offsets": (34, 9, 9), "fwd": (32, 9, 9)
         ("yolo-pose-end-to-end", {"output0": (56, 8400)}, "that is --preset yolo-pose"),
         ("yolo-pose-end-to-end", {"output0": (300, 6)}, "without key points"),
         ("yolo-pose-end-to-end", {"output0": (300, 69)}, "69 columns are 21 key points of 3, the spec has 17"),
+        ("yolo-pose-end-to-end", {"output0": (300, 40)}, "40 columns are 17 key points of 2, the spec has 17 of 3"),
         ("rtmo", {"dets": (1, 5)}, "no output fits keypoints"),
         ("movenet-single", MOVENET_MAPS, "MoveNet's maps before its own decoding"),
         ("movenet-multi", POSENET_MAPS, "a head that follows displacements"),
@@ -295,6 +297,45 @@ def test_a_file_that_does_not_fit_is_told_what_it_is(tmp_path: Path, preset, sha
     (error,) = [line for line in result.stderr.splitlines() if line.startswith("edgepose:")]
     assert message in error
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("preset", "words", "message"),
+    [
+        (
+            "yolo-pose-end-to-end",
+            {"names": "{0: 'dog', 1: 'person'}"},
+            r"it has 2 classes \(0 dog, 1 person\), the spec 1",
+        ),
+        ("yolo-pose", {"names": "{0: 'person'}", "kpt_shape": "[17, 2]"}, "17 key points of 2, the spec 17 of 3"),
+        ("yolo-pose-end-to-end", {"kpt_shape": "(21, 3)"}, "21 key points of 3, the spec 17 of 3"),
+        ("yolo-pose", {"names": "{0: 'person'}", "kpt_shape": "[17, 3]", "task": "pose"}, ""),
+        ("yolo-pose", {"names": "{0: 'hand'}", "kpt_shape": "[[", "task": "(" * 10_000}, ""),
+    ],
+)
+def test_what_a_yolo_file_says_of_itself_is_compared_with_the_spec(tmp_path: Path, preset, words, message):
+    model = onnx.load(write_network(tmp_path / "f.onnx", written(preset)))
+    helper.set_model_props(model, words)
+    onnx.save(model, tmp_path / "f.onnx")
+
+    result = run("import", tmp_path / "f.onnx", "--preset", preset, "-o", tmp_path / "out")
+
+    assert result.exit_code == bool(message)
+    assert not message or re.search(f"f.onnx: .*{message}: write a spec with what fits", result.stderr)
+    assert (tmp_path / "out").exists() == (not message)
+
+
+def test_the_class_of_the_person_is_compared_too(tmp_path: Path):
+    two = {"head": {"kind": "people", "layout": "end-to-end", "classes": 2, "person": 0}, "skeleton": "coco17"}
+    picture = {"size_hw": [SIDE, SIDE], "resize": "letterbox", "anchor": "center"}
+    (tmp_path / "spec.json").write_text(json.dumps({"name": "two", "input": picture, **two}))
+    model = onnx.load(write_network(tmp_path / "f.onnx", written("yolo-pose-end-to-end")))
+    helper.set_model_props(model, {"names": "{0: 'dog', 1: 'person'}"})
+    onnx.save(model, tmp_path / "f.onnx")
+
+    result = run("import", tmp_path / "f.onnx", "--spec", tmp_path / "spec.json", "-o", tmp_path / "out")
+
+    assert "the person is class 1 of 0 dog, 1 person, the spec says 0" in result.stderr
 
 
 def test_a_second_input_is_refused(tmp_path: Path):

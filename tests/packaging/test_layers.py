@@ -27,6 +27,7 @@ LAYERS = {
             "by_value",
             "presets",
             "foreign",
+            "fitting",
             "pipeline",
             "pair",
             "verify",

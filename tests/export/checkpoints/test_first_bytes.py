@@ -22,11 +22,14 @@ from edgepose.export.foreign import load_foreign
 def test_a_file_that_is_no_model_is_told_what_it_is(tmp_path: Path, start: bytes, what: str):
     (tmp_path / "m.onnx").write_bytes(start)
     (tmp_path / "m.pth").write_bytes(start)
+    (tmp_path / "m.safetensors").write_bytes(start)
 
     with pytest.raises(ModelFileError, match=what):
         load_foreign(tmp_path / "m.onnx")
     with pytest.raises(CheckpointError, match=what):
         read_checkpoint(tmp_path / "m.pth")
+    with pytest.raises(CheckpointError, match=what):  # before the package that reads such files is asked for
+        read_checkpoint(tmp_path / "m.safetensors")
 
 
 def test_of_other_files_nothing_is_told(tmp_path: Path):

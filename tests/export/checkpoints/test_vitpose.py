@@ -6,7 +6,9 @@ import re
 
 import pytest
 import torch
+from click.testing import CliRunner
 
+from edgepose.cli import main
 from edgepose.errors import CheckpointError
 from edgepose.export.checkpoints.state_dict import read_checkpoint
 from edgepose.export.checkpoints.vitpose import EXPERTS, experts_of, is_vitpose, to_original
@@ -133,7 +135,7 @@ def test_an_expert_of_transformers_files_is_chosen(state, experts):
 
 @pytest.mark.parametrize("expert", [-1, 6])
 def test_an_expert_that_is_not_there_is_refused(state, expert):
-    with pytest.raises(ValueError, match="choose one of 0 coco, 1 aic"):
+    with pytest.raises(ValueError, match=rf"6 experts \(coco, aic, .*\), and none with index {expert}: choose"):
         to_original(as_plus(state, 0), expert=expert)
     with pytest.raises(ValueError, match="has none"):
         to_original(state, expert=1)
@@ -175,6 +177,28 @@ def test_a_vitpose_plus_checkpoint_is_recognised_with_the_head_of_its_data_set(d
 
     assert (found.name, found.dataset) == ("vitpose_s", dataset or "coco")
     assert found.spec.num_keypoints == channels
+
+
+@pytest.mark.parametrize("options", [[], ["--model", "vitpose_s"]])
+def test_a_data_set_whose_expert_a_checkpoint_lacks_is_one_line(options, state, tmp_path):
+    plus = {key: tensor for key, tensor in as_plus(state, 0).items() if ".experts.5." not in key}
+    torch.save(plus, tmp_path / "vitpose+.pth")
+    arguments = ["export", *options, "--weights", str(tmp_path / "vitpose+.pth"), "--dataset", "wholebody"]
+
+    result = CliRunner().invoke(main, [*arguments, "-o", str(tmp_path / "out")])
+
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1].endswith(
+        "vitpose+.pth: it has 5 experts (coco, aic, mpii, ap10k, apt36k), and none with index 5 (wholebody): choose "
+        "another --dataset"
+    )
+
+
+def test_an_attention_without_its_keys_is_told_where_the_network_is_loaded(state):
+    found = as_transformers(state)
+    lacking = next(key for key in found if key.endswith("attention.key.weight"))
+
+    assert "blocks.0.attn.qkv.weight" not in to_original({k: v for k, v in found.items() if k != lacking})
 
 
 def test_safetensors_of_transformers_are_read(state, tmp_path):
