@@ -25,7 +25,8 @@ def command(
     """Compare PLAN with the ONNX that it was built from, computed exactly on the CPU.
 
     Heat maps and key points for one, an odd number and the most people, with and without flip test and CUDA graph, from
-    RGB, BGR and NV12 frames (BT.601 and BT.709, both ranges). Where they differ it says which part is wrong, and of a
+    RGB, BGR and NV12 frames (BT.601 and BT.709, both ranges). Of SimCC and volumes, whose crops the CPU cuts out, their
+    outputs and key points, without graph and from RGB. Where they differ it says which part is wrong, and of a
     network which layer is the first to differ. The verdict goes into the plan's passport.
 
     Exit status 1: the plan is wrong.

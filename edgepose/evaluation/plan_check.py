@@ -66,7 +66,8 @@ class Row:
         name: what was compared.
         agrees: whether it is within `wanted`.
         found, wanted: for people.
-        shift: of key points, heat-map px: mean, p95, max, share_over_1 and how many; None of other rows.
+        shift: of key points, px of the heat map or other grid: mean, p95, max, share_over_1 and how many; None of other
+            rows.
     """
 
     part: str
@@ -145,7 +146,8 @@ def check_plan(
         layer = narrow(first.crops[worst : worst + 1])
     rows += _keypoint_rows(plan, answers, CLEAR * float(np.abs(found - wanted).max()))
     plan.cuda_graphs = True
-    rows.append(repetition_row(plan, answers[: len(pictures)], repeats))
+    rgb = [(answer.frame, answer.crowd.regions) for answer in answers[: len(pictures)]]
+    rows.append(repetition_row(plan, rgb, repeats))
     rows += precision_rows(plan.passport.plan.computes)
     return PlanCheck(tuple(rows), layer)
 
@@ -194,25 +196,25 @@ def _keypoint_rows(plan: Plan, answers: Sequence[Answer], margin: float) -> Iter
         yield shift_row("CUDA graph" if graph else "key points", f"key points of {count}{form}", np.concatenate(shifts))
 
 
-def shift_row(part: str, name: str, shift_px: np.ndarray) -> Row:
+def shift_row(part: str, name: str, shift_px: np.ndarray, unit: str = "heat-map px") -> Row:
     """Key points' shift: wrong if a clear one moves by over LARGEST_PX, right if none is clear."""
     summary = shift_summary(shift_px)
-    wanted = f"clear ones within {LARGEST_PX:g} heat-map px"
+    wanted = f"clear ones within {LARGEST_PX:g} {unit}"
     if summary is None:
         return Row(part, name, True, "none is clear of others", wanted)
-    found = "mean {mean:.3f}, p95 {p95:.3f}, max {max:.3f} heat-map px; {share_over_1:.1%} over 1 px".format(**summary)
+    figures = "mean {mean:.3f}, p95 {p95:.3f}, max {max:.3f} {unit}; {share_over_1:.1%} over 1 px"
+    found = figures.format(unit=unit, **summary)
     return Row(part, name, bool(shift_px.max() <= LARGEST_PX), found, wanted, summary)  # False for NaN
 
 
-def repetition_row(plan: Backend, answers: Sequence[Answer], repeats: int) -> Row:
+def repetition_row(plan: Backend, crowds: Sequence[tuple[Frame | np.ndarray, Regions]], repeats: int) -> Row:
     """Frames with people in changing number, twice over: the same bytes come back."""
     most, passes = plan.passport.plan.max_batch, []
     for _ in range(2):
         results = []
         for number in range(repeats):
-            answer = answers[number % len(answers)]
-            regions = answer.crowd.regions.rows(slice(1 + number % most))
-            results.append(plan.keypoints(answer.frame, regions).tobytes())
+            frame, regions = crowds[number % len(crowds)]
+            results.append(plan.keypoints(frame, regions.rows(slice(1 + number % most))).tobytes())
         passes.append(results)
     differ = sum(first != second for first, second in zip(*passes, strict=True))
     return Row("repetition", f"{repeats} frames twice over", differ == 0, f"{differ} differ", "none")

@@ -11,12 +11,17 @@ from typing import Any, cast
 
 import numpy as np
 
-from edgepose.backends import load_backend
+from edgepose.backends import gpu_reads_frames, load_backend
+from edgepose.backends.host import HostBackend
 from edgepose.errors import BackendError, EdgeposeError, MissingPackageError, ModelFileError
 from edgepose.evaluation.plan_check import Plan, PlanCheck, check_plan
 from edgepose.evaluation.plan_inputs import Picture
+from edgepose.evaluation.vector_check import check_vectors
 from edgepose.io.columns import aligned
+from edgepose.model.heads.simcc import SimCC
+from edgepose.model.heads.volume import Volume
 from edgepose.model.passport import Passport, read_passport, write_passport
+from edgepose.model.spec import ModelSpec
 from edgepose.model.verdict import Verdict
 from edgepose.trt.plan import read_engine_passport
 
@@ -43,10 +48,16 @@ def verify_plan(
 
     Raises:
         InputError: no picture has a usable box.
-        ModelFileError: the plan, the ONNX or a passport is missing or damaged, or the ONNX is another one.
+        ModelFileError: the plan, the ONNX or a passport is missing or damaged, or the ONNX is another one; or the plan
+            is of another kind than `can_verify` knows.
         EngineMismatchError, BackendError: the plan or the ONNX cannot be run here.
     """
     passport = read_engine_passport(path)
+    if not can_verify(passport.spec):
+        raise ModelFileError(
+            f"{path} gives {passport.spec.head.kind}, and verify compares heat maps, SimCC vectors and volumes: "
+            f"compare the plan with its ONNX by edgepose evaluate, on annotated data"
+        )
     onnx = find_onnx(path, passport, onnx)
     with ExitStack() as stack:
         plan = stack.enter_context(load_backend(path))
@@ -55,11 +66,21 @@ def verify_plan(
         except MissingPackageError as error:
             raise BackendError(f"a plan is compared with the CPU, and that wants a package: {error}") from error
         narrow = partial(_first_layer, onnx, passport, tell)
-        check = check_plan(cpu, cast(Plan, plan), pictures, repeats=repeats, narrow=narrow)
+        if gpu_reads_frames(passport.spec):
+            check = check_plan(cpu, cast(Plan, plan), pictures, repeats=repeats, narrow=narrow)
+        else:
+            assert isinstance(plan, HostBackend)
+            assert isinstance(cpu, HostBackend)
+            check = check_vectors(cpu, plan, pictures, repeats=repeats, narrow=narrow)
     verdict = Verdict(not check.fault, check.verdict)
     passport = replace(passport, engine=replace(passport.plan, verdict=verdict))
     write_passport(path, passport)
     return check, passport
+
+
+def can_verify(spec: ModelSpec) -> bool:
+    """Whether plans of it are compared: those of a network that looks at one person a crop."""
+    return gpu_reads_frames(spec) or isinstance(spec.head, (SimCC, Volume))
 
 
 def _first_layer(onnx: Path, passport: Passport, tell: Callable[[str], None] | None, crops: np.ndarray) -> str:
@@ -80,7 +101,9 @@ def find_onnx(path: Path, passport: Passport, onnx: Path | None = None) -> Path:
     Raises:
         ModelFileError: it is not there, or is another export.
     """
-    name, wanted = next(iter(passport.made_from.items()), ("its ONNX", ""))
+    if not passport.made_from:
+        raise ModelFileError(f"the passport of {path} does not say what it was built from: build it again")
+    name, wanted = next(iter(passport.made_from.items()))
     found = onnx or path.with_name(name)
     if not found.is_file():
         raise ModelFileError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from edgepose.cli import main
 from edgepose.cli.verify_command import pictures_of
 from edgepose.evaluation.verify import find_onnx
 from edgepose.io.images import write_image
-from edgepose.model.passport import read_passport
+from edgepose.model.passport import read_passport, write_passport
 from tests.fake_device.install import fake_device, write_toy_plan
 from tests.makers import dots_image, dots_spec
 from tests.nvcc import needs_nvcc
@@ -76,6 +77,17 @@ def test_an_onnx_that_is_not_there_or_another_is_one_line(tmp_path):
     assert (wrong.exit_code, missing.exit_code) == (1, 1)
     assert "is not what" in wrong.output
     assert "copy it there, or name it with --onnx" in missing.output
+
+
+def test_a_passport_that_does_not_say_what_the_plan_was_built_from_is_one_line(tmp_path):
+    plan = write_toy_plan(tmp_path / "m.plan", SPEC)
+    write_passport(plan, replace(read_passport(plan), made_from={}))
+
+    with fake_device():
+        result = invoke("verify", plan)
+
+    assert result.exit_code == 1
+    assert "does not say what it was built from: build it again" in result.output
 
 
 def test_an_onnx_in_place_of_a_plan_is_said_and_is_no_target_of_a_build(tmp_path):
