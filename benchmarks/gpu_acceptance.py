@@ -6,8 +6,8 @@ Kernels against their numpy twins, their times against the limits, engines again
 threads, 10,000 frames, latency by stage, trtexec on the same plan, and whether verify finds faults that are put in on
 purpose. Each group of checks runs in a process of its own with a time limit, so that
 a device that is lost or hangs takes only that group with it, and each row is written as soon as it is known. Exit
-status 2: no GPU was found, nothing was checked. Where there is no network: `--prepare DIR` on a workstation, then
-`--models DIR` here.
+status 2: no GPU was found, nothing was checked but that --packages install and --models are whole. Where there is no
+network: `--prepare DIR` on a workstation, then `--models DIR` here.
 """
 
 from __future__ import annotations
@@ -195,11 +195,22 @@ def main(
         print_rows(do_group(group, models or work / "models", work, golden, patience))
         return
     if find_gpu() is None:
+        _check_without_gpu(packages, models)
         click.echo("no NVIDIA GPU or driver was found: nothing was checked; see edgepose doctor", err=True)
         sys.exit(NOTHING_CHECKED)
     with tempfile.TemporaryDirectory(prefix="edgepose-") as folder:
         rows = _run(groups or tuple(BUDGETS), Path(folder), packages, golden, models, out, patience)
     sys.exit(exit_status(rows))
+
+
+def _check_without_gpu(packages: Path | None, models: Path | None) -> None:
+    """What can be said of the wheels and of the bundle where there is no GPU, on standard error."""
+    from edgepose.benchmarks.gpu.models import bundle_lines
+
+    with tempfile.TemporaryDirectory(prefix="edgepose-") as folder:
+        missing = install(packages, Path(folder))
+    for line in [*missing, *(bundle_lines(models) if models is not None else [])]:
+        click.echo(line, err=True)
 
 
 def _run(

@@ -16,6 +16,7 @@ import numpy as np
 from edgepose.benchmarks.gpu.launch import KERNELS
 from edgepose.benchmarks.latency import make_frame
 from edgepose.cuda.nvcc import TARGETS, compile_kernels
+from edgepose.errors import EdgeposeError
 from edgepose.evaluation.evaluate import annotated_boxes
 from edgepose.files import sha256_of, write_bytes
 from edgepose.io.annotations import read_annotations
@@ -103,6 +104,26 @@ def leave_out_large(folder: Path) -> None:
             for path in (fp32, fp32.with_name(f"{fp32.stem}.fp16.onnx")):
                 path.unlink(missing_ok=True)
                 passport_path(path).unlink(missing_ok=True)
+
+
+def bundle_lines(folder: Path) -> list[str]:
+    """What a bundle holds, and what is damaged or missing in it; each file is read and held against its passport."""
+    lines, whole = [], 0
+    for path in sorted(folder.rglob("*.onnx")):
+        try:
+            read_passport(path)
+            whole += 1
+        except EdgeposeError as error:
+            lines.append(f"{path}: {error}")
+    try:
+        image, boxes = read_frame(folder)
+        found = f"{len(boxes)} people in a frame of {image.shape[1]}x{image.shape[0]}"
+    except (OSError, ValueError) as error:
+        lines.append(f"{folder / FRAME}, {folder / BOXES}: not readable ({error}): make it anew with --prepare")
+        found = "no frame"
+    missing = [name for name in (KERNELS, FRAME, BOXES, FAULTY) if not (folder / name).exists()]
+    lines += [f"{folder / name} is missing: make it anew with --prepare" for name in missing]
+    return [f"{folder}: {whole} networks that fit their passports, {found}", *lines]
 
 
 def _side_by_side(folder: Path, annotations: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -9,6 +9,7 @@ import time
 from dataclasses import asdict
 from zipfile import ZipFile
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -29,6 +30,7 @@ from edgepose.benchmarks.gpu.rows import (
 from edgepose.benchmarks.gpu_acceptance import BUDGETS, do_group, install, main
 from edgepose.errors import MissingPackageError
 from edgepose.machine.gpu import Gpu
+from tests.makers import dots_spec, write_toy_model
 
 GPU = Gpu("NVIDIA H100", (9, 0), 132, False, (13, 0))
 GOOD, BAD = Row("speed", "crop", OK, "4.1 us", "5 us"), Row("speed", "decode", FAILED, "9 us", "4 us")
@@ -88,6 +90,25 @@ def test_without_a_gpu_one_line_says_so_and_the_status_is_2(monkeypatch):
     assert result.exit_code == 2
     assert result.stdout == ""
     assert result.stderr == "no NVIDIA GPU or driver was found: nothing was checked; see edgepose doctor\n"
+
+
+def test_without_a_gpu_the_bundle_is_looked_at_all_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr(gpu_acceptance, "find_gpu", lambda: None)
+    write_toy_model(tmp_path / "m.onnx", dots_spec())
+    write_toy_model(tmp_path / "damaged.onnx", dots_spec()).write_bytes(b"half of it")
+    np.save(tmp_path / "frame.npy", np.zeros((4, 6, 3), np.uint8))
+    np.save(tmp_path / "boxes.npy", np.array([[0, 0, 6, 4]], np.float32))
+
+    result = CliRunner().invoke(main, ["--models", str(tmp_path)])
+
+    assert result.exit_code == 2
+    lines = result.stderr.splitlines()
+    assert lines[0] == f"{tmp_path}: 1 networks that fit their passports, 1 people in a frame of 6x4"
+    assert "belongs to another file" in lines[1]
+    assert [line.split(" is missing")[0] for line in lines[2:4]] == [
+        str(tmp_path / name) for name in ("kernels.fatbin", "faulty")
+    ]
+    assert lines[4:] == ["no NVIDIA GPU or driver was found: nothing was checked; see edgepose doctor"]
 
 
 def program(text: str) -> list[str]:
