@@ -416,7 +416,7 @@ def _open_camera(device: str) -> Capture:
 def _open_url(url: str) -> Capture:
     silence_opencv()
     name = without_password(url)
-    why = f"no stream came within {TIMEOUT_MS // 1000} seconds"
+    why = f"nothing answers there, or what comes within {TIMEOUT_MS // 1000} seconds is no video"
     if has_pyav():
         return _opened(AvCapture(url, TIMEOUT_MS / 1000), name, why)
     if cv2.CAP_FFMPEG not in cv2.videoio_registry.getBackends():
