@@ -14,6 +14,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,14 @@ def difference(ours: Found, theirs: Found) -> str:
 @click.option("--pose-onnx", type=click.Path(path_type=Path), required=True)
 @click.option("--detector-onnx", type=click.Path(path_type=Path), required=True)
 @click.option("--image", type=click.Path(path_type=Path), required=True)
+@click.option(
+    "--backend",
+    "backends",
+    type=click.Choice(("openvino", "openvino-bf16")),
+    multiple=True,
+    default=("openvino",),
+    help="Of edgepose: each of its pairs runs once with each.  [default: openvino]",
+)
 @click.option("--rounds", type=click.IntRange(1), default=20, show_default=True)
 @click.option(
     "--runtime",
@@ -128,6 +137,7 @@ def main(
     pose_onnx: Path,
     detector_onnx: Path,
     image: Path,
+    backends: tuple[str, ...],
     rounds: int,
     runtime: str,
 ) -> None:
@@ -139,10 +149,11 @@ def main(
     if len(detectors) not in (1, len(engines)):
         raise click.UsageError(f"{len(detectors)} --detector for {len(engines)} --engine: give one for each, or one")
     with ExitStack() as stack:
-        for engine, detector in zip(engines, detectors * (len(engines) if len(detectors) == 1 else 1), strict=True):
-            finder = stack.enter_context(closing(load_detector(detector, threads=1)))
-            ours = with_edgepose(finder, stack.enter_context(load_backend(engine, threads=1)))
-            ways[f"{detector.name} and {engine.name}"] = lambda ours=ours: ours(rgb)  # type: ignore[misc]
+        pairs = list(zip(engines, detectors * (len(engines) if len(detectors) == 1 else 1), strict=True))
+        for (engine, detector), backend in product(pairs, backends):
+            finder = stack.enter_context(closing(load_detector(detector, backend=backend, threads=1)))
+            ours = with_edgepose(finder, stack.enter_context(load_backend(engine, backend=backend, threads=1)))
+            ways[f"{detector.name} and {engine.name}, {backend}"] = lambda ours=ours: ours(rgb)  # type: ignore[misc]
         found = {name: way() for name, way in ways.items()}
         names = list(ways)
         for name in names[1:]:

@@ -24,6 +24,7 @@ from edgepose.stages.geometry import Regions
 from edgepose.stages.gpu_frame import Picture
 
 BACKENDS = ("openvino", "onnxruntime")  # of an ONNX, on a CPU; in the order of preference
+BF16 = "openvino-bf16"  # by name alone: FP32 in BF16, faster where the CPU has it
 ENGINE_SUFFIXES = (".plan", ".engine")
 
 
@@ -145,8 +146,8 @@ def load_runtime(
     """Open an ONNX or a plan of any kind, its passport beside it: arrays by name in, arrays by name out.
 
     Args:
-        backend: "tensorrt" for a plan; "openvino" or "onnxruntime" for an ONNX. None takes what fits: of an ONNX
-            OpenVINO, and ONNX Runtime where OpenVINO is missing and the file is FP32.
+        backend: "tensorrt" for a plan; "openvino", "openvino-bf16" or "onnxruntime" for an ONNX. None takes what fits:
+            of an ONNX OpenVINO in FP32, and ONNX Runtime where OpenVINO is missing and the file is FP32.
         threads: CPU threads; None leaves it to the runtime. A plan takes none.
         exact, store_fp16: as of `load_backend`.
 
@@ -155,13 +156,15 @@ def load_runtime(
         BackendError: that backend cannot run that file rightly.
         MissingPackageError: the backend's package is not installed.
     """
-    if backend not in (None, "tensorrt", *BACKENDS):
-        raise ValueError(f"backend must be one of tensorrt, {', '.join(BACKENDS)}, got {backend!r}")
+    if backend not in (None, "tensorrt", *BACKENDS, BF16):
+        raise ValueError(f"backend must be one of tensorrt, {', '.join((*BACKENDS, BF16))}, got {backend!r}")
+    if backend == BF16 and (exact or store_fp16):
+        raise ValueError("exact and store_fp16 are of FP32 arithmetic: BF16 judges no file")
     if threads is not None and threads < 1:
         raise ValueError(f"threads must be at least 1, got {threads}")
     path = Path(path)
     if path.suffix in ENGINE_SUFFIXES:
-        if backend in BACKENDS:
+        if backend in (*BACKENDS, BF16):
             raise BackendError(
                 f"{path} is a TensorRT engine, which {backend} cannot run: give the ONNX it was built from"
             )
@@ -180,9 +183,10 @@ def load_runtime(
         try:
             from edgepose.backends.openvino import OpenVinoRuntime
 
-            return OpenVinoRuntime(path, passport, threads, exact=exact, store_fp16=store_fp16)
+            bf16 = backend == BF16
+            return OpenVinoRuntime(path, passport, threads, exact=exact, store_fp16=store_fp16, bf16=bf16)
         except MissingPackageError:
-            if backend == "openvino" or passport.precision != "fp32" or find_spec("onnxruntime") is None:
+            if backend in ("openvino", BF16) or passport.precision != "fp32" or find_spec("onnxruntime") is None:
                 raise
     from edgepose.backends.ort import OnnxRuntimeRuntime
 
@@ -204,8 +208,8 @@ def load_backend(
     Args:
         path: an ONNX or a TensorRT plan (.plan, .engine), its passport beside it. Around a plan of heat maps crops and
             decoding are the GPU's; around other plans crops are the CPU's, and so is decoding if no kernels lie beside.
-        backend: "tensorrt" for a plan; "openvino" or "onnxruntime" for an ONNX. None takes what fits: of an ONNX
-            OpenVINO, and ONNX Runtime where OpenVINO is missing and the file is FP32.
+        backend: "tensorrt" for a plan; "openvino", "openvino-bf16" or "onnxruntime" for an ONNX. None takes what fits:
+            of an ONNX OpenVINO in FP32, and ONNX Runtime where OpenVINO is missing and the file is FP32.
         threads: CPU threads; None leaves it to the runtime. A plan takes none.
         exact: of an INT8 ONNX: compute in FP32 on the quantised values, the same on every CPU: for all that judges a
             file. False takes INT8 kernels, on a CPU without VNNI only for layers that they compute rightly.
@@ -225,7 +229,7 @@ def load_backend(
     """
     path = Path(path)
     if path.suffix in ENGINE_SUFFIXES:
-        if backend in BACKENDS:
+        if backend in (*BACKENDS, BF16):
             raise BackendError(
                 f"{path} is a TensorRT engine, which {backend} cannot run: give the ONNX it was built from"
             )

@@ -67,12 +67,12 @@ def _operators() -> Any:
         return import_module("openvino.runtime.opset10")
 
 
-def settings(threads: int | None) -> dict[str, Any]:
+def settings(threads: int | None, *, bf16: bool = False) -> dict[str, Any]:
     """How a model is compiled for the CPU."""
     found: dict[str, Any] = {
         "PERFORMANCE_HINT": "LATENCY",
         # What is not quantised is computed in FP32: the default is BF16 where the CPU has it (8 bits of mantissa).
-        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
     }
     if threads is not None:
         found["INFERENCE_NUM_THREADS"] = threads

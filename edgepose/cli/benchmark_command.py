@@ -45,9 +45,9 @@ def _batches(_: click.Context, __: click.Parameter, value: str | None) -> list[i
 @click.option(
     "--backend",
     "backends",
-    type=click.Choice(("openvino", "onnxruntime")),
+    type=click.Choice(("openvino", "openvino-bf16", "onnxruntime")),
     multiple=True,
-    help="Once for all models, or once for each in their order.  [default: the best for each file]",
+    help="Once for all models, or once for each in their order.  [default: the best for each file, in FP32]",
 )
 @frame_memory_option
 @click.option("--detector", type=click.Path(path_type=Path), help="Time this person detector as well.")
@@ -78,7 +78,8 @@ def command(
     from contextlib import ExitStack, closing
     from dataclasses import asdict
 
-    from edgepose.backends import load_backend, load_runtime
+    from edgepose.backends import BF16, load_backend, load_runtime
+    from edgepose.benchmarks.bf16 import cost_of_bf16
     from edgepose.benchmarks.detection import measure_detector
     from edgepose.benchmarks.energy import counted, find_rails
     from edgepose.benchmarks.latency_text import MADE_FRAME, conditions, table
@@ -112,6 +113,9 @@ def command(
             rows, missing = _measure_crops(loaded, batches or [1, 4, 8], seconds, flip_test, rails)
             frame = MADE_FRAME
         about = conditions(loaded, threads, frame=frame)
+        for model, backend in zip(models, chosen, strict=True):
+            if backend == BF16 and not whole:
+                about.found["BF16"] = cost_of_bf16(model, threads)
         if memory:
             about.found["frame memory"] = memory["frame_memory"]
         if scales:

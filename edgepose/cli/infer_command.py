@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from edgepose.backends import Backend
     from edgepose.infer.report import InferReport
 
 from edgepose.cli.options import SCALE_HELP, THREADS, Number, frame_memory_option, memory_of_plans
@@ -77,7 +78,12 @@ from edgepose.cli.source_options import (
     type=click.Path(path_type=Path),
     help="A lifter's ONNX: adds xyz, metres around the pelvis, to every person, and draws it beside the picture.",
 )
-@click.option("--backend", type=click.Choice(("openvino", "onnxruntime")), help="Default: the best installed.")
+@click.option(
+    "--backend",
+    type=click.Choice(("openvino", "openvino-bf16", "onnxruntime")),
+    help="openvino-bf16: faster where the CPU has BF16, and what it costs in key points is said.  [default: the best "
+    "installed, in FP32]",
+)
 @click.option("--threads", type=THREADS, help="CPU threads.  [default: the runtime's]")
 @frame_memory_option
 @click.option(
@@ -116,7 +122,8 @@ def command(
     Rotations noted in EXIF are ignored, as in COCO's annotations. Exit status 3: done, but some files could not be
     read.
     """
-    from edgepose.backends import load_backend, load_runtime
+    from edgepose.backends import BF16, load_backend, load_runtime
+    from edgepose.backends.bf16 import compared_in_fp32
     from edgepose.cli import warn_of_random_weights, warn_of_unverified
     from edgepose.cli.progress import progress
     from edgepose.errors import InputError
@@ -152,11 +159,15 @@ def command(
         raise click.UsageError(
             f"--detector, --detect-every and --boxes go with crops of people; {model} takes whole images"
         )
+    if whole and backend == BF16:
+        raise click.UsageError(f"--backend {BF16} goes with crops of people; {model} takes whole images")
     if scales and not whole:
         raise click.UsageError(f"--scale goes with bottom-up networks; {model} takes crops of people")
     on_gpu: dict[str, Any] = {"cuda_graphs": cuda_graphs, **memory_of_plans(frame_memory, [model])}
     _check_boxes(boxes, detector or sources)
     _check_lift(lift, model, passport.spec.gives_depth, len(sources))
+    compared = None
+    pose: Backend
     lifter = None if lift is None else open_lifter(lift, threads=threads)
     with ExitStack() as stack:
         if whole:
@@ -167,7 +178,11 @@ def command(
                 infer_whole, runtime, paths, min_score=min_box_score, scales=others, lifter=lifter
             )
         else:
-            pose = stack.enter_context(load_backend(model, backend=backend, threads=threads, **on_gpu))
+            if backend == BF16:
+                pose, compared = compared_in_fp32(model, threads)
+            else:
+                pose = load_backend(model, backend=backend, threads=threads, **on_gpu)
+            stack.enter_context(closing(pose))
             finder = None if boxes else stack.enter_context(closing(_load_detector(detector, backend, threads)))
             run = partial(
                 infer,
@@ -190,6 +205,8 @@ def command(
         report = run(sources=opened, live=live, **results)
     if finder is not None and detector is None:
         click.echo(EMBEDDED_NOTE, err=True)
+    if compared is not None:
+        click.echo(compared.cost(), err=True)
     _tell(report, streaming)
 
 

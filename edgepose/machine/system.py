@@ -57,6 +57,7 @@ def power_mode(root: Path = Path("/")) -> tuple[str, str]:
 
 # What adds four products of bytes in 32 bits: x86's flags in /proc/cpuinfo, and ARM's (SDOT; Jetson's Cortex-A78AE).
 INT8_FLAGS = ("amx_int8", "avx512_vnni", "avx_vnni", "avx_vnni_int8", "asimddp", "i8mm")
+BF16_FLAGS = ("amx_bf16", "avx512_bf16", "bf16")  # multiply BF16 numbers and add them up in FP32
 
 
 def int8_instructions(root: Path = Path("/")) -> list[str]:
@@ -64,9 +65,17 @@ def int8_instructions(root: Path = Path("/")) -> list[str]:
 
     Only what the processor has; `edgepose.backends.openvino_graph.int8_kernels_are_exact` tells what is made of it.
     """
+    return [flag for flag in INT8_FLAGS if flag in _flags(root)]
+
+
+def bf16_instructions(root: Path = Path("/")) -> list[str]:
+    """The processor's instructions for BF16, by their flags; empty: it has none."""
+    return [flag for flag in BF16_FLAGS if flag in _flags(root)]
+
+
+def _flags(root: Path) -> list[str]:
     lines = read(root / "proc/cpuinfo").splitlines()
-    flags = next((line.partition(":")[2].split() for line in lines if line.startswith(("flags", "Features"))), [])
-    return [flag for flag in INT8_FLAGS if flag in flags]
+    return next((line.partition(":")[2].split() for line in lines if line.startswith(("flags", "Features"))), [])
 
 
 def memory(root: Path = Path("/")) -> str:

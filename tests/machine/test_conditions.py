@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edgepose.machine.conditions import read_conditions
-from edgepose.machine.system import int8_instructions
+from edgepose.machine.system import bf16_instructions, int8_instructions
 
 ORIN = {
     "proc/device-tree/model": "NVIDIA Jetson Orin Nano Developer Kit\0",
@@ -93,6 +93,21 @@ def test_an_nvidia_smi_that_fails_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr("edgepose.machine.conditions.run", lambda command: ("", "NVIDIA-SMI has failed"))
 
     assert "nvidia-smi: NVIDIA-SMI has failed" in read_conditions(tmp_path).missing
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "found"),
+    [
+        ("flags\t\t: avx512f avx512_bf16 avx512_vnni\n", ["avx512_bf16"]),
+        ("Features\t: fp asimd bf16\n", ["bf16"]),
+        ("flags\t\t: avx512f avx512_vnni\n", []),
+    ],
+)
+def test_instructions_for_bf16_are_read_from_the_processors_flags(tmp_path, cpuinfo, found):
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/cpuinfo").write_text(cpuinfo)
+
+    assert bf16_instructions(tmp_path) == found
 
 
 @pytest.mark.parametrize(
