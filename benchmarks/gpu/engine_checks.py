@@ -17,6 +17,7 @@ from edgepose.benchmarks.gpu.rows import Check, Finding, SkippedError, one_line
 from edgepose.benchmarks.latency import Latency, Measured, measure
 from edgepose.errors import BuildError
 from edgepose.evaluation.agreement import CLEAR, clear_peaks, largest_relative, relative_error
+from edgepose.evaluation.plan_check import CLEAR_SHARE
 from edgepose.machine.gpu import find_gpu
 from edgepose.machine.nvcc import find_nvcc
 from edgepose.stages.crop import cut_out
@@ -88,7 +89,10 @@ def compare_backends(cpu: Backend, gpu: Backend, image: np.ndarray, boxes: np.nd
     crops = cut_out(image, regions, spec)
     wanted, found = cpu.heatmaps(crops), gpu.heatmaps(crops)
     relative, largest = relative_error(found, wanted), largest_relative(cpu, crops, wanted)
-    clear = clear_peaks(wanted[:, : spec.num_keypoints], CLEAR * float(np.abs(found - wanted).max()))
+    margin = max(
+        CLEAR * float(np.abs(found - wanted).max()), CLEAR_SHARE * float(wanted.max())
+    )  # its crops differ, too
+    clear = clear_peaks(wanted[:, : spec.num_keypoints], margin)
     moved = gpu.keypoints(image, regions)[..., :2] - cpu.keypoints(image, regions)[..., :2]
     px = np.abs(moved / regions.px_per_step(spec.heatmaps.size_hw)[:, None]).max(axis=-1)[clear]
     text = f"heat maps differ by {relative:.1e} of their rms"

@@ -17,6 +17,7 @@ from edgepose.cuda.launch import FRAME
 from edgepose.errors import InputError
 from edgepose.evaluation import plan_inputs
 from edgepose.evaluation.plan_check import check_plan
+from edgepose.evaluation.plan_inputs import crowd_of
 from edgepose.model.computes import Computes
 from edgepose.stages.frames import yuv_factors
 from edgepose.trt.layers import computes_of, parse_layers
@@ -129,6 +130,26 @@ def test_a_stale_graph_is_found_with_one_picture_too(tmp_path, monkeypatch):
         check = check_plan(cpu, plan, PICTURES[:1], repeats=1)
 
     assert check.fault == "CUDA graph"
+
+
+def test_a_peak_that_a_grey_level_decides_is_no_fault(tmp_path):
+    picture = dots_image((8, 40), (28, 40))
+    picture[12:16, 28:32, 0] = 254  # a second red square, a level darker and earlier in memory
+
+    def dim(values: tuple) -> None:  # as far as the kernel's own rounding may be off
+        height, width = values[7:9]
+        for address in filter(None, values[5:7]):
+            red = np.frombuffer((ctypes.c_float * (height * width)).from_address(address), np.float32)
+            np.minimum(red, np.float32(253.5 / 255), out=red)
+
+    with opened(tmp_path) as (gpu, cpu, plan):
+        gpu.spoil["crop_f32"] = dim
+        moved = plan.keypoints(picture, crowd_of(BOXES, 1, 1, SPEC).regions)[0, 0]
+
+        check = check_plan(cpu, plan, [(picture, BOXES)], repeats=1)
+
+    assert moved[1] < 20  # the plan finds the darker one
+    assert check.fault == ""
 
 
 def test_results_that_change_from_run_to_run_are_found(tmp_path, monkeypatch):

@@ -86,12 +86,17 @@ class Engine:
         self.gpu, self.trt, self.logger, self.settings = gpu, trt, logger, settings
         if wrong := settings.get("wrong"):
             onnx = with_wrong_layers(onnx, wrong)
-        self.session: Any = onnxruntime.InferenceSession(onnx, providers=["CPUExecutionProvider"])
+        options = onnxruntime.SessionOptions()
+        if b"QuantizeLinear" in onnx:  # its INT8 kernels are others than the file says
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        given = {"sess_options": options, "providers": ["CPUExecutionProvider"]}
+        self.session: Any = onnxruntime.InferenceSession(onnx, **given)
         self.debugged: Any = None  # the same, which also tells its debug tensors
         if debug := settings.get("debug"):
-            self.debugged = onnxruntime.InferenceSession(with_outputs(onnx, debug), providers=["CPUExecutionProvider"])
+            self.debugged = onnxruntime.InferenceSession(with_outputs(onnx, debug), **given)
         ports = [*self.session.get_inputs(), *self.session.get_outputs()]
         self.shapes = {port.name: tuple(s if isinstance(s, int) else -1 for s in port.shape) for port in ports}
+        self.takes = {port.name: np.float16 if "float16" in port.type else np.float32 for port in ports}
         self.inputs = [port.name for port in self.session.get_inputs()]
         self.outputs = [port.name for port in self.session.get_outputs()]
         self.names = [*self.shapes]
@@ -121,7 +126,7 @@ class Engine:
         return [(count, *self.shapes[name][1:]) for count in (least, most, most)]
 
     def get_tensor_dtype(self, name: str) -> str:
-        return self.settings.get(name, "FLOAT")
+        return self.settings.get(name, "HALF" if self.takes.get(name) == np.float16 else "FLOAT")
 
     def create_engine_inspector(self) -> SimpleNamespace:
         return SimpleNamespace(get_engine_information=lambda _: json.dumps({"Layers": self.settings.get("layers", [])}))
@@ -239,7 +244,7 @@ class ExecutionContext:
         engine, gpu = self.engine, self.engine.gpu
         stream.finish()
         feeds = {
-            name: _array(self.addresses[name], sizes, TYPES[engine.get_tensor_dtype(name)]).astype(np.float32)
+            name: _array(self.addresses[name], sizes, TYPES[engine.get_tensor_dtype(name)]).astype(engine.takes[name])
             for name, sizes in self.shape.items()
         }
         names = engine.settings["debug"]
@@ -288,7 +293,7 @@ class ExecutionContext:
             if context.shape != shape:
                 gpu.problems.append("replayed a graph of a context whose shape has changed")
             feeds = {
-                name: _array(addresses[name], sizes, TYPES[engine.get_tensor_dtype(name)]).astype(np.float32)
+                name: _array(addresses[name], sizes, TYPES[engine.get_tensor_dtype(name)]).astype(engine.takes[name])
                 for name, sizes in shape.items()
             }
             for name, found in zip(engine.outputs, engine.session.run(engine.outputs, feeds), strict=True):
