@@ -95,15 +95,17 @@ def command(
     else:
         plan, source = _build(onnx, output, options, runtime), onnx
     if not no_verify and not no_kernels and not targets:
-        from edgepose.backends import gpu_reads_frames
+        from edgepose.evaluation.verify import can_verify
         from edgepose.model.passport import read_passport
 
-        if gpu_reads_frames(read_passport(plan).spec):
+        if can_verify(read_passport(plan).spec):
             _verify(plan, source, images)
 
 
-def _build(onnx: Path, output: Path | None, options: BuildOptions, runtime: str | None) -> Path:
-    """Build one plan and say what came of it."""
+def _build(
+    onnx: Path, output: Path | None, options: BuildOptions, runtime: str | None, *, in_turn: bool = False
+) -> Path:
+    """Build one plan and say what came of it; in_turn: of several, in a folder that goes away."""
     from edgepose.cli.progress import steps
     from edgepose.trt.build import build_engine
 
@@ -117,8 +119,9 @@ def _build(onnx: Path, output: Path | None, options: BuildOptions, runtime: str 
     kernels = (
         "" if not report.takes_kernels else " with its CUDA kernels" if info.kernels else " without its CUDA kernels"
     )
+    told = f"built {onnx.name}" if in_turn else f"wrote {report.plan}"
     click.echo(
-        f"wrote {report.plan} ({size_mib:.1f} MiB, {passport.precision}, batch 1 to {info.max_batch}){kernels} for "
+        f"{told} ({size_mib:.1f} MiB, {passport.precision}, batch 1 to {info.max_batch}){kernels} for "
         f"{info.gpu or ', '.join(info.targets)} with {info.runtime} {info.tensorrt}; "
         f"peak host memory {report.peak_mib} MiB"
     )
@@ -159,7 +162,7 @@ def _build_best(
             target = folder / str(number) / plan.name
             target.parent.mkdir()
             try:
-                built.append((file, _build(file, target, options, runtime)))
+                built.append((file, _build(file, target, options, runtime, in_turn=True)))
             except BuildError as error:
                 failed.append((file.name, str(error)))
         if not built:
