@@ -15,6 +15,7 @@ import click
 
 if TYPE_CHECKING:
     from edgepose.backends import Backend
+    from edgepose.backends.bf16 import ComparedRuntime
     from edgepose.infer.report import InferReport
 
 from edgepose.cli.options import SCALE_HELP, THREADS, Number, frame_memory_option, memory_of_plans
@@ -122,8 +123,7 @@ def command(
     Rotations noted in EXIF are ignored, as in COCO's annotations. Exit status 3: done, but some files could not be
     read.
     """
-    from edgepose.backends import BF16, load_backend, load_runtime
-    from edgepose.backends.bf16 import compared_in_fp32
+    from edgepose.backends import load_runtime
     from edgepose.cli import warn_of_random_weights, warn_of_unverified
     from edgepose.cli.progress import progress
     from edgepose.errors import InputError
@@ -155,33 +155,24 @@ def command(
     }
     passport = read_passport(model)
     whole = finds_everybody(passport.spec)
-    if whole and (detector or boxes is not None or detect_every != DETECT_EVERY):
-        raise click.UsageError(
-            f"--detector, --detect-every and --boxes go with crops of people; {model} takes whole images"
-        )
-    if whole and backend == BF16:
-        raise click.UsageError(f"--backend {BF16} goes with crops of people; {model} takes whole images")
-    if scales and not whole:
+    if whole:
+        _check_whole(model, detector or boxes is not None or detect_every != DETECT_EVERY, backend)
+    elif scales:
         raise click.UsageError(f"--scale goes with bottom-up networks; {model} takes crops of people")
     on_gpu: dict[str, Any] = {"cuda_graphs": cuda_graphs, **memory_of_plans(frame_memory, [model])}
     _check_boxes(boxes, detector or sources)
     _check_lift(lift, model, passport.spec.gives_depth, len(sources))
-    compared = None
-    pose: Backend
     lifter = None if lift is None else open_lifter(lift, threads=threads)
     with ExitStack() as stack:
         if whole:
             load = partial(load_runtime, backend=backend, threads=threads)
             runtime, *others = (stack.enter_context(closing(load(path))) for path in (model, *scales))
-            finder = None
+            finder = compared = None
             run: Callable[..., InferReport] = partial(
                 infer_whole, runtime, paths, min_score=min_box_score, scales=others, lifter=lifter
             )
         else:
-            if backend == BF16:
-                pose, compared = compared_in_fp32(model, threads)
-            else:
-                pose = load_backend(model, backend=backend, threads=threads, **on_gpu)
+            pose, compared = _load_pose(model, backend, threads, on_gpu)
             stack.enter_context(closing(pose))
             finder = None if boxes else stack.enter_context(closing(_load_detector(detector, backend, threads)))
             run = partial(
@@ -195,19 +186,27 @@ def command(
             )
         warn_of_random_weights(model, passport)
         warn_of_unverified(model, passport)
-        opened = [
-            stack.enter_context(closing(source)) for source in _open_sources(sources, raw, csi_mode, alone=not paths)
-        ]
+        opened = _open_sources(sources, raw, csi_mode, alone=not paths)
+        for source in opened:
+            stack.callback(source.close)
         picture = _open_picture(opened, show, serve, token)
         if picture is not None:
             stack.enter_context(closing(picture))
         live = LiveOutput(picture, max_frames, stack.enter_context(status_line()))
         report = run(sources=opened, live=live, **results)
-    if finder is not None and detector is None:
-        click.echo(EMBEDDED_NOTE, err=True)
-    if compared is not None:
-        click.echo(compared.cost(), err=True)
-    _tell(report, streaming)
+    notes = [EMBEDDED_NOTE] if finder is not None and detector is None else []
+    _tell(report, [*notes, *([compared.cost()] if compared else [])], streaming)
+
+
+def _check_whole(model: Path, told_boxes: object, backend: str | None) -> None:
+    from edgepose.backends import BF16
+
+    if told_boxes:
+        raise click.UsageError(
+            f"--detector, --detect-every and --boxes go with crops of people; {model} takes whole images"
+        )
+    if backend == BF16:
+        raise click.UsageError(f"--backend {BF16} goes with crops of people; {model} takes whole images")
 
 
 def _check_boxes(boxes: str | None, others: object) -> None:
@@ -224,11 +223,11 @@ def _check_lift(lift: Path | None, model: Path, gives_depth: bool, sources: int)
         raise click.UsageError("--lift goes with one --source at a time")
 
 
-def _tell(report: InferReport, streaming: bool) -> None:
+def _tell(report: InferReport, notes: list[str], streaming: bool) -> None:
     """Say what was done; exit status 3 where some files could not be read."""
     from edgepose.cli import SOME_UNREADABLE
 
-    for line in report.warnings():
+    for line in (*notes, *report.warnings()):
         click.echo(line, err=True)
     click.echo(report.summary(), err=streaming)
     if report.unreadable:
@@ -248,6 +247,18 @@ def _paths(named: Sequence[str]) -> list[Path]:
             raise InputError("stdin has a zero byte: give the paths one a line (find -print, not -print0)")
         paths += map(Path, lines)
     return paths
+
+
+def _load_pose(
+    path: Path, backend: str | None, threads: int | None, on_gpu: dict[str, Any]
+) -> tuple[Backend, ComparedRuntime | None]:
+    """A network of crops, and what can tell the cost of BF16 where that is asked for."""
+    from edgepose.backends import BF16, load_backend
+    from edgepose.backends.bf16 import compared_in_fp32
+
+    if backend == BF16:
+        return compared_in_fp32(path, threads)
+    return load_backend(path, backend=backend, threads=threads, **on_gpu), None
 
 
 def _load_detector(path: Path | None, backend: str | None, threads: int | None) -> Any:
