@@ -12,8 +12,6 @@ from typing import Any
 import cv2
 import numpy as np
 
-MAY_CHANGE = (".ts", ".mpg", ".mpeg", ".mkv", ".webm")  # files of other kinds announce one size for all
-
 
 def has_pyav() -> bool:
     """Whether PyAV is installed."""

@@ -15,7 +15,7 @@ import numpy as np
 from edgepose.errors import EdgeposeError, InputError
 from edgepose.files import whole_file
 from edgepose.io.opencv_log import silence_opencv
-from edgepose.io.resizing import MAY_CHANGE, AvCapture, has_pyav
+from edgepose.io.resizing import AvCapture, has_pyav
 from edgepose.stages.frames import Frame
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts")
@@ -63,7 +63,7 @@ class VideoReader:
             InputError: after the last frame that could be read, if the file announces noticeably more.
         """
         count = 0
-        if self.path.suffix.lower() in MAY_CHANGE and has_pyav():
+        if has_pyav():
             resizing = AvCapture(str(self.path))
             if resizing.isOpened():
                 self._capture.release()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import struct
 import threading
 from collections.abc import Iterator
+from fractions import Fraction
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -48,6 +49,21 @@ def transport_stream(path: Path, sizes: list[tuple[int, int]]) -> Path:
     return path
 
 
+def motion_jpeg(path: Path, sizes: list[tuple[int, int]]) -> None:
+    """A file of one JPEG a frame, which announces the first one's size."""
+    av = pytest.importorskip("av")
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=10)
+        stream.height, stream.width = sizes[0]
+        stream.pix_fmt = "yuvj420p"
+        for i, size_hw in enumerate(sizes):
+            packet = av.Packet(cv2.imencode(".jpg", square(size_hw))[1].tobytes())
+            packet.stream, packet.time_base = stream, Fraction(1, 10)
+            packet.pts = packet.dts = i
+            packet.duration, packet.is_keyframe = 1, True
+            container.mux(packet)
+
+
 @pytest.fixture
 def url() -> Iterator[str]:
     """A stream of motion JPEG, two small frames and two large ones."""
@@ -80,6 +96,18 @@ def test_each_frame_of_a_file_has_its_own_size_and_pixels(tmp_path: Path, sizes:
 
     assert list(dict.fromkeys(frame.shape[:2] for frame in frames)) == sizes
     assert len(frames) >= 5  # MPEG-2's decoder holds one back, which is lost where the two were joined
+    assert all(place_of(frame) == [16, 16, 32, 32] for frame in frames)
+
+
+@pytest.mark.parametrize("suffix", [".avi", ".mp4", ".mov"])
+def test_each_frame_has_its_own_size_also_where_the_file_announces_one(tmp_path: Path, suffix: str):
+    path = tmp_path / f"a{suffix}"
+    sizes = [SMALL, SMALL, LARGE, LARGE, SMALL]
+    motion_jpeg(path, sizes)
+
+    frames = list(VideoReader(path))
+
+    assert [frame.shape[:2] for frame in frames] == sizes
     assert all(place_of(frame) == [16, 16, 32, 32] for frame in frames)
 
 
