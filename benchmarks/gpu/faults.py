@@ -89,7 +89,7 @@ def wrong_corner() -> AbstractContextManager[Any]:
         crop(self, count, flip_test)
         tensor = self.network.inputs["crops"]
         white = np.array([WHITE], tensor.dtype)
-        self.stream.upload(self._crops.address + tensor.row_bytes - white.nbytes, white)
+        self.stream.upload(self._memory["crops"].address + tensor.row_bytes - white.nbytes, white)
         self.stream.wait()
 
     return patch.object(Stages, "crop", spoiled)

@@ -206,8 +206,9 @@ def load_backend(
     """Open a model that finds one person's key points in a crop, with the backend that computes it rightly.
 
     Args:
-        path: an ONNX or a TensorRT plan (.plan, .engine), its passport beside it. Around a plan of heat maps crops and
-            decoding are the GPU's; around other plans crops are the CPU's, and so is decoding if no kernels lie beside.
+        path: an ONNX or a TensorRT plan (.plan, .engine), its passport beside it. Around a plan of heat maps, or of
+            SimCC's vectors along x and y, crops and decoding are the GPU's; around other plans crops are the CPU's, and
+            so is decoding if no kernels lie beside.
         backend: "tensorrt" for a plan; "openvino", "openvino-bf16" or "onnxruntime" for an ONNX. None takes what fits:
             of an ONNX OpenVINO in FP32, and ONNX Runtime where OpenVINO is missing and the file is FP32.
         threads: CPU threads; None leaves it to the runtime. A plan takes none.
@@ -247,25 +248,27 @@ def _on_host(runtime: Runtime) -> Backend:
 
 
 def gpu_reads_frames(spec: ModelSpec) -> bool:
-    """Whether a plan of it runs as one CUDA graph from the frame to key points: that of heat maps of crops alone."""
-    return isinstance(spec.head, (Heatmaps, HeatmapsWithOffsets))
+    """Whether a plan's GPU does all from frame to key points: with heat maps of crops, and with SimCC without depth."""
+    return isinstance(spec.head, (Heatmaps, HeatmapsWithOffsets)) or (
+        isinstance(spec.head, SimCC) and not spec.head.depth_bins
+    )
 
 
 def _load_engine(path: Path, cuda_graphs: bool, frame_memory: str) -> Backend:
     passport = _engine_passport(path)
-    if not gpu_reads_frames(passport.spec):
-        if frame_memory != "copied":
-            raise BackendError(
-                f"{path} gives {passport.spec.head.kind}, and the CPU reads its frames: leave out frame_memory"
-            )
-        if passport.plan.kernels is None or not isinstance(passport.spec.head, (SimCC, Volume)):
-            return _on_host(load_runtime(path))
-        from edgepose.trt.decoding import DecodingRuntime
+    head, kernels = passport.spec.head, passport.plan.kernels
+    if gpu_reads_frames(passport.spec) and (kernels is not None or not isinstance(head, SimCC)):
+        from edgepose.trt.backend import TensorRtBackend
 
-        return _on_host(DecodingRuntime(path, passport))
-    from edgepose.trt.backend import TensorRtBackend
+        return TensorRtBackend(path, passport, cuda_graphs=cuda_graphs, frame_memory=frame_memory)
+    if frame_memory != "copied":
+        why = "was built without kernels" if gpu_reads_frames(passport.spec) else f"gives {head.kind}"
+        raise BackendError(f"{path} {why}, and the CPU reads its frames: leave out frame_memory")
+    if kernels is None or not isinstance(head, (SimCC, Volume)):
+        return _on_host(load_runtime(path))
+    from edgepose.trt.decoding import DecodingRuntime
 
-    return TensorRtBackend(path, passport, cuda_graphs=cuda_graphs, frame_memory=frame_memory)
+    return _on_host(DecodingRuntime(path, passport))
 
 
 def _engine_passport(path: Path) -> Passport:

@@ -16,7 +16,7 @@ THREADS = click.IntRange(1, MOST_THREADS)
 frame_memory_option = click.option(
     "--frame-memory",
     type=click.Choice(("copied", "mapped", "managed")),
-    help="Of a plan of heat maps: where the GPU reads frames. Copied: its own memory. Mapped: the CPU's, without a "
+    help="Of a plan of heat maps or SimCC: where the GPU reads frames. Copied: its own memory. Mapped: the CPU's, without a "
     "copy, and on a Jetson without the GPU's cache. Managed: cached by both. Measure it.  [default: copied]",
 )
 
@@ -34,7 +34,8 @@ def memory_of_plans(frame_memory: str | None, models: Iterable[Path]) -> dict[st
         spec = read_passport(model).spec
         if not gpu_reads_frames(spec):
             raise click.UsageError(
-                f"--frame-memory goes with heat maps of crops; the CPU reads the frames of {model} ({spec.head.kind})"
+                f"--frame-memory goes with heat maps and SimCC of crops; the CPU reads the frames of {model} "
+                f"({spec.head.kind})"
             )
     return {"frame_memory": frame_memory}
 

@@ -114,14 +114,14 @@ class Tables:
         count: of people; frames: how many.
 
     Attributes:
-        heatmaps, frame_of, frames: bytes from the begin on of the heat maps' factors, of (count,) int32 which frame a
-            person is in, and of the frames' FRAMEs. The crops' factors lie at the begin.
+        grid, frame_of, frames: bytes from the begin on of the factors of the px that key points are read in, of
+            (count,) int32 which frame a person is in, and of the frames' FRAMEs. The crops' factors lie at the begin.
         nbytes: of all.
     """
 
     def __init__(self, count: int, frames: int) -> None:
-        self.heatmaps = 16 * count
-        self.frame_of = 2 * self.heatmaps
+        self.grid = 16 * count
+        self.frame_of = 2 * self.grid
         self.frames = self.frame_of + -(-4 * count // 16) * 16
         self.nbytes = self.frames + FRAME.itemsize * frames
 
@@ -131,7 +131,7 @@ class Tables:
         """Write all into the begin of (n,) uint8; the part that was written."""
         parts = (
             (0, to_image_factors(regions, spec.image.size_hw)),
-            (self.heatmaps, to_image_factors(regions, spec.heatmaps.size_hw)),
+            (self.grid, to_image_factors(regions, spec.grid_hw)),
             (self.frame_of, np.asarray(frame_of, np.int32)),
             (self.frames, frame_table(frames)),
         )

@@ -6,7 +6,7 @@ twin on the same input; what is right launch by launch and wrong replayed is the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Protocol
@@ -51,8 +51,8 @@ class Plan(Pipelined, Protocol):
         """What the crop kernel makes: (N, 3, H, W) float32."""
         ...
 
-    def decode(self, heatmaps: np.ndarray, regions: Regions) -> np.ndarray:
-        """What the decoding kernel makes: (N, K, 3) float32, image px."""
+    def decode(self, outputs: Mapping[str, np.ndarray], regions: Regions) -> np.ndarray:
+        """What the decoding kernel makes of outputs by name: (N, K, 3) float32, image px."""
         ...
 
 
@@ -172,7 +172,7 @@ def _decode_rows(plan: Plan, answer: Answer) -> Iterator[Row]:
     wanted = decode_heatmaps(heatmaps, spec)
     wanted[..., :2] = regions.to_image(wanted[..., :2], spec.heatmaps.size_hw)
     scores = scores_of(heatmaps, spec)
-    px = moved(plan.decode(heatmaps, regions), wanted, regions, spec)
+    px = moved(plan.decode({"heatmaps": heatmaps}, regions), wanted, regions, spec)
     px = px[clear_peaks(scores, CLEAR_SHARE * float(scores.max()))]
     if px.size:
         found = f"{px.max():.4f} heat-map px at most, of {px.size} clear peaks"

@@ -6,7 +6,7 @@ and stages.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from traceback import clear_frames
@@ -74,7 +74,7 @@ class TensorRtBackend:
                 self._pipeline = Pipeline(
                     path, passport, trt, self._device, kernels, use_graphs=cuda_graphs, frame_memory=frame_memory
                 )
-            except ValueError as error:  # heat maps that the decoding kernel cannot take
+            except ValueError as error:  # outputs that the decoding kernel cannot take
                 raise BackendError(f"{path}: {error}") from error
 
     @property
@@ -112,11 +112,7 @@ class TensorRtBackend:
             network.keep_cache()
 
     def run(self, crops: np.ndarray) -> dict[str, np.ndarray]:
-        """(N, 3, H, W) float32 crops -> `heatmaps`, as the method of that name gives them."""
-        return {"heatmaps": self.heatmaps(crops)}
-
-    def heatmaps(self, crops: np.ndarray) -> np.ndarray:
-        """(N, 3, H, W) float32 crops -> (N, C, h, w) float32 heat maps. N may be 0.
+        """(N, 3, H, W) float32 crops -> the network's outputs by name, N rows each, float32. N may be 0.
 
         Raises:
             ValueError: crops of another shape or dtype, or the backend is closed.
@@ -126,7 +122,17 @@ class TensorRtBackend:
         if crops.ndim != 4 or crops.shape[1:] != (3, height, width) or crops.dtype != np.float32:
             raise ValueError(f"crops must be (N, 3, {height}, {width}) float32, got {crops.shape} {crops.dtype}")
         with self._guarded():
-            return pipeline.stages.heatmaps(crops)
+            return pipeline.stages.outputs(crops)
+
+    def heatmaps(self, crops: np.ndarray) -> np.ndarray:
+        """(N, 3, H, W) float32 crops -> (N, C, h, w) float32 heat maps. N may be 0.
+
+        Raises:
+            ValueError, BackendError: as `run`.
+            ModelFileError: the network gives something else.
+        """
+        _ = self.spec.heatmaps
+        return self.run(crops)["heatmaps"]
 
     def crops(self, image: Picture, regions: Regions) -> np.ndarray:
         """What the GPU cuts out of a picture for 1 to max_batch regions: (N, 3, H, W) float32.
@@ -139,8 +145,8 @@ class TensorRtBackend:
         with self._guarded():
             return pipeline.crops(as_frame(image), regions)
 
-    def decode(self, heatmaps: np.ndarray, regions: Regions) -> np.ndarray:
-        """What the GPU reads from (N, C, h, w) float32 heat maps of 1 to max_batch regions: (N, K, 3), image px.
+    def decode(self, outputs: Mapping[str, np.ndarray], regions: Regions) -> np.ndarray:
+        """What the GPU reads from outputs by name, float32, of 1 to max_batch regions: (N, K, 3), image px.
 
         Raises:
             ValueError: frames are under way, or the backend is closed.
@@ -148,7 +154,7 @@ class TensorRtBackend:
         """
         pipeline = self._idle(len(regions))
         with self._guarded():
-            return pipeline.decode(heatmaps, regions)
+            return pipeline.decode(outputs, regions)
 
     def _idle(self, count: int) -> Pipeline:
         pipeline = self._opened()
@@ -238,7 +244,7 @@ class TensorRtBackend:
         pipeline = self._opened()
         frames = [as_frame(image) for image in images]
         together, frame_of = join_regions(regions)
-        request = Request(frames, together, frame_of, flip_test, decoder or self.spec.heatmaps.decoder, on_gpu)
+        request = Request(frames, together, frame_of, flip_test, decoder, on_gpu)
         with self._guarded():
             seconds = pipeline.submit(request)
         add_seconds(seconds)

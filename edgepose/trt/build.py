@@ -170,7 +170,9 @@ def _kernels_of(passport: Passport) -> str | None:
         return "pose.cu"
     if isinstance(head, (Fields, Tags)):
         return "bottom_up.cu"
-    return "simcc.cu" if isinstance(head, SimCC) else "volume.cu" if isinstance(head, Volume) else None
+    if isinstance(head, SimCC):
+        return "simcc.cu" if head.depth_bins else "vectors.cu"
+    return "volume.cu" if isinstance(head, Volume) else None
 
 
 def _kernels_file(kernels: Compiled | None, plan_path: Path) -> KernelsFile | None:

@@ -1,4 +1,4 @@
-"""Plans whose outputs are large and are read on the GPU: SimCC vectors and volumes. Only key points come back."""
+"""Plans whose key points have a depth: volumes and RTMW3D's vectors are read on the GPU. Only key points come back."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ changes from frame to frame (pixels, their size, the factors) is put on the stre
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
@@ -20,7 +20,7 @@ import numpy as np
 from edgepose.cuda.arrays import GpuArray
 from edgepose.cuda.graphs import recording
 from edgepose.cuda.memory import Device, DeviceMemory
-from edgepose.model.heads.heatmaps import HeatmapsWithOffsets
+from edgepose.model.heads.heatmaps import Heatmaps, HeatmapsWithOffsets
 from edgepose.model.passport import Passport
 from edgepose.model.spec import ModelSpec
 from edgepose.stages.frames import Frame
@@ -44,7 +44,7 @@ class Request:
         regions: N, of all frames.
         frame_of: (N,) int32: which frame a region lies in.
         flip_test: average with the mirrored crops.
-        decoder: one of heads.heatmaps.DECODERS.
+        decoder: of heat maps one of heads.heatmaps.DECODERS, in place of the spec's; None for the spec's.
         on_gpu: the key points stay there.
     """
 
@@ -52,7 +52,7 @@ class Request:
     regions: Regions
     frame_of: np.ndarray
     flip_test: bool
-    decoder: str
+    decoder: str | None = None
     on_gpu: bool = False
 
 
@@ -122,9 +122,7 @@ class Pipeline:
             raise ValueError(f"{FRAMES_IN_FLIGHT} frames are under way: take a result() first")
         busy = [job.slot for job in self._jobs]
         slot = next(slot for slot in self._slots if slot not in busy)
-        spec = self._spec.changed(decoder=request.decoder)
-        if isinstance(spec.head, HeatmapsWithOffsets) != isinstance(self._spec.head, HeatmapsWithOffsets):
-            raise ValueError(f"a network for {self._spec.heatmaps.decoder} cannot be decoded with {request.decoder}")
+        spec = self._read_with(request.decoder)
         people = len(request.regions)
         job = _Job(slot, self._room((people, spec.num_keypoints, 3), request.on_gpu), slice(0, 0))
         times: StageSeconds = []
@@ -137,6 +135,16 @@ class Pipeline:
             job.stages = self._enqueue(job, request, spec)
         self._jobs.append(job)
         return times
+
+    def _read_with(self, decoder: str | None) -> ModelSpec:
+        """The spec, with another decoder if one is named; ValueError where the outputs cannot be read with it."""
+        if decoder is None:
+            return self._spec
+        of_maps = isinstance(self._spec.head, (Heatmaps, HeatmapsWithOffsets))
+        spec = self._spec.changed(decoder=decoder) if of_maps else self._spec
+        if not of_maps or type(spec.head) is not type(self._spec.head):
+            raise ValueError(f"a network for {self._spec.decoder} cannot be decoded with {decoder}")
+        return spec
 
     def _room(self, shape: tuple[int, int, int], on_gpu: bool) -> np.ndarray | GpuArray:
         if not on_gpu:
@@ -170,10 +178,10 @@ class Pipeline:
         slot.take_back(stages.stream)
         return stages.read_crops(len(regions))
 
-    def decode(self, heatmaps: np.ndarray, regions: Regions) -> np.ndarray:
-        """What the decoding kernel makes of (N, C, h, w) heat maps: (N, K, 3); no frame may be under way."""
+    def decode(self, outputs: Mapping[str, np.ndarray], regions: Regions) -> np.ndarray:
+        """What the decoding kernel makes of the network's outputs: (N, K, 3); no frame may be under way."""
         self._slots[0].put_tables(self.stages.stream, self.stages.tables.address, regions)
-        return self.stages.decode_given(heatmaps)
+        return self.stages.decode_given(outputs)
 
     def close(self) -> None:
         """Wait for what is under way, and free everything; on a lost device the waiting fails, and nothing is freed."""

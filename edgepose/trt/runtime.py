@@ -1,7 +1,7 @@
 """Plans of any network: arrays by name in, arrays by name out. The CPU makes what goes in, and reads what comes out.
 
 Networks for crops of people have faster ways: trt/backend.py, where crops and heat maps stay on the GPU, and
-trt/decoding.py, where vectors and volumes do.
+trt/decoding.py, where depths and volumes do.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ def test_an_onnx_has_none(tmp_path):
         assert f"--frame-memory goes with TensorRT plans; {model} is none" in " ".join(result.output.split())
 
 
-@pytest.mark.parametrize("name", ["simcc", "volume", "tags"])
+@pytest.mark.parametrize("name", ["simcc_in_space", "volume", "tags"])
 def test_plans_whose_frames_the_cpu_reads_have_none(tmp_path, name):
     pytest.importorskip("onnx")
     (spec,) = (spec for spec in SPECS if spec.name == name)

@@ -32,6 +32,7 @@ DOORS = (  # what holds pycuda, or TensorRT, or the GPU that was found
     "edgepose.trt.pipeline",
     "edgepose.trt.slot",
     "edgepose.trt.launches",
+    "edgepose.trt.readers",
     "edgepose.trt.backend",
     "edgepose.trt.runtime",
     "edgepose.trt.values",

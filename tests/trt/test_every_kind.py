@@ -118,9 +118,10 @@ def test_infer_finds_with_a_plan_what_it_finds_with_the_onnx(tmp_path: Path, spe
         assert gpu.problems == []
     expected = found_by(spec, model, backend="onnxruntime")
     assert len(expected[0])
-    # the stand-in runs the ONNX with ONNX Runtime too; the kernel of volumes adds in another order than numpy
-    # of fields heights up to 4, which the kernel interpolates in another order than OpenCV
-    tolerance = {"volume": 1e-4 * 160, "fields": 1e-5}.get(spec.name, 0)
+    # the stand-in runs the ONNX with ONNX Runtime too. The kernel of volumes adds in another order than numpy; that of
+    # crops reads the image at exact places, OpenCV at 1/32 px: here 0.003 of a score of 33, and no other bin; fields
+    # have heights up to 4, which the kernel interpolates in another order than OpenCV
+    tolerance = {"volume": 1e-4 * 160, "simcc": 0.01, "fields": 1e-5}.get(spec.name, 0)
     for ours, theirs in zip(found, expected, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance)
 
@@ -230,8 +231,8 @@ def test_the_flip_test_of_a_bottom_up_plan_brings_its_maps_down(tmp_path: Path):
     np.testing.assert_array_equal(found.xy, expected.xy)
 
 
-DECODED = {"simcc": ["simcc_f32"], "simcc_in_space": ["simcc_f32", "depth_f32"], "volume": ["volume_f32"]}
-OF_CROPS = pytest.mark.parametrize("spec", SPECS[:3], ids=lambda spec: spec.name)
+DECODED = {"simcc_in_space": ["simcc_f32", "depth_f32"], "volume": ["volume_f32"]}
+OF_CROPS = pytest.mark.parametrize("spec", SPECS[1:3], ids=lambda spec: spec.name)
 
 
 @OF_CROPS
@@ -281,7 +282,7 @@ def test_a_warm_up_decodes_on_the_gpu_and_pins_no_memory_of_outputs(tmp_path: Pa
         assert gpu.problems == []
 
 
-@OF_CROPS
+@pytest.mark.parametrize("spec", SPECS[:3], ids=lambda spec: spec.name)
 def test_a_plan_without_kernels_is_read_on_the_cpu(tmp_path: Path, spec: ModelSpec):
     model = write_network_of(tmp_path / "m.onnx", spec)
     with fake_device() as gpu:
@@ -289,7 +290,7 @@ def test_a_plan_without_kernels_is_read_on_the_cpu(tmp_path: Path, spec: ModelSp
 
         found = found_by(spec, plan)
 
-        assert not set(DECODED[spec.name]) & set(gpu.launched)
+        assert {"upload", "download"} >= {name for name in gpu.launched if not name.startswith("network")}
     for ours, theirs in zip(found, found_by(spec, model, backend="onnxruntime"), strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
@@ -342,7 +343,7 @@ def test_nvidias_parser_and_builder_take_it(tmp_path: Path, spec: ModelSpec):
 
     assert result.exit_code == 0, result.output
     assert "batch 1 to 8)" in result.output
-    with_kernels = spec.name in {*DECODED, *ASKED} and has_nvcc()  # others need none, and no nvcc
+    with_kernels = spec.name in {"simcc", *DECODED, *ASKED} and has_nvcc()  # others need none, and no nvcc
     assert (tmp_path / "m.plan.fatbin").exists() == with_kernels
 
 
