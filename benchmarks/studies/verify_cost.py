@@ -41,11 +41,14 @@ class NoPlan:
         """(N, 3, H, W)."""
         return np.zeros((len(regions), 3, *self.spec.image.size_hw), np.float32)
 
-    def heatmaps(self, crops: np.ndarray) -> np.ndarray:
-        """(N, C, h, w)."""
-        return np.zeros((len(crops), self.spec.num_maps, *self.spec.heatmaps.size_hw), np.float32)
+    def run(self, crops: np.ndarray) -> dict[str, np.ndarray]:
+        """By name (N, ...)."""
+        return {
+            name: np.zeros([len(crops), *(size or 1 for size in shape)], np.float32)
+            for name, shape in self.spec.outputs.items()
+        }
 
-    def decode(self, _: np.ndarray, regions: Regions) -> np.ndarray:
+    def decode(self, _: Any, regions: Regions) -> np.ndarray:
         """(N, K, 3)."""
         return np.zeros((len(regions), self.spec.num_keypoints, 3), np.float32)
 
@@ -58,20 +61,17 @@ class NoPlan:
 def cost_of(cpu: Backend, max_batch: int) -> dict[str, float]:
     """Seconds of CPU time of a whole check with the drawn pictures, the network's share, its crops, the plan's runs."""
     engine = EngineInfo("tensorrt", "10.3.0", "", ("sm_87",), max_batch, False, None, None)
-    plan, figures, heatmaps = (
-        NoPlan(replace(cpu.passport, engine=engine)),
-        {"network_s": 0.0, "crops": 0.0},
-        cpu.heatmaps,
-    )
+    plan = NoPlan(replace(cpu.passport, engine=engine))
+    figures, run = {"network_s": 0.0, "crops": 0.0}, cpu.run
 
-    def timed(crops: np.ndarray) -> np.ndarray:
+    def timed(crops: np.ndarray) -> dict[str, np.ndarray]:
         start = process_time()
-        found = heatmaps(crops)
+        found = run(crops)
         figures["network_s"] += process_time() - start
         figures["crops"] += len(crops)
         return found
 
-    cpu.heatmaps = timed  # type: ignore[method-assign]
+    cpu.run = timed  # type: ignore[method-assign]
     start = process_time()
     check_plan(cpu, cast(Plan, plan), pictures_of(None))
     return {"all_s": process_time() - start, **figures, "runs": plan.runs}

@@ -16,8 +16,8 @@ THREADS = click.IntRange(1, MOST_THREADS)
 frame_memory_option = click.option(
     "--frame-memory",
     type=click.Choice(("copied", "mapped", "managed")),
-    help="Of a plan of heat maps or SimCC: where the GPU reads frames. Copied: its own memory. Mapped: the CPU's, without a "
-    "copy, and on a Jetson without the GPU's cache. Managed: cached by both. Measure it.  [default: copied]",
+    help="Of a plan of heat maps or SimCC: where the GPU reads frames. Copied: its own memory. Mapped: the CPU's, "
+    "without a copy, and on a Jetson without the GPU's cache. Managed: cached by both. Measure it.  [default: copied]",
 )
 
 

@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from edgepose.backends import Backend, Pipelined
-from edgepose.evaluation.agreement import CLEAR, clear_peaks, largest_relative, relative_error
+from edgepose.evaluation.agreement import CLEAR, largest_of, relative_error, rounded
 from edgepose.evaluation.metrics import shift_summary
 from edgepose.evaluation.plan_inputs import (
     KINDS,
@@ -23,15 +23,18 @@ from edgepose.evaluation.plan_inputs import (
     answers_of,
     as_frame,
     counts_of,
+    decoded,
     moved,
-    scores_of,
+    peaks_of,
     usable_pictures,
 )
 from edgepose.model.computes import LEAST_SHARE, Computes
+from edgepose.model.heads.heatmaps import Heatmaps, HeatmapsWithOffsets
+from edgepose.model.spec import ModelSpec
 from edgepose.stages.crop import cut_out
-from edgepose.stages.decode import decode_heatmaps
 from edgepose.stages.frames import Frame
 from edgepose.stages.geometry import Regions
+from edgepose.stages.one_person import Outputs
 
 GREY = 2.0  # levels: OpenCV 4 rounds positions to 1/32 px
 NV12_GREY = 0.5  # more: the reference rounds to RGB first
@@ -124,7 +127,7 @@ def check_plan(
         plan: the plan; its `cuda_graphs` is changed.
         pictures: at least one, each with at least one usable box.
         repeats: frames that are run twice over for equal results.
-        narrow: where heat maps differ: tells which layer is the first to, of (1, 3, H, W) float32 crops.
+        narrow: where the network's outputs differ: tells which layer is the first to, of (1, 3, H, W) float32 crops.
 
     Raises:
         InputError: no picture has a usable box.
@@ -136,14 +139,12 @@ def check_plan(
     first = answers[0]
     who = first.crowd.who
     rows = [*_crop_rows(plan, pictures[0][0], first), *_decode_rows(plan, first)]
-    found, wanted = plan.heatmaps(first.crops[who]), first.heatmaps[who]
-    error, limit = relative_error(found, wanted), largest_relative(cpu, first.crops, first.heatmaps)
-    text = f"differ by {error:.1e} of their rms, {np.abs(found - wanted).max():.1e} at most"
-    rows.append(Row("network", f"heat maps of {most} crops", error <= limit, text, f"{limit:.2g}"))
+    found, nudged = plan.run(first.crops[who]), cpu.run(rounded(first.crops))
+    network, errors = network_rows(found, first.outputs, nudged, who, cpu.passport.precision)
+    rows += network
     layer = ""
-    if not error <= limit and narrow is not None:
-        worst = int(who[np.argmax(np.abs(found - wanted).max(axis=(1, 2, 3)))])  # that of a NaN, if there is one
-        layer = narrow(first.crops[worst : worst + 1])
+    if narrow is not None and not all(row.agrees for row in network):
+        layer = narrow(first.crops[worst_of(errors, who)][None])
     rows += _keypoint_rows(plan, answers)
     plan.cuda_graphs = True
     rgb = [(answer.frame, answer.crowd.regions) for answer in answers[: len(pictures)]]
@@ -165,25 +166,62 @@ def _crop_rows(plan: Plan, image: np.ndarray, answer: Answer) -> Iterator[Row]:
         yield Row("crop kernel", f"crops of {name}", levels <= limit, found, f"{limit:g}")
 
 
+def network_rows(
+    found: Outputs, wanted: Outputs, nudged: Outputs, who: np.ndarray, precision: str
+) -> tuple[list[Row], dict[str, np.ndarray]]:
+    """The network against the CPU's, output by output, and by how much each value is off.
+
+    Args:
+        found: the plan's, of N people.
+        wanted: the CPU's, of those who are different.
+        nudged: the CPU's for crops that are off by rounding.
+        who: (N,) which of these each person is.
+        precision: of the plan.
+    """
+    rows, errors = [], {}
+    for name, values in wanted.items():
+        errors[name] = np.abs(found[name] - values[who])
+        error = relative_error(found[name], values[who])
+        limit = largest_of(precision, relative_error(nudged[name], values))
+        text = f"differ by {error:.1e} of their rms, {errors[name].max():.1e} at most"
+        label = {"heatmaps": "heat maps"}.get(name, name)
+        rows.append(Row("network", f"{label} of {len(who)} crops", error <= limit, text, f"{limit:.2g}"))
+    return rows, errors
+
+
+def worst_of(errors: Mapping[str, np.ndarray], who: np.ndarray) -> int:
+    """Which of the different people is off the most: of a NaN the one that has it."""
+    return int(who[np.argmax(sum(error.reshape(len(who), -1).max(axis=1) for error in errors.values()))])
+
+
 def _decode_rows(plan: Plan, answer: Answer) -> Iterator[Row]:
     """The decoding kernel against its numpy twin."""
     spec, regions = plan.spec, answer.crowd.regions
-    heatmaps = answer.heatmaps[answer.crowd.who].astype(np.float16).astype(np.float32)  # exact in both types
-    wanted = decode_heatmaps(heatmaps, spec)
-    wanted[..., :2] = regions.to_image(wanted[..., :2], spec.heatmaps.size_hw)
-    scores = scores_of(heatmaps, spec)
-    px = moved(plan.decode({"heatmaps": heatmaps}, regions), wanted, regions, spec)
-    px = px[clear_peaks(scores, CLEAR_SHARE * float(scores.max()))]
+    outputs = {  # exact in both types
+        name: values[answer.crowd.who].astype(np.float16).astype(np.float32) for name, values in answer.outputs.items()
+    }
+    share = CLEAR_SHARE if "heatmaps" in outputs else 0.0  # a vector's largest value is exact, and that is all
+    margins = {name: share * float(maps.max()) for name, maps in peaks_of(outputs, spec).items()}
+    wanted, clear, grid_hw = decoded(outputs, None, spec, margins)
+    wanted[..., :2] = regions.to_image(wanted[..., :2], grid_hw)
+    px = moved(plan.decode(outputs, regions), wanted, regions, spec)[clear]
     if px.size:
-        found = f"{px.max():.4f} heat-map px at most, of {px.size} clear peaks"
+        unit = unit_of(spec)
+        found = f"{px.max():.4f} {unit} at most, of {px.size} clear peaks"
+        label = "heat maps" if "heatmaps" in outputs else "vectors"
         right = bool(px.max() <= DECODED_PX)
-        yield Row("decoding kernel", "the CPU's heat maps decoded", right, found, f"{DECODED_PX:g}")
+        yield Row("decoding kernel", f"the CPU's {label} decoded", right, found, f"{DECODED_PX:g}")
+
+
+def unit_of(spec: ModelSpec) -> str:
+    """Of shifts: what the px are of in which the network's key points are read."""
+    return "heat-map px" if isinstance(spec.head, (Heatmaps, HeatmapsWithOffsets)) else "px of the grid"
 
 
 def _keypoint_rows(plan: Plan, answers: Sequence[Answer]) -> Iterator[Row]:
     """The whole data path, for one, an odd number and the most people, in each form, with each frame in its turn."""
     spec = plan.spec
-    margins = [_margin(plan, answer) for answer in answers]
+    margins = [_margins(plan, answer) for answer in answers]
     wanted = {
         flip_test: [each.keypoints(spec, flip_test, margin) for each, margin in zip(answers, margins, strict=True)]
         for flip_test in (False, True)
@@ -197,20 +235,21 @@ def _keypoint_rows(plan: Plan, answers: Sequence[Answer]) -> Iterator[Row]:
                 found = plan.keypoints(answer.frame, some, flip_test=flip_test)
                 shifts.append(moved(found, keypoints[:count], some, spec)[clear[:count]])
         form = f"{', flip test' * flip_test}{', CUDA graph' * graph}"
-        yield shift_row("CUDA graph" if graph else "key points", f"key points of {count}{form}", np.concatenate(shifts))
+        part = "CUDA graph" if graph else "key points"
+        yield shift_row(part, f"key points of {count}{form}", np.concatenate(shifts), unit_of(spec))
 
 
-def _margin(plan: Plan, answer: Answer) -> float:
+def _margins(plan: Plan, answer: Answer) -> dict[str, float]:
     """By how much a peak must be higher than others for its place to be told: of the plan's crops, not of numpy's.
 
-    Its crops may be off by GREY levels, and a network moves its heat maps far more for those than for its own rounding.
+    Its crops may be off by GREY levels, and a network moves its outputs far more for those than for its own rounding.
     """
     regions, who = answer.crowd.regions, answer.crowd.who
-    found = plan.heatmaps(plan.crops(answer.frame, regions))
-    return CLEAR * float(np.abs(found - answer.heatmaps[who]).max())
+    found = plan.run(plan.crops(answer.frame, regions))
+    return {name: CLEAR * float(np.abs(found[name] - wanted[who]).max()) for name, wanted in answer.outputs.items()}
 
 
-def shift_row(part: str, name: str, shift_px: np.ndarray, unit: str = "heat-map px") -> Row:
+def shift_row(part: str, name: str, shift_px: np.ndarray, unit: str) -> Row:
     """Key points' shift: wrong if a clear one moves by over LARGEST_PX, right if none is clear."""
     summary = shift_summary(shift_px)
     wanted = f"clear ones within {LARGEST_PX:g} {unit}"

@@ -6,7 +6,7 @@ by a Jetson's CPU, is most of what `edgepose verify` costs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -15,11 +15,13 @@ import numpy as np
 from edgepose.backends import Backend
 from edgepose.errors import InputError
 from edgepose.evaluation.agreement import clear_peaks
+from edgepose.model.heads.simcc import SimCC
+from edgepose.model.heads.volume import Volume
 from edgepose.model.spec import ModelSpec
 from edgepose.stages.crop import cut_out, mirror
-from edgepose.stages.decode import decode_heatmaps, merge_flipped
 from edgepose.stages.frames import YUVS, Frame
 from edgepose.stages.geometry import Regions
+from edgepose.stages.one_person import Outputs, decode_flipped_outputs, decode_outputs, merge_flipped_outputs
 
 PEOPLE = 24  # whom the CPU looks at, in all pictures together
 KINDS = (("rgb", YUVS[0]), ("bgr", YUVS[0]), *(("nv12", yuv) for yuv in YUVS))  # of frames
@@ -57,22 +59,23 @@ class Answer:
         frame: for the plan.
         crowd: in it.
         crops: (M, 3, H, W) float32.
-        heatmaps: (M, C, h, w) float32 of them.
-        mirrored: of their mirror images.
+        outputs: of the network for them, by name.
+        mirrored: for their mirror images.
     """
 
     frame: Frame
     crowd: Crowd
     crops: np.ndarray
-    heatmaps: np.ndarray
-    mirrored: np.ndarray
+    outputs: Outputs
+    mirrored: Outputs
 
-    def keypoints(self, spec: ModelSpec, flip_test: bool, margin: float) -> tuple[np.ndarray, np.ndarray]:
-        """(N, K, 3) in image px of the crowd, and (N, K) bool: which are clear of all other places by that margin."""
-        maps = merge_flipped(self.heatmaps, self.mirrored, spec) if flip_test else self.heatmaps
-        keypoints = decode_heatmaps(maps, spec)
-        keypoints[..., :2] = self.crowd.some.to_image(keypoints[..., :2], spec.heatmaps.size_hw)
-        return keypoints[self.crowd.who], clear_peaks(scores_of(maps, spec), margin)[self.crowd.who]
+    def keypoints(
+        self, spec: ModelSpec, flip_test: bool, margins: Mapping[str, float]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(N, K, 3) in image px of the crowd, and (N, K) bool: which are clear of all other places by those margins."""
+        keypoints, clear, grid_hw = decoded(self.outputs, self.mirrored if flip_test else None, spec, margins)
+        keypoints[..., :2] = self.crowd.some.to_image(keypoints[..., :2], grid_hw)
+        return keypoints[self.crowd.who], clear[self.crowd.who]
 
 
 def answers_of(cpu: Backend, pictures: Sequence[Picture], most: int) -> list[Answer]:
@@ -89,7 +92,7 @@ def answers_of(cpu: Backend, pictures: Sequence[Picture], most: int) -> list[Ans
         crowd = crowd_of(boxes, most, different, spec)
         frame, seen = as_frame(image, *kind)
         crops = cut_out(seen, crowd.some, spec)
-        answers.append(Answer(frame, crowd, crops, cpu.heatmaps(crops), cpu.heatmaps(mirror(crops))))
+        answers.append(Answer(frame, crowd, crops, cpu.run(crops), cpu.run(mirror(crops))))
     return answers
 
 
@@ -134,9 +137,38 @@ def as_frame(image: np.ndarray, frame_format: str, yuv: str = YUVS[0]) -> tuple[
     return frame, frame.to_rgb()
 
 
-def scores_of(heatmaps: np.ndarray, spec: ModelSpec) -> np.ndarray:
-    """Of (N, C, h, w) maps those whose peaks are key points: each third where offsets follow each score."""
-    return heatmaps[:, :: spec.num_maps // spec.num_keypoints]
+def peaks_of(outputs: Outputs, spec: ModelSpec) -> dict[str, np.ndarray]:
+    """Of each output (N, K, h, w): maps whose peaks are key points, each third where offsets follow each score.
+
+    A SimCC vector is a map of one row. Of other heads there are none.
+    """
+    if isinstance(spec.head, SimCC):
+        return {name: outputs[name][:, :, None] for name in ("simcc_x", "simcc_y")}
+    if isinstance(spec.head, Volume):
+        return {}
+    return {"heatmaps": outputs["heatmaps"][:, :: spec.num_maps // spec.num_keypoints]}
+
+
+def decoded(
+    outputs: Outputs, flipped: Outputs | None, spec: ModelSpec, margins: Mapping[str, float]
+) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
+    """Key points (N, K, 3 or 4) in px of a grid, (N, K) bool: whose peaks are clear, and the grid's height and width.
+
+    A volume's point is a mean over all of it, and each is clear.
+
+    Args:
+        flipped: of the mirrored crops, for the flip test; None without it.
+        margins: by which peaks are higher than all else, by output.
+    """
+    if flipped is None:
+        keypoints, grid_hw = decode_outputs(outputs, spec)
+    else:
+        keypoints, grid_hw = decode_flipped_outputs(outputs, flipped, spec)
+        outputs = outputs if isinstance(spec.head, Volume) else merge_flipped_outputs(outputs, flipped, spec)
+    clear = np.ones(keypoints.shape[:2], bool)
+    for name, maps in peaks_of(outputs, spec).items():
+        clear &= clear_peaks(maps, margins[name])
+    return keypoints, clear, grid_hw
 
 
 def moved(found: np.ndarray, wanted: np.ndarray, regions: Regions, spec: ModelSpec) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Is a plan of SimCC vectors or of volumes right on this device? As plan_check.py, for crops that the CPU cuts out."""
+"""Is a plan right whose crops the CPU cuts out: of volumes, of RTMW3D, of SimCC without kernels? As plan_check.py."""
 
 from __future__ import annotations
 
@@ -10,13 +10,21 @@ import numpy as np
 
 from edgepose.backends.host import HostBackend
 from edgepose.backends.runtime import Decoding
-from edgepose.evaluation.agreement import CLEAR, clear_peaks, largest_of, relative_error, rounded
-from edgepose.evaluation.plan_check import DECODED_PX, PlanCheck, Row, precision_rows, repetition_row, shift_row
-from edgepose.evaluation.plan_inputs import PEOPLE, Crowd, Picture, counts_of, crowd_of, moved, usable_pictures
-from edgepose.model.heads.simcc import SimCC
-from edgepose.model.spec import ModelSpec
+from edgepose.evaluation.agreement import CLEAR, rounded
+from edgepose.evaluation.plan_check import (
+    DECODED_PX,
+    PlanCheck,
+    Row,
+    network_rows,
+    precision_rows,
+    repetition_row,
+    shift_row,
+    unit_of,
+    worst_of,
+)
+from edgepose.evaluation.plan_inputs import PEOPLE, Crowd, Picture, counts_of, crowd_of, decoded, moved, usable_pictures
 from edgepose.stages.crop import cut_out, mirror
-from edgepose.stages.one_person import Outputs, decode_flipped_outputs, decode_outputs, merge_flipped_outputs
+from edgepose.stages.one_person import Outputs
 
 DECODED_M = 1e-3  # of depth
 
@@ -40,7 +48,7 @@ def check_vectors(
     repeats: int = 200,
     narrow: Callable[[np.ndarray], str] | None = None,
 ) -> PlanCheck:
-    """Compare a plan of SimCC vectors or volumes with the ONNX that it was made from; see `check_plan`.
+    """Compare such a plan with the ONNX that it was made from; see `check_plan`.
 
     Raises:
         InputError: no picture has a usable box.
@@ -51,18 +59,10 @@ def check_vectors(
     shown = [_shown(cpu, image, crowd_of(boxes, most, PEOPLE // len(pictures), spec)) for image, boxes in pictures]
     first = shown[0]
     who, nudged = first.crowd.who, cpu.run(rounded(first.crops))
-    found = plan.run(first.crops[who])
-    wanted = {name: values[who] for name, values in first.outputs.items()}
-    rows, errors = list[Row](), {name: np.abs(found[name] - values) for name, values in wanted.items()}
-    for name, values in wanted.items():
-        error = relative_error(found[name], values)
-        limit = largest_of(cpu.passport.precision, relative_error(nudged[name], first.outputs[name]))
-        text = f"differ by {error:.1e} of their rms, {errors[name].max():.1e} at most"
-        rows.append(Row("network", f"{name} of {most} crops", error <= limit, text, f"{limit:.2g}"))
+    rows, errors = network_rows(plan.run(first.crops[who]), first.outputs, nudged, who, cpu.passport.precision)
     layer = ""
     if narrow is not None and not all(row.agrees for row in rows):
-        worst = int(who[np.argmax(sum(each.reshape(most, -1).max(axis=1) for each in errors.values()))])
-        layer = narrow(first.crops[worst : worst + 1])
+        layer = narrow(first.crops[worst_of(errors, who)][None])
     margins = {name: CLEAR * float(each.max()) for name, each in errors.items()}
     rows += _decode_rows(plan, first, margins)
     rows += _keypoint_rows(plan, shown, margins)
@@ -85,7 +85,7 @@ def _decode_rows(plan: HostBackend, shown: Shown, margins: Mapping[str, float]) 
     for flip_test in (False, True):
         if not runtime.decodes(flip_test=flip_test):
             continue
-        wanted, clear, _ = _decoded(outputs, flipped, spec, flip_test, margins)
+        wanted, clear, _ = decoded(outputs, flipped if flip_test else None, spec, margins)
         difference = np.abs(runtime.keypoints(crops, flip_test=flip_test) - wanted)[clear]
         if not difference.size:
             continue
@@ -104,26 +104,10 @@ def _keypoint_rows(plan: HostBackend, shown: Sequence[Shown], margins: Mapping[s
     for count, flip_test in product(counts_of(plan.passport.plan.max_batch), (False, True)):
         shifts = []
         for each in shown:
-            keypoints, clear, grid_hw = _decoded(each.outputs, each.flipped, spec, flip_test, margins)
+            keypoints, clear, grid_hw = decoded(each.outputs, each.flipped if flip_test else None, spec, margins)
             who, some = each.crowd.who[:count], each.crowd.regions.rows(slice(count))
             xy = some.to_image(keypoints[who][..., :2], grid_hw)
             found = plan.keypoints(each.image, some, flip_test=flip_test)
             shifts.append(moved(found, xy, some, spec)[clear[who]])
         name = f"key points of {count}{', flip test' * flip_test}"
-        yield shift_row("key points", name, np.concatenate(shifts), "px of the grid")
-
-
-def _decoded(
-    outputs: Outputs, flipped: Outputs, spec: ModelSpec, flip_test: bool, margins: Mapping[str, float]
-) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
-    """Key points (N, K, 3 or 4) in px of a grid, (N, K) bool: whose peaks are clear, and the grid's height and width.
-
-    A volume's point is a mean over all of it, and each is clear.
-    """
-    keypoints, grid_hw = decode_flipped_outputs(outputs, flipped, spec) if flip_test else decode_outputs(outputs, spec)
-    clear = np.ones(keypoints.shape[:2], bool)
-    if isinstance(spec.head, SimCC):
-        vectors = merge_flipped_outputs(outputs, flipped, spec) if flip_test else outputs
-        for name in ("simcc_x", "simcc_y"):
-            clear &= clear_peaks(vectors[name][:, :, None], margins[name])
-    return keypoints, clear, grid_hw
+        yield shift_row("key points", name, np.concatenate(shifts), unit_of(spec))

@@ -66,12 +66,11 @@ def verify_plan(
         except MissingPackageError as error:
             raise BackendError(f"a plan is compared with the CPU, and that wants a package: {error}") from error
         narrow = partial(_first_layer, onnx, passport, tell)
-        if gpu_reads_frames(passport.spec):
-            check = check_plan(cpu, cast(Plan, plan), pictures, repeats=repeats, narrow=narrow)
-        else:
-            assert isinstance(plan, HostBackend)
+        if isinstance(plan, HostBackend):
             assert isinstance(cpu, HostBackend)
             check = check_vectors(cpu, plan, pictures, repeats=repeats, narrow=narrow)
+        else:
+            check = check_plan(cpu, cast(Plan, plan), pictures, repeats=repeats, narrow=narrow)
     verdict = Verdict(not check.fault, check.verdict)
     passport = replace(passport, engine=replace(passport.plan, verdict=verdict))
     write_passport(path, passport)
