@@ -35,7 +35,7 @@ def check_fields(kernels: Kernels, dtype: type) -> Finding:
     heatmaps, drawn = draw_maps(points, MAPS_HW, rng)
     maps: list[np.ndarray] = [heatmaps.astype(dtype), draw_fields(points, drawn, MAPS_HW, rng).astype(dtype)]
     head = Fields(MAPS_HW, peak_distance=3)
-    with _placed(kernels, "FieldsOnGpu", maps, head) as on_gpu:
+    with _placed(kernels, maps, head) as on_gpu:
         peaks = on_gpu.find_points()
         found = keypoints_of(peaks, group_connected(peaks, on_gpu.strengths, head), head)
     return _compare(found, decode_fields(maps[0], maps[1], head))
@@ -48,20 +48,21 @@ def check_tags(kernels: Kernels, dtype: type) -> Finding:
     heatmaps, drawn = draw_maps(points, MAPS_HW, rng)
     maps: list[np.ndarray] = [heatmaps.astype(dtype), draw_tags(points, drawn, MAPS_HW, rng, apart=3).astype(dtype)]
     head = Tags(MAPS_HW, upsample=2)
-    with _placed(kernels, "TagsOnGpu", maps, head) as on_gpu:
+    with _placed(kernels, maps, head) as on_gpu:
         peaks, counts = on_gpu.find_peaks()
         found = people_of(on_gpu, peaks, counts, head)
     return _compare(found, decode_tags(maps[0], maps[1], head))
 
 
 @contextmanager
-def _placed(kernels: Kernels, kind: str, maps: list[np.ndarray], head: Fields | Tags) -> Iterator[Any]:
-    from edgepose.cuda import maps as on_gpu  # pycuda
+def _placed(kernels: Kernels, maps: list[np.ndarray], head: Fields | Tags) -> Iterator[Any]:
+    from edgepose.cuda.maps import FieldsOnGpu, Placed, TagsOnGpu  # pycuda
 
     with ExitStack() as resources:
         uploaded = [kernels.upload(array) for array in maps]
-        placed = [on_gpu.Placed(memory.address, maps[0].dtype == np.float16) for memory in uploaded]
-        yield getattr(on_gpu, kind)(kernels.module, kernels.stream, *placed, head, resources)
+        placed = [Placed(memory.address, maps[0].dtype == np.float16) for memory in uploaded]
+        kind: Any = FieldsOnGpu if isinstance(head, Fields) else TagsOnGpu
+        yield kind(kernels.module, kernels.stream, *placed, head, resources)
 
 
 def _compare(found: tuple[np.ndarray, np.ndarray], wanted: tuple[np.ndarray, np.ndarray]) -> Finding:
