@@ -73,7 +73,7 @@ def cost_of(cpu: Backend, max_batch: int) -> dict[str, float]:
 
     cpu.run = timed  # type: ignore[method-assign]
     start = process_time()
-    check_plan(cpu, cast(Plan, plan), pictures_of(None))
+    check_plan(cpu, cast(Plan, plan), pictures_of(None)[0])
     return {"all_s": process_time() - start, **figures, "runs": plan.runs}
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -70,8 +71,10 @@ def command(
     """Build a TensorRT plan from ONNX (m.onnx, m.fp16.onnx or m.int8.onnx), on the device that will run it.
 
     Precision is in the ONNX, so there is no precision option. With --best any of the three will do as ONNX; m.onnx must
-    lie beside the others.
+    lie beside the others. Exit status 3: done, but some of the --images could not be read.
     """
+    from edgepose.cli import SOME_UNREADABLE
+    from edgepose.cli.verify_command import pictures_of
     from edgepose.trt.options import BuildOptions, parse_targets
 
     if (also or images) and not best:
@@ -90,8 +93,9 @@ def command(
         targets=parse_targets(targets),
         kernels=not no_kernels,
     )
-    if best:
-        plan, source = _build_best(onnx, output, options, runtime, also, budget, images)
+    pictures, unreadable = pictures_of(images) if best else (None, 0)
+    if pictures:
+        plan, source = _build_best(onnx, output, options, runtime, also, budget, pictures)
     else:
         plan, source = _build(onnx, output, options, runtime), onnx
     if not no_verify and not no_kernels and not targets:
@@ -99,7 +103,9 @@ def command(
         from edgepose.model.passport import read_passport
 
         if can_verify(read_passport(plan).spec):
-            _verify(plan, source, images)
+            _verify(plan, source, pictures)
+    if unreadable:
+        sys.exit(SOME_UNREADABLE)
 
 
 def _build(
@@ -141,10 +147,9 @@ def _build_best(
     runtime: str | None,
     also: tuple[Path, ...],
     budget: float,
-    images: Path | None,
+    pictures: list[Any],
 ) -> tuple[Path, Path]:
     """Build each file of the network, say how fast and how right each is here; the best, in place, and its ONNX."""
-    from edgepose.cli.verify_command import pictures_of
     from edgepose.cuda.nvcc import kernels_path
     from edgepose.errors import BuildError
     from edgepose.evaluation.best import candidates_of, fastest, measure_candidates, rows_of
@@ -156,7 +161,7 @@ def _build_best(
     if read_passport(reference).random_weights:
         budget = math.inf  # key points mean nothing
     plan = output or reference.with_suffix(".plan")
-    pictures, built, failed = pictures_of(images), [], []
+    built, failed = [], []
     with temporary_folder(plan.parent) as folder:
         for number, file in enumerate(files):
             target = folder / str(number) / plan.name
@@ -184,14 +189,14 @@ def _build_best(
     return plan, best.onnx
 
 
-def _verify(plan: Path, onnx: Path, images: Path | None) -> None:
+def _verify(plan: Path, onnx: Path, pictures: list[Any] | None) -> None:
     """Compare the plan with the CPU. It stands as it was built whatever comes of that; exit status 1 if it is wrong."""
     from edgepose.cli.verify_command import pictures_of
     from edgepose.errors import BackendError, EdgeposeError
     from edgepose.evaluation.verify import verify_plan
 
     try:
-        check, _ = verify_plan(plan, pictures_of(images), onnx=onnx)
+        check, _ = verify_plan(plan, pictures or pictures_of(None)[0], onnx=onnx)
     except EdgeposeError as error:
         click.echo(f"not verified: {error}", err=True)
         return

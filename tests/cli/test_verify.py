@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -103,8 +104,26 @@ def test_an_onnx_in_place_of_a_plan_is_said_and_is_no_target_of_a_build(tmp_path
     )
 
 
+@needs_nvcc
+def test_a_broken_picture_is_told_and_the_others_are_compared(tmp_path, picture):
+    (tmp_path / "people").mkdir()
+    (tmp_path / "people" / "a.png").write_bytes(b"not a picture")
+    picture.rename(tmp_path / "people" / "b.png")
+    with fake_device():
+        plan = write_toy_plan(tmp_path / "m.plan", SPEC, max_batch=1)
+        done = invoke("verify", plan, "--images", tmp_path / "people", "--repeats", 1)
+        (tmp_path / "people" / "b.png").unlink()
+        none = invoke("verify", plan, "--images", tmp_path / "people", "--repeats", 1)
+
+    assert done.exit_code == 3, done.output
+    assert "a.png: not a readable image" in done.stderr
+    assert f"{plan} agrees with the CPU (" in done.stdout
+    assert none.exit_code == 1
+    assert re.fullmatch(r"edgepose: \S*a\.png: not a readable image.*\n", none.output)
+
+
 def test_drawn_pictures_show_people():
-    pictures = pictures_of(None)
+    pictures, _ = pictures_of(None)
 
     assert [boxes.shape for _, boxes in pictures] == [(3, 4)] * 3
     assert all(image.dtype == np.uint8 for image, _ in pictures)
