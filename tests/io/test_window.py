@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import sys
+
 import cv2
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ class Screen:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.shown: dict[str, np.ndarray | None] = {}
         self.key = NO_KEY
+        monkeypatch.setenv("DISPLAY", ":0")
         monkeypatch.setattr(cv2, "namedWindow", lambda name, _: self.shown.update({name: None}))
         monkeypatch.setattr(cv2, "imshow", lambda name, image: self.shown.update({name: image}))
         monkeypatch.setattr(cv2, "waitKey", lambda _: self.key)
@@ -61,9 +64,23 @@ def test_an_opencv_without_windows_is_told_in_one_line_that_names_the_cure(monke
     def refuse(*_: object) -> None:
         raise cv2.error("The function is not implemented.\nRebuild the library")
 
+    monkeypatch.setenv("DISPLAY", ":0")
     monkeypatch.setattr(cv2, "namedWindow", refuse)
 
     with pytest.raises(InputError, match=r"no window can be shown: .* use --serve and a browser") as told:
         Window(["door"])
 
     assert "\n" not in str(told.value)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a display is not named by the environment")
+def test_without_a_display_opencv_is_not_asked_for_a_window_since_its_qt_ends_the_process(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delenv("DISPLAY")
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+
+    with pytest.raises(InputError, match="there is no display"):
+        Window(["door"])
+
+    assert not screen.shown
