@@ -38,7 +38,9 @@ def find_matplotlib() -> SimpleNamespace:
 
 
 def draw_positions(xyz: np.ndarray, skeleton: Skeleton, names: Sequence[str], size_hw: tuple[int, int]) -> np.ndarray:
-    """Stick figures of up to MOST_SHOWN people, a row for each, as the camera sees them and from the right side.
+    """Stick figures of up to MOST_SHOWN people, as the camera sees them and from the right side.
+
+    One or two people have a row each, more stand two in a row.
 
     Colours are the overlay's: the person's left is orange, right is blue, the rest green. Axes are metres.
 
@@ -59,12 +61,15 @@ def draw_positions(xyz: np.ndarray, skeleton: Skeleton, names: Sequence[str], si
     figure = figures.Figure(figsize=(width / DPI, height / DPI), dpi=DPI, layout="constrained")
     canvas = figures.FigureCanvasAgg(figure)
     shown = min(len(xyz), MOST_SHOWN)
-    for row in range(shown):
-        for column, (view, elevation, azimuth) in enumerate(VIEWS):
-            axes = figure.add_subplot(shown, len(VIEWS), row * len(VIEWS) + column + 1, projection="3d")
-            _draw_person(axes, xyz[row], skeleton)
+    in_a_row = 1 if shown <= 2 else 2
+    rows = -(-shown // in_a_row)
+    for person in range(shown):
+        for number, (view, elevation, azimuth) in enumerate(VIEWS):
+            place = person * len(VIEWS) + number + 1
+            axes = figure.add_subplot(rows, in_a_row * len(VIEWS), place, projection="3d")
+            _draw_person(axes, xyz[person], skeleton)
             axes.view_init(elev=elevation, azim=azimuth)
-            axes.set_title(f"{names[row]}, {view}", fontsize=9)
+            axes.set_title(f"{names[person]}, {view}" if in_a_row == 1 else f"{names[person]}\n{view}", fontsize=9)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
@@ -94,21 +99,29 @@ def _color(*names: str) -> tuple[float, float, float]:
 
 
 def with_positions(picture: np.ndarray, xyz: np.ndarray, skeleton: Skeleton) -> np.ndarray:
-    """(H, W + W', 3): the picture with its people's positions beside it, numbered from 1 on."""
+    """(H, W + W', 3): the picture with its people's positions beside it, numbered from 1 on in the order of `xyz`.
+
+    People without positions, whom a bottom-up network saw in part, leave their place to others.
+    """
     height = picture.shape[0]
     size_hw = (max(height, SMALLEST_PX), max(round(height * ASPECT), round(SMALLEST_PX * ASPECT)))
-    names = [f"person {number + 1}" for number in range(len(xyz))]
-    return beside(picture, draw_positions(xyz, skeleton, names, size_hw))
+    known = _with_any(xyz)
+    return beside(picture, draw_positions(xyz[known], skeleton, [f"person {row + 1}" for row in known], size_hw))
+
+
+def _with_any(xyz: np.ndarray) -> np.ndarray:
+    """Rows of the first MOST_SHOWN people who have a position."""
+    return np.flatnonzero(np.isfinite(xyz).all(axis=2).any(axis=1))[:MOST_SHOWN]
 
 
 def for_page(xyz: np.ndarray, skeleton: Skeleton) -> dict[str, Any]:
     """What serve_space.js draws: (N, K, 3) metres as `people`, null for a point that is not finite, and `limbs`.
 
-    Up to MOST_SHOWN people. A limb is two indices and a CSS colour, the overlay's.
+    Up to MOST_SHOWN people who have positions. A limb is two indices and a CSS colour, the overlay's.
     """
     people = [
         [point if known else None for point, known in zip(points, np.isfinite(one).all(axis=1), strict=True)]
-        for one, points in ((one, one.astype(np.float64).round(3).tolist()) for one in xyz[:MOST_SHOWN])
+        for one, points in ((one, one.astype(np.float64).round(3).tolist()) for one in xyz[_with_any(xyz)])
     ]
     names = skeleton.keypoints
     limbs = [(a, b, "rgb({}, {}, {})".format(*side_color(names[b]))) for a, b in skeleton.limbs]

@@ -7,7 +7,7 @@ import pytest
 
 from edgepose.errors import EdgeposeError
 from edgepose.io.overlay import LEFT, RIGHT
-from edgepose.io.space import beside, draw_positions
+from edgepose.io.space import beside, draw_positions, for_page, with_positions
 from edgepose.model.skeletons import BODY15
 from tests.walker import walking
 
@@ -59,6 +59,22 @@ def test_a_person_without_positions_is_an_empty_room(walker):
 
     assert len(pixels_near(drawing, LEFT)) == 0
     assert (drawing < 255).any()
+
+
+def test_people_without_positions_leave_their_place_to_others(walker, monkeypatch):
+    drawn = []
+    monkeypatch.setattr("edgepose.io.space.draw_positions", lambda *given: drawn.append(given) or np.zeros((9, 9, 3)))
+    people = np.concatenate([walker] * 7)
+    people[[0, 2]] = np.nan
+
+    with_positions(np.zeros((50, 80, 3), np.uint8), people, BODY15)
+    page = for_page(people, BODY15)
+
+    (xyz, _, names, _), *_ = drawn
+    assert names == ["person 2", "person 4", "person 5", "person 6"]
+    assert np.isfinite(xyz).all()
+    assert len(page["people"]) == 4
+    assert None not in page["people"][0]
 
 
 def test_without_matplotlib_the_extra_is_named(monkeypatch):
