@@ -34,6 +34,7 @@ from edgepose.export.to_onnx import to_onnx
 from edgepose.export.verify import FP16_LIMIT_RELATIVE, FP32_LIMIT_RELATIVE
 from edgepose.export.zoo.bottom_up import BottomUpModel
 from edgepose.files import check_targets, sha256_of
+from edgepose.model.heads.fields import Fields
 from edgepose.model.spec import ModelSpec
 from edgepose.stages.letterbox import Letterbox, as_input
 
@@ -41,6 +42,7 @@ Maps = Mapping[str, np.ndarray]
 
 INPUT = "images"
 UDP_FILES = ("91663bf9", "de08fd8c", "8cc64794", "7cad61ef")  # sha256 of mmpose's four, as their names begin it
+BACKGROUND = 0.5  # at least the mean of its map
 SAMPLES = 2  # pictures that networks are compared on
 
 
@@ -90,6 +92,7 @@ def import_bottom_up(
     pictures = sample_pictures(spec)
     single = [_run(original, pictures[i : i + 1], spec, path) for i in range(len(pictures))]
     reference = {name: np.concatenate([maps[name] for maps in single]) for name in spec.outputs}
+    _check_background(reference, spec, path)
     report("simplifying the graph")
     try:
         formed, difference = _formed(original, spec, pictures, reference, BATCH)
@@ -97,6 +100,24 @@ def import_bottom_up(
         formed, difference = _formed(original, spec, pictures[:1], single[0], 1)
         report("the graph works for one picture at a time only; it stays so")
     return _write(formed, spec, Weights(path.name, sha256_of(path)), difference, output_dir, report)
+
+
+def _check_background(maps: Maps, spec: ModelSpec, path: Path) -> None:
+    """Whether fields lie where the heat maps should: both have the same shape, and of a joined output no shape tells.
+
+    The background's map is near 1 nearly everywhere; a field is 0 but on limbs, so none has a mean of half.
+    """
+    head = spec.head
+    if not isinstance(head, Fields):
+        return
+    every = np.concatenate([maps["heatmaps"]] if head.joined else [maps["heatmaps"], maps["pafs"]], axis=1)
+    means = np.abs(every.mean(axis=(0, 2, 3)))
+    background, highest = len(spec.skeleton), int(means.argmax())
+    if highest > background and means[highest] > BACKGROUND > means[background]:
+        raise ModelFileError(
+            f"{path}: the spec has the background in map {background} (from 0 on) and fields behind it, but map "
+            f"{highest} is {means[highest]:.2f} on average, as a background is: put the heat maps before the fields"
+        )
 
 
 def export_bottom_up_model(

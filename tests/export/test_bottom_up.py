@@ -6,6 +6,7 @@ import onnx
 import pytest
 import torch
 from click.testing import CliRunner
+from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from edgepose.backends import load_runtime
@@ -114,6 +115,30 @@ def test_fields_and_heat_maps_swapped_are_refused(exported, tmp_path: Path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("background", [18, 56])
+def test_fields_before_the_heat_maps_of_one_output_are_refused(tmp_path: Path, background: int):
+    spec = ModelSpec("toy_joined", PICTURE, Fields((8, 12), joined=True), OPENPOSE18)
+    weights, biases = np.full((57, 3, 8, 8), 1e-4, np.float32), np.eye(57, dtype=np.float32)[background]
+    node = helper.make_node("Conv", ["images", "weights", "biases"], ["heatmaps"], strides=[8, 8])
+    theirs = helper.make_graph(
+        [node],
+        "joined",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", 3, 64, 96])],
+        [helper.make_tensor_value_info("heatmaps", TensorProto.FLOAT, ["n", 57, 8, 12])],
+        [numpy_helper.from_array(weights, "weights"), numpy_helper.from_array(biases, "biases")],
+    )
+    onnx.save(helper.make_model(theirs, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "a.onnx")
+
+    if background == 18:  # after OpenPose's 18 key points
+        assert import_bottom_up(tmp_path / "a.onnx", spec, tmp_path / "out").fp32.exists()
+    else:
+        with pytest.raises(
+            ModelFileError, match=r"map 56 is 1\.00 on average, .*: put the heat maps before the fields"
+        ):
+            import_bottom_up(tmp_path / "a.onnx", spec, tmp_path / "out")
+        assert not list(tmp_path.glob("out/*"))
+
+
 def test_a_graph_that_computes_something_else_is_not_written(monkeypatch, tmp_path: Path):
     monkeypatch.setattr("edgepose.export.bottom_up.largest_difference", lambda *_: 0.5)
 
@@ -150,4 +175,4 @@ def test_57_channels_called_17_key_points_are_refused_in_one_line(tmp_path: Path
 
     assert result.exit_code == 1
     assert result.output.strip().count("\n") == 0
-    assert "limbs name key point 17, skeleton 'coco17' has 17" in result.output
+    assert "limbs name key point 17 (from 0 on), skeleton 'coco17' has 17" in result.output

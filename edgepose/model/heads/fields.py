@@ -90,7 +90,8 @@ class Fields:
         keypoints = len(spec.skeleton)
         highest = max(max(limb) for limb in self.limbs)
         if highest >= keypoints:
-            raise ValueError(f"limbs name key point {highest}, skeleton {spec.skeleton.name!r} has {keypoints}")
+            skeleton = f"skeleton {spec.skeleton.name!r} has {keypoints}"
+            raise ValueError(f"limbs name key point {highest} (from 0 on), {skeleton}")
         maps, fields = keypoints + 1, 2 * len(self.limbs)
         if self.joined:
             return {"heatmaps": (maps + fields, *self.size_hw)}
