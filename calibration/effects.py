@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-import onnx
 
-from edgepose.calibration.partial import Activations, changed_part
+from edgepose.calibration.partial import ChangedPart
+from edgepose.calibration.variants import Constants
 from edgepose.io.watching import Watch
 from edgepose.model.spec import ModelSpec
 from edgepose.stages.one_person import decode_outputs
 
 CONFIDENT = 0.3  # score of the key points that are compared
+MOST_THREADS = 8  # each holds a network
 
 Outputs = Mapping[str, np.ndarray]
 
@@ -66,42 +69,32 @@ class Difference:
         return Effect(self._distance / max(self.keypoints, 1), noise)
 
 
-def effects(
-    base: Activations,
-    model: onnx.ModelProto,
-    variants: Mapping[str, Callable[[], onnx.ModelProto]],
+def add_effects(
+    parts: Mapping[str, ChangedPart],
+    constants: Constants,
+    known: Sequence[Outputs],
     exact: Sequence[Outputs],
     tallies: Mapping[str, Difference],
     *,
     step: str,
     watch: Watch,
 ) -> None:
-    """Add to `tallies` what each variant of one graph gives on some crops; only what a variant changes is computed.
+    """Add to `tallies` what each variant of one graph gives on some crops: a thread of its own computes each.
 
     Args:
-        base: activations of `model`, which the variants differ from in little.
-        variants: by name; each is made when it is its turn.
-        exact: FP32's outputs for each of the crops.
+        parts: by name, what changes in each variant.
+        constants: of all of them.
+        known: for each crop the tensors of the graph that parts read, and its outputs.
+        exact: FP32's outputs for each crop.
     """
-    for name in watch(step, list(variants), len(variants)):
-        part = changed_part(model, variants[name]())
-        known = base.with_tensors(part.reads)
-        for wanted, values, changed in zip(exact, known, part.run(known), strict=True):
+
+    def add(name: str) -> None:
+        for wanted, values, changed in zip(exact, known, parts[name].run(constants, known, threads=1), strict=True):
             tallies[name].add(wanted, {each: changed.get(each, values[each]) for each in wanted})
 
-
-def outputs_of(activations: Activations) -> list[dict[str, np.ndarray]]:
-    """The graph's outputs for each of its inputs."""
-    return [{name: values[name] for name in activations.outputs} for values in activations.values]
-
-
-def crossed_tensors(model: onnx.ModelProto) -> Collection[str]:
-    """Tensors that a changed part is likely to read: what several nodes read, and what nodes of several inputs read."""
-    constants = {item.name for item in model.graph.initializer}
-    data = [[name for name in node.input if name and name not in constants] for node in model.graph.node]
-    readers: dict[str, int] = {}
-    for names in data:
-        for name in set(names):
-            readers[name] = readers.get(name, 0) + 1
-    joined = (name for names in data if len(names) > 1 for name in names)
-    return dict.fromkeys([*joined, *(name for name, count in readers.items() if count > 1)])
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, MOST_THREADS)) as pool:
+        try:
+            for _ in watch(step, pool.map(add, parts), len(parts)):
+                pass
+        finally:  # of an interrupt
+            pool.shutdown(cancel_futures=True)

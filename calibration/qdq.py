@@ -19,13 +19,13 @@ away.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from edgepose.export.graph.edit import arrays_of, attributes_of, drop_unused, replace_nodes
+from edgepose.export.graph.edit import arrays_of, attributes_of, copy_of, drop_unused, replace_nodes
 from edgepose.export.graph.fp16 import FP16_MAX
 
 PASSIVE = ("MaxPool", "DepthToSpace", "Slice")  # hand on the values of their first input
@@ -215,25 +215,32 @@ def insert_qdq(
         without: tensors that get no pair: only for a study of what one pair does.
     """
     places = {name: where for name, where in quantised_inputs(model, layers).items() if name not in without}
-    return insert_pairs(model, ranges, places, layers)
-
-
-def insert_pairs(
-    model: onnx.ModelProto,
-    ranges: Mapping[str, float],
-    places: Mapping[str, Collection[tuple[str, int]]],
-    layers: Collection[str],
-) -> onnx.ModelProto:
-    """A copy of a prepared graph with a pair on each tensor of `places`, and the weights of `layers` in INT8."""
-    quantised = onnx.ModelProto()
-    quantised.CopyFrom(model)
+    quantised = copy_of(model)
     graph, arrays = quantised.graph, arrays_of(model)
-    nodes = {node.output[0]: node for node in graph.node}
-    graph.initializer.append(numpy_helper.from_array(np.array(0, np.int8), "int8_zero"))
+    graph.initializer.extend(pair_constants({name: ranges[name] for name in places}))
+    ordered = []
+    for node in with_pairs(graph.node, places, graph.input[0].name):
+        if node.output[0] in layers:
+            ordered.append(_quantise_weight(graph, node, arrays[node.input[1]]))
+        ordered.append(node)
+    replace_nodes(quantised, ordered)
+    drop_unused(quantised)
+    onnx.checker.check_model(quantised)
+    return quantised
+
+
+def with_pairs(
+    nodes: Iterable[onnx.NodeProto], places: Mapping[str, Collection[tuple[str, int]]], taken: str
+) -> list[onnx.NodeProto]:
+    """Copies of a graph's nodes, with a pair on each tensor of `places`; `pair_constants` has what the pairs read.
+
+    Args:
+        taken: the graph's input.
+    """
+    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    by_output = {node.output[0]: node for node in copies}
     pairs: dict[str, list[onnx.NodeProto]] = {}
     for tensor, readers in places.items():
-        step = as_step(np.array(ranges[tensor]) / LEVELS)
-        graph.initializer.append(numpy_helper.from_array(step, f"{tensor}.step"))
         parameters = [f"{tensor}.step", "int8_zero"]
         pairs[tensor] = [
             helper.make_node("QuantizeLinear", [tensor, *parameters], [f"{tensor}.int8"], f"{tensor}.quantize"),
@@ -242,18 +249,21 @@ def insert_pairs(
             ),
         ]
         for output, position in readers:
-            nodes[output].input[position] = f"{tensor}.dq"
-    ordered = list(pairs.get(graph.input[0].name, []))
-    for node in graph.node:
-        if node.output[0] in layers:
-            ordered.append(_quantise_weight(graph, node, arrays[node.input[1]]))
+            by_output[output].input[position] = f"{tensor}.dq"
+    ordered = list(pairs.get(taken, []))
+    for node in copies:
         ordered.append(node)
         for name in node.output:
             ordered += pairs.get(name, [])
-    replace_nodes(quantised, ordered)
-    drop_unused(quantised)
-    onnx.checker.check_model(quantised)
-    return quantised
+    return ordered
+
+
+def pair_constants(ranges: Mapping[str, float]) -> list[onnx.TensorProto]:
+    """What pairs on these tensors read: each one's step, and the zero point of all."""
+    steps = {f"{tensor}.step": as_step(np.array(limit) / LEVELS) for tensor, limit in ranges.items()}
+    return [
+        numpy_helper.from_array(array, name) for name, array in {"int8_zero": np.array(0, np.int8), **steps}.items()
+    ]
 
 
 def pairs_beyond_fp16(quantised: onnx.ModelProto) -> list[str]:

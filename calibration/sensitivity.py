@@ -1,29 +1,32 @@
 """What INT8 in each layer and each tensor does to the key points: that one alone, and all but that one.
 
 Variants share most of their arithmetic with the network in FP32, or with the one wholly in INT8, so those two are run
-once and their activations kept; of a variant only what its change reaches is computed (`partial`).
+first and their activations kept; of a variant only what its change reaches is computed (`partial`). Single tensors are
+tried on a quarter of the crops: what a layer does says nearly the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import onnx
 
-from edgepose.calibration.effects import Difference, Effect, crossed_tensors, effects, outputs_of
-from edgepose.calibration.mixes import Ground, quantise
-from edgepose.calibration.partial import Activations, run_tapped
-from edgepose.calibration.qdq import insert_pairs, quantised_inputs
+from edgepose.calibration.effects import Difference, Effect, Outputs, add_effects
+from edgepose.calibration.mixes import Ground
+from edgepose.calibration.partial import changed_part, run_tapped
+from edgepose.calibration.qdq import quantised_inputs
 from edgepose.calibration.seen import TensorSeen, TensorValues
+from edgepose.calibration.variants import Constants, Variants, filled
 from edgepose.io.watching import Watch, unwatched
 from edgepose.model.spec import ModelSpec
 
-KEPT_BYTES = 2 << 30  # of activations at a time
+KEPT_BYTES = 4 << 30  # of activations at a time
+TENSOR_SHARE, TENSOR_CROPS = 4, 16  # one crop in four, and at least so many, show what single tensors do
+WHOLE = ""  # among layers, the network wholly in INT8
 
-Variants = dict[str, Callable[[], onnx.ModelProto]]
+Graphs = Mapping[str, onnx.ModelProto]
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class Sensitivities:
         tensors: by name: one pair alone, weights in float; and all but that pair.
         seen: the values of each of those tensors.
         crops, keypoints: how many it was measured on; without key points all shifts are 0.
+        tensor_crops: on how many of these crops effects of tensors were measured.
     """
 
     whole: Effect
@@ -58,6 +62,7 @@ class Sensitivities:
     tensors: dict[str, Sensitivity]
     seen: dict[str, TensorSeen]
     crops: int
+    tensor_crops: int
     keypoints: int
 
 
@@ -65,42 +70,37 @@ def sensitivities(
     ground: Ground, crops: Sequence[np.ndarray], spec: ModelSpec, watch: Watch = unwatched
 ) -> Sensitivities:
     """Of every layer of `ground` and every tensor with a pair, on crops (1, 3, H, W) float32, at least one."""
-    model, whole = ground.model, quantise(ground, ground.layers)
-    places = quantised_inputs(model, ground.layers)
-    only: Variants = {f"layer {name}": partial(quantise, ground, [name]) for name in ground.layers}
-    only |= {
-        f"tensor {name}": partial(insert_pairs, model, ground.ranges, {name: readers}, ())
-        for name, readers in places.items()
-    }
-    rest: Variants = {
-        f"layer {name}": partial(quantise, ground, [each for each in ground.layers if each != name])
-        for name in ground.layers
-    }
-    rest |= {f"tensor {name}": partial(quantise, ground, ground.layers, [name]) for name in places}
-    alone, others = ({name: Difference(spec) for name in only} for _ in range(2))
+    layers, places = ground.layers, quantised_inputs(ground.model, ground.layers)
+    variants = Variants(ground)
+    none, whole = variants.graph(()), variants.graph(layers)
     values = {name: TensorValues(ground.ranges[name]) for name in places}
-    everywhere = Difference(spec)
-    for index, count, chunk in _chunks(model, crops, [*places, *crossed_tensors(model)]):
-        said = f" ({index + 1} of {count})" if count > 1 else ""
-        base = Activations(model, chunk, [*places, *crossed_tensors(model)])
+    exact = []
+    for known in watch("looking at tensors", run_tapped(ground.model, crops, list(places)), len(crops)):
+        exact.append({item.name: known[item.name] for item in ground.model.graph.output})
         for name, tensor in values.items():
-            for known in base.values:
-                tensor.add(known[name])
-        exact = outputs_of(base)
-        effects(base, model, only, exact, alone, step=f"each alone in INT8{said}", watch=watch)
-        base = Activations(whole, chunk, [*places, *crossed_tensors(whole)])  # in place of the other: memory
-        for wanted, rounded in zip(exact, outputs_of(base), strict=True):
-            everywhere.add(wanted, rounded)
-        effects(base, whole, rest, exact, others, step=f"all but each in INT8{said}", watch=watch)
-    found = {name: Sensitivity(alone[name].effect(), others[name].effect()) for name in only}
+            tensor.add(known[name])
+
+    def tried(base: onnx.ModelProto, graphs: Graphs, count: int, step: str) -> dict[str, Difference]:
+        return _differences(variants.constants, base, graphs, crops[:count], exact[:count], spec, step, watch)
+
+    only = {name: variants.graph([name]) for name in layers}
+    rest = {name: variants.graph([each for each in layers if each != name]) for name in layers}
+    alone = tried(none, {WHOLE: whole, **only}, len(crops), "each layer alone in INT8")
+    others = tried(whole, rest, len(crops), "all but each layer in INT8")
+    some = max(TENSOR_CROPS, len(crops) // TENSOR_SHARE)
+    only = {name: variants.paired({name: readers}) for name, readers in places.items()}
+    rest = {name: variants.graph(layers, [name]) for name in places}
+    alone_tensors = tried(none, only, some, "each tensor alone in INT8")
+    other_tensors = tried(whole, rest, some, "all but each tensor in INT8")
     return Sensitivities(
-        everywhere.effect(),
-        {name: found[f"layer {name}"] for name in ground.layers},
-        {name: _read_by(ground, name) for name in ground.layers},
-        {name: found[f"tensor {name}"] for name in places},
+        alone[WHOLE].effect(),
+        {name: Sensitivity(alone[name].effect(), others[name].effect()) for name in layers},
+        {name: _read_by(ground, name) for name in layers},
+        {name: Sensitivity(alone_tensors[name].effect(), other_tensors[name].effect()) for name in places},
         {name: tensor.seen() for name, tensor in values.items()},
         len(crops),
-        everywhere.keypoints,
+        min(some, len(crops)),
+        alone[WHOLE].keypoints,
     )
 
 
@@ -108,26 +108,38 @@ def layer_noises(
     ground: Ground, crops: Sequence[np.ndarray], spec: ModelSpec, watch: Watch = unwatched
 ) -> dict[str, float]:
     """The noise that INT8 in each layer alone makes in the outputs, on crops (1, 3, H, W) float32, at least one."""
-    variants: Variants = {name: partial(quantise, ground, [name]) for name in ground.layers}
-    tallies = {name: Difference(spec) for name in variants}
-    wanted = [*quantised_inputs(ground.model, ground.layers), *crossed_tensors(ground.model)]
-    for _, _, chunk in _chunks(ground.model, crops, wanted):
-        base = Activations(ground.model, chunk, wanted)
-        effects(base, ground.model, variants, outputs_of(base), tallies, step="trying layers", watch=watch)
-    return {name: each.effect().noise for name, each in tallies.items()}
+    variants = Variants(ground)
+    graphs = {name: variants.graph([name]) for name in ground.layers}
+    exact = list(run_tapped(ground.model, crops))
+    exact = [{item.name: known[item.name] for item in ground.model.graph.output} for known in exact]
+    found = _differences(variants.constants, variants.graph(()), graphs, crops, exact, spec, "trying layers", watch)
+    return {name: each.effect().noise for name, each in found.items()}
+
+
+def _differences(
+    constants: Constants,
+    base: onnx.ModelProto,
+    graphs: Graphs,
+    crops: Sequence[np.ndarray],
+    exact: Sequence[Outputs],
+    spec: ModelSpec,
+    step: str,
+    watch: Watch,
+) -> dict[str, Difference]:
+    """How each graph's outputs differ from FP32's, which are `exact`; the graphs differ from `base` in little."""
+    parts = {name: changed_part(base, graph, constants) for name, graph in graphs.items()}
+    reads = list(dict.fromkeys(name for part in parts.values() for name in part.reads))
+    tallies = {name: Difference(spec) for name in parts}
+    model = filled(base, constants)
+    size = max(1, KEPT_BYTES // sum(value.nbytes for value in next(run_tapped(model, crops[:1], reads)).values()))
+    starts = range(0, len(crops), size)
+    for index, start in enumerate(starts):
+        known = list(run_tapped(model, crops[start : start + size], reads))
+        said = f"{step} ({index + 1} of {len(starts)})" if len(starts) > 1 else step
+        add_effects(parts, constants, known, exact[start : start + size], tallies, step=said, watch=watch)
+    return tallies
 
 
 def _read_by(ground: Ground, layer: str) -> str:
     """The tensor whose pair a layer reads: its input, or what was handed on to it."""
     return next(iter(quantised_inputs(ground.model, [layer])))
-
-
-def _chunks(
-    model: onnx.ModelProto, crops: Sequence[np.ndarray], tensors: Sequence[str]
-) -> Iterator[tuple[int, int, Sequence[np.ndarray]]]:
-    """Crops in groups whose tensors fit in KEPT_BYTES: each group's index, the number of groups, the crops."""
-    first: Mapping[str, np.ndarray] = run_tapped(model, [{model.graph.input[0].name: crops[0]}], tensors)[0]
-    size = max(1, KEPT_BYTES // max(1, sum(value.nbytes for value in first.values())))
-    starts = range(0, len(crops), size)
-    for index, start in enumerate(starts):
-        yield index, len(starts), crops[start : start + size]

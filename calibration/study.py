@@ -19,7 +19,7 @@ from edgepose.errors import InputError
 from edgepose.files import parse_json, read_input, write_json
 from edgepose.io.columns import aligned
 
-FORMAT = 1
+FORMAT = 2
 WORST = 20  # layers and tensors that are printed
 
 
@@ -72,7 +72,8 @@ class Study:
                 "",
                 *aligned(pairs, range(1, len(pairs[0]))),
                 "",
-                f"{self.path} has all {len(layers)} layers and {len(tensors)} tensors, with histograms",
+                f"tensors were tried on {self.found.tensor_crops} of the crops; {self.path} has all {len(layers)} "
+                f"layers and {len(tensors)} tensors, with histograms",
             ]
         )
 
@@ -129,6 +130,7 @@ def to_json(
         "edgepose_sensitivity": FORMAT,
         "device": asdict(device),
         "crops": found.crops,
+        "tensor_crops": found.tensor_crops,
         "keypoints": found.keypoints,
         "whole": asdict(found.whole),
         "layers": [
@@ -158,6 +160,7 @@ def _known(path: Path, made_from: Mapping[str, Any], count: int) -> Sensitivitie
             {each["name"]: _sensitivity(each) for each in data["tensors"]},
             {each["name"]: _seen(each) for each in data["tensors"]},
             data["crops"],
+            data["tensor_crops"],
             data["keypoints"],
         )
     except (InputError, ValueError, TypeError, KeyError):

@@ -17,10 +17,10 @@ import click
 import numpy as np
 
 from edgepose.calibration.dataset import CalibrationImage, crops_of, read_calibration_set
-from edgepose.calibration.effects import Difference, outputs_of
+from edgepose.calibration.effects import Difference
 from edgepose.calibration.equalise import equalised, find_factors
 from edgepose.calibration.mixes import Ground, quantise
-from edgepose.calibration.partial import Activations
+from edgepose.calibration.partial import run_tapped
 from edgepose.calibration.qdq import quantisable_layers, quantised_inputs
 from edgepose.calibration.ranges import Histogram, Probe, Votes
 from edgepose.calibration.results import load_onnx
@@ -45,7 +45,7 @@ def shift(
 ) -> float:
     """Mean shift of confident key points, px of the input."""
     tally = Difference(spec)
-    for exact, found in zip(wanted, outputs_of(Activations(quantise(ground, ground.layers), crops, [])), strict=True):
+    for exact, found in zip(wanted, run_tapped(quantise(ground, ground.layers), crops), strict=True):
         tally.add(exact, found)
     return tally.effect().shift_px
 
@@ -74,7 +74,8 @@ def main(model: Path, pool: tuple[tuple[Path, Path], ...], images: Path, boxes: 
     ]
     features = scaled(features_of(prepared, crops_of(people, spec)))
     tested = list(crops_of(read(images, boxes), spec))
-    wanted = outputs_of(Activations(prepared, tested, []))
+    outputs = [item.name for item in prepared.graph.output]
+    wanted = [{name: known[name] for name in outputs} for known in run_tapped(prepared, tested)]
     ground = Ground(prepared, layers, {}, means)
 
     def of(rows: Sequence[int]) -> float:

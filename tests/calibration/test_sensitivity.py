@@ -19,6 +19,7 @@ from edgepose.calibration.partial import changed_part, run_tapped
 from edgepose.calibration.qdq import all_layers, quantisable_layers, quantised_inputs
 from edgepose.calibration.seen import TensorValues
 from edgepose.calibration.sensitivity import sensitivities
+from edgepose.calibration.variants import Variants, filled
 from edgepose.cli import main
 from edgepose.model.passport import read_passport, write_passport
 from tests.calibration.graphs import mobile_network, pose_network, prepare, run, toy_crops, toy_spec, write_model
@@ -41,31 +42,43 @@ def crops_for(count: int) -> list[np.ndarray]:
 def test_a_changed_part_gives_what_the_whole_variant_gives(network):
     ground = ground_of(network())
     crops = crops_for(2)
-    taken = ground.model.graph.input[0].name
+    variants = Variants(ground)
     for layer in ground.layers:
-        variant = quantise(ground, [layer])
+        part = changed_part(ground.model, variants.graph([layer]), variants.constants)
 
-        part = changed_part(ground.model, variant)
-
-        known = run_tapped(ground.model, [{taken: crop} for crop in crops], part.reads)
-        for crop, found in zip(crops, part.run(known), strict=True):
-            np.testing.assert_allclose(found["heatmaps"], run(variant, crop)[0], atol=1e-5)
+        known = list(run_tapped(ground.model, crops, part.reads))
+        for crop, found in zip(crops, part.run(variants.constants, known), strict=True):
+            np.testing.assert_allclose(found["heatmaps"], run(quantise(ground, [layer]), crop)[0], atol=1e-5)
 
 
 def test_of_the_last_layer_little_is_computed_anew():
     ground = ground_of(pose_network())
+    variants = Variants(ground)
 
-    none = quantise(ground, ())
+    parts = [changed_part(ground.model, variants.graph([layer]), variants.constants) for layer in ground.layers]
 
-    sizes = [len(changed_part(none, quantise(ground, [layer])).model.graph.node) for layer in ground.layers]
-
+    sizes = [len(part.model.graph.node) for part in parts]
     assert sizes[-1] == min(sizes) < sizes[0] / 2
 
 
 def test_a_graph_that_did_not_change_has_no_part():
-    ground = ground_of(pose_network())
+    variants = Variants(ground_of(pose_network()))
 
-    assert not changed_part(ground.model, ground.model).model.graph.node
+    assert not changed_part(variants.ground.model, variants.graph(()), variants.constants).model.graph.node
+
+
+@pytest.mark.parametrize("network", [pose_network, mobile_network])
+def test_a_variant_is_the_graph_that_is_shipped_but_for_where_weights_are_rounded(network):
+    ground = replace(ground_of(network()), means={"crops": np.array([0.5, -0.5, 0.1])})  # one bias is corrected
+    crop = crops_for(1)[0]
+    variants = Variants(ground)
+    without = next(iter(quantised_inputs(ground.model, ground.layers)))
+
+    made = filled(variants.graph(ground.layers, [without]), variants.constants)
+
+    shipped = quantise(ground, ground.layers, [without])
+    np.testing.assert_array_equal(run(made, crop)[0], run(shipped, crop)[0])
+    onnx.checker.check_model(made)
 
 
 def noise(exact: list[np.ndarray], found: list[np.ndarray]) -> float:
