@@ -76,6 +76,16 @@ def test_a_videos_people_are_lifted_over_time(model, tmp_path):
     assert np.allclose(lifted, [apart[0], apart[0], apart[1], apart[2]], atol=0.01)  # each from the frame before
 
 
+def test_a_video_of_one_frame_is_lifted_from_it(model, tmp_path):
+    write_clip(tmp_path / "clip.mp4", steps=1)
+
+    infer(load_backend(model), [tmp_path / "clip.mp4"], folder=tmp_path / "out", save_overlays=False, lifter=LIFTER)
+
+    (person,) = people_in(tmp_path / "out")
+    apart = np.reshape(person["keypoints"], (2, 3))[1, 0] - person["keypoints"][0]
+    assert person["xyz"][3] * 48 / 2 == pytest.approx(apart, abs=0.01)
+
+
 def test_positions_are_drawn_beside_pictures_and_videos(model, tmp_path):
     pytest.importorskip("matplotlib", reason="matplotlib draws positions; install edgepose[plot]")
     cv2.imwrite(str(tmp_path / "7.png"), dots_image((8, 20), (28, 40))[..., ::-1])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner
@@ -77,3 +78,14 @@ def test_nvidias_parser_and_builder_accept_it(calibrated, tmp_path):
     result = CliRunner().invoke(main, ["build", str(calibrated.int8), *options])
 
     assert result.exit_code == 0, result.output
+
+
+def test_a_track_of_one_frame_is_a_window_of_its_own(tiny_lifter, tmp_path):
+    path = tmp_path / "tracks.json"
+    path.write_text(json.dumps(make_tracks_json(1)))
+
+    calibrated = calibrate_lifter(tiny_lifter.fp32, path, output_dir=tmp_path)
+    (measured,) = evaluate_lifters([open_lifter(calibrated.int8)], read_tracks(path, with_positions=True))
+
+    assert "ranges of 1 windows" in calibrated.summary()
+    assert np.isfinite([measured.mpjpe, measured.n_mpjpe, measured.p_mpjpe]).all()
