@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -16,7 +17,7 @@ IMAGE = np.full((4, 6, 3), (255, 0, 0), np.uint8)  # RGB
 class Screen:
     """What OpenCV's windows were asked for."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, modules: Path) -> None:
         self.shown: dict[str, np.ndarray | None] = {}
         self.key = NO_KEY
         monkeypatch.setenv("DISPLAY", ":0")
@@ -24,11 +25,18 @@ class Screen:
         monkeypatch.setattr(cv2, "imshow", lambda name, image: self.shown.update({name: image}))
         monkeypatch.setattr(cv2, "waitKey", lambda _: self.key)
         monkeypatch.setattr(cv2, "destroyAllWindows", self.shown.clear)
+        another_opencv(monkeypatch, modules, "")
+
+
+def another_opencv(monkeypatch: pytest.MonkeyPatch, modules: Path, does: str) -> None:
+    """Another process's OpenCV, whose `namedWindow` does this."""
+    (modules / "cv2.py").write_text(f"import os\nWINDOW_NORMAL = 0\ndef namedWindow(*_):\n    {does or 'pass'}\n")
+    monkeypatch.setenv("PYTHONPATH", str(modules))
 
 
 @pytest.fixture
-def screen(monkeypatch: pytest.MonkeyPatch) -> Screen:
-    return Screen(monkeypatch)
+def screen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Screen:
+    return Screen(monkeypatch, tmp_path)
 
 
 def test_each_source_is_shown_in_its_own_window_and_in_its_colours(screen: Screen):
@@ -60,11 +68,12 @@ def test_closed_no_window_stays(screen: Screen):
     assert not screen.shown
 
 
-def test_an_opencv_without_windows_is_told_in_one_line_that_names_the_cure(monkeypatch: pytest.MonkeyPatch):
+def test_an_opencv_without_windows_is_told_in_one_line_that_names_the_cure(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch
+):
     def refuse(*_: object) -> None:
         raise cv2.error("The function is not implemented.\nRebuild the library")
 
-    monkeypatch.setenv("DISPLAY", ":0")
     monkeypatch.setattr(cv2, "namedWindow", refuse)
 
     with pytest.raises(InputError, match=r"no window can be shown: .* use --serve and a browser") as told:
@@ -81,6 +90,20 @@ def test_without_a_display_opencv_is_not_asked_for_a_window_since_its_qt_ends_th
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
 
     with pytest.raises(InputError, match="there is no display"):
+        Window(["door"])
+
+    assert not screen.shown
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a display is not named by the environment")
+def test_a_display_that_ends_whoever_asks_it_for_a_window_is_named_and_the_run_lives_on(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.setenv("DISPLAY", ":77")
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    another_opencv(monkeypatch, tmp_path, "os.abort()")
+
+    with pytest.raises(InputError, match=r"no window can be shown: .*--serve.*\(DISPLAY=:77 opened none\)"):
         Window(["door"])
 
     assert not screen.shown
