@@ -14,7 +14,7 @@ from edgepose.errors import EdgeposeError
 from edgepose.estimate.lift import Lifter, lift_frames
 from edgepose.io.keypoints import WriteRecord
 from edgepose.model.skeletons import Skeleton
-from edgepose.stages.conversion import sources_of
+from edgepose.stages.conversion import convert_keypoints, sources_of
 from edgepose.stages.poses import Poses
 
 
@@ -91,6 +91,13 @@ def with_xyz(people: Sequence[dict[str, Any]], xyz: np.ndarray, skeleton: Skelet
     return [
         {**person, "xyz": _numbers(one), "xyz_skeleton": skeleton.name} for person, one in zip(people, xyz, strict=True)
     ]
+
+
+def missing_points(person: dict[str, Any], skeleton: Skeleton, points: Skeleton) -> list[str]:
+    """Names of the `points` that a record's person, whose key points are the skeleton's, does not tell."""
+    keypoints = np.reshape(person["keypoints"], (len(skeleton), 3))
+    _, scores = convert_keypoints(keypoints[:, :2], keypoints[:, 2], skeleton, points)
+    return [name for name, score in zip(points.keypoints, scores, strict=True) if not score > 0]
 
 
 def _numbers(xyz: np.ndarray) -> list[float] | None:

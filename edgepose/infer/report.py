@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from edgepose.errors import EdgeposeError, InputError
 from edgepose.estimate.lift import Lifter
+from edgepose.estimate.lift_records import missing_points
 from edgepose.infer.stream import SourceReport
 from edgepose.io.images import turned_warning
 from edgepose.io.keypoints import PARTIAL, WriteRecord, to_file, to_stream
 from edgepose.io.people import left_out
 from edgepose.io.table import to_table
+from edgepose.model.skeletons import Skeleton
 from edgepose.model.spec import ModelSpec
 
 # on a GPU crop to download are its own times, while the CPU reads and draws other frames
@@ -23,6 +26,7 @@ STAGES = (
     "peaks", "grouping", "download", "lift", "draw", "write",
 )  # fmt: skip
 SHOWN = 10  # unreadable files that are named one by one
+MISSING_SHOWN = 4  # key points that are named where people could not be lifted
 
 
 @dataclass
@@ -40,6 +44,9 @@ class InferReport:
         overlays: pictures and videos written.
         network: what the network was run by and computed in.
         sources: what came of each video, camera or stream whose people were found and followed.
+        unlifted: people whose positions a lifter could not tell; in a video each of their frames counts.
+        missing: the lifter's key points that were not found of them, and of how many.
+        not_finite: those of them of whom no key point was missing.
     """
 
     images: int = 0
@@ -52,6 +59,9 @@ class InferReport:
     overlays: list[Path] = field(default_factory=list)
     network: str = ""
     sources: list[SourceReport] = field(default_factory=list)
+    unlifted: int = 0
+    missing: Counter[str] = field(default_factory=Counter)
+    not_finite: int = 0
 
     def summary(self) -> str:
         """Counts, what was written, and a table of the stages' times."""
@@ -82,6 +92,24 @@ class InferReport:
         lines += left_out(self.unusable_boxes)
         if self.turned:
             lines.append(turned_warning(self.turned))
+        return lines + self._without_positions()
+
+    def _without_positions(self) -> list[str]:
+        """Why a lifter gave some people no positions, and what to do: a line for each reason."""
+        lines = []
+        if self.missing:
+            often = [f"{name} of {count}" for name, count in self.missing.most_common(MISSING_SHOWN)]
+            more = f" and {len(self.missing) - MISSING_SHOWN} others" if len(self.missing) > MISSING_SHOWN else ""
+            lines.append(
+                f"{self.unlifted - self.not_finite} of {self.people} people have no xyz: key points that the lifter "
+                f"wants were not found ({', '.join(often)}{more}). Show whole people, or take a network for crops of "
+                f"people, which guesses hidden key points"
+            )
+        if self.not_finite:
+            lines.append(
+                f"{self.not_finite} of {self.people} people have no xyz: the lifter gave numbers that are not finite. "
+                f"Take its FP32 file"
+            )
         return lines
 
 
@@ -99,11 +127,28 @@ def open_results(
     if stream is not None:
         in_space = lifter.skeleton if lifter is not None else spec.skeleton if spec.gives_depth else None
         names = () if in_space is None else in_space.keypoints
-        return to_table(stream, spec.skeleton.keypoints, names) if table else to_stream(stream)
-    if folder is None:
+        write = to_table(stream, spec.skeleton.keypoints, names) if table else to_stream(stream)
+    elif folder is None:
         raise ValueError("infer needs a folder or a stream to write to")
-    report.results = folder / "keypoints.json"
-    return stack.enter_context(to_file(report.results))
+    else:
+        report.results = folder / "keypoints.json"
+        write = stack.enter_context(to_file(report.results))
+    return write if lifter is None else _counting_unlifted(write, report, spec.skeleton, lifter.points)
+
+
+def _counting_unlifted(write: WriteRecord, report: InferReport, skeleton: Skeleton, points: Skeleton) -> WriteRecord:
+    """Write records of lifted people, and note in the report who got no positions."""
+
+    def counting(record: dict[str, Any]) -> None:
+        for person in record.get("people", ()):
+            if person["xyz"] is None:
+                missing = missing_points(person, skeleton, points)
+                report.unlifted += 1
+                report.missing.update(missing)
+                report.not_finite += not missing
+        write(record)
+
+    return counting
 
 
 @contextmanager

@@ -99,4 +99,5 @@ def to_metres(output: np.ndarray, head: Lift, skeleton: Skeleton) -> np.ndarray:
         xyz = xyz * std + mean
     if not head.root_given:
         xyz = np.insert(xyz, root, 0.0, axis=1)
-    return (xyz - xyz[:, root : root + 1]).astype(np.float32)
+    with np.errstate(invalid="ignore"):  # infinite ones are none
+        return (xyz - xyz[:, root : root + 1]).astype(np.float32)

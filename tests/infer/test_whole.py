@@ -161,6 +161,46 @@ def test_people_of_pictures_and_videos_get_positions(drawn, images, tmp_path):
     assert [read_width(path) for path in report.overlays] == [WITH_SPACE] * 2
 
 
+@pytest.mark.parametrize("live", [False, True])
+def test_people_without_positions_are_told_once_with_the_reason(live, drawn, images, clip, tmp_path):
+    class Camera(FileSource):
+        pass
+
+    Camera.live = live
+    nose = np.unravel_index(drawn.outputs["heatmaps"][0, 0].argmax(), MAP_HW)
+    drawn.outputs["heatmaps"][0, 0, :, nose[1] - 20 : nose[1] + 20] = 0  # of one of the two
+
+    report = infer_whole(
+        drawn, [images / "1.png"], sources=[Camera(clip)], folder=tmp_path / "out", save_overlays=False, lifter=FLAT
+    )
+
+    people = json.loads((tmp_path / "out" / "keypoints.json").read_text())
+    looks = len(people) // 2  # the picture and three frames, of which a camera may drop some
+    assert [person["xyz"] is None for person in people].count(True) == looks
+    (line,) = report.warnings()
+    assert line.startswith(f"{looks} of {2 * looks} people have no xyz: key points that the lifter wants")
+    assert f"(nose of {looks})" in line
+
+
+def test_people_of_whom_all_was_found_have_no_such_line(drawn, images, tmp_path):
+    report = infer_whole(drawn, [images / "1.png"], folder=tmp_path / "out", save_overlays=False, lifter=FLAT)
+
+    assert report.warnings() == []
+
+
+def test_positions_that_are_not_finite_have_a_line_of_their_own(drawn, images, tmp_path):
+    def overflows(inputs):
+        return {"xyz": np.full((len(inputs["points"]), 2, 3), np.inf, np.float32)}
+
+    lifter = Lifter(overflows, FLAT.head, NOSE_AND_NECK, NOSE_AND_NECK)
+
+    report = infer_whole(drawn, [images / "1.png"], folder=tmp_path / "out", save_overlays=False, lifter=lifter)
+
+    assert report.warnings() == [
+        "2 of 2 people have no xyz: the lifter gave numbers that are not finite. Take its FP32 file"
+    ]
+
+
 WITH_SPACE = MAP_HW[1] + 3 * MAP_HW[0] // 2  # the picture, and two views of the space beside it
 
 
