@@ -76,10 +76,10 @@ def read_spec(path: Path) -> ModelSpec:
     """Read a spec a user wrote.
 
     Raises:
-        InputError: the file is no JSON.
+        InputError: the file is no JSON, or a pipe.
         ModelFileError: it is missing, or is not a spec; its name must be fit for a file's.
     """
-    if not path.is_file():
+    if not path.exists():
         raise ModelFileError(f"{path}: no such file; docs/spec.md says what a spec holds")
     try:
         spec = ModelSpec.from_json(read_json(path))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -275,3 +276,10 @@ def test_trained_networks_from_elsewhere_come_through_the_command(name, tmp_path
     assert shapes(onnx.load(tmp_path / f"{name}.onnx"))[0][0] == "n"
     assert passport.verified["fp16_keypoints_compared"] >= 10
     assert passport.verified["fp16_keypoint_px"] < 0.1
+
+
+def test_a_spec_in_a_pipe_is_told_what_to_do(tmp_path):
+    os.mkfifo(tmp_path / "spec")  # as --spec <(command) gives one
+
+    with pytest.raises(InputError, match=r"spec: a pipe or a device, a file was wanted: save it to a file first"):
+        read_spec(tmp_path / "spec")
