@@ -14,7 +14,7 @@ from edgepose.calibration.dataset import CalibrationImage
 from edgepose.errors import CalibrationError, InputError
 from edgepose.estimate.top_down import estimate_poses
 from edgepose.evaluation.evaluate import annotated_boxes, check_size, image_path
-from edgepose.evaluation.figures import Found, figures_of
+from edgepose.evaluation.figures import Found, figures_of, pck_of
 from edgepose.files import sha256_of
 from edgepose.io.annotations import AnnotatedImage, Annotations
 from edgepose.io.images import read_image
@@ -22,7 +22,7 @@ from edgepose.model.skeletons import COCO17
 from edgepose.stages.geometry import Regions, boxes_in_view
 
 UNITS = ("px", "oks", "ap", "pck")
-LABELLED = {"ap": "AP", "pck": "PCK@0.2"}  # unit -> the figure that it is lost from; in percent
+LABELLED = ("ap", "pck")  # units that are measured on annotated people
 CONFIDENT = 0.3  # score of the key points that are compared
 LEAST_FIGURE = 5.0  # percent: what finds less than that was misread, and INT8 may do anything to it
 FEW = (6.314, 2.920)  # standard errors: one-sided 95 % of Student's t with 1 and 2 degrees of freedom
@@ -162,7 +162,10 @@ class ShiftJudge:
 
 
 class FigureJudge:
-    """Judges by how much AP or PCK@0.2 falls, percentage points, on annotated people in their annotated boxes."""
+    """Judges by how much AP or PCK falls, percentage points, on annotated people in their annotated boxes.
+
+    PCK is that of the skeleton, `pck_of`: of bodies PCK@0.2, of hands and faces PCK@0.2 of the box.
+    """
 
     def __init__(
         self,
@@ -182,7 +185,7 @@ class FigureJudge:
         Raises:
             InputError: no annotated image is left, or FP32 has no such figure on them, or next to nothing.
         """
-        self.figure = LABELLED[unit]
+        self.figure = "AP" if unit == "ap" else pck_of(reference.spec.skeleton)
         self.annotations, self.folder = annotations, folder
         self.images, why = _usable(annotations, folder, seen, takes)
         if not self.images:
@@ -220,7 +223,8 @@ class FigureJudge:
         )
         value = figures[self.figure]
         if value is None:
-            raise InputError(f"{self.figure} cannot be measured with {self.annotations.name}: {'; '.join(missing)}")
+            why = "; ".join(missing) or f"{backend.spec.skeleton.name} is measured by its PCK: take a budget of pck"
+            raise InputError(f"{self.figure} cannot be measured with {self.annotations.name}: {why}")
         return 100 * value
 
     def loss(self, backend: Backend) -> Loss:

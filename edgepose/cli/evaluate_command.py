@@ -71,7 +71,8 @@ def command(
 ) -> None:
     """Measure AP, AR, PCK and PCKh on annotated people, and note them in the models' passports.
 
-    Of person detectors COCO's box AP of persons. Of lifters, with --annotations-3d, MPJPE, N-MPJPE and P-MPJPE in mm.
+    Of hands, faces and other key points that have no AP: PCK within 0.2 of the box, AUC, EPE in px, and NME. Of person
+    detectors COCO's box AP of persons. Of lifters, with --annotations-3d, MPJPE, N-MPJPE and P-MPJPE in mm.
 
     Exit status 3: done, but some images could not be read.
     """

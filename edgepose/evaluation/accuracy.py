@@ -16,6 +16,7 @@ SHIFTS = (
     ("p95", "shift p95 px", "{:.2f}"),
     ("share_over_1", "moved over 1 px", "{:.1%}"),
 )
+DIGITS = {"EPE px": 2, "NME eyes": 4, "NME box": 4}  # others have three
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class ModelAccuracy:
         model, sha256: the file, and its hash when it was loaded.
         precision, backend, arithmetic: what it is, what ran it, and what that computed in.
         random_weights: True: the figures mean nothing.
-        figures: each of figures.FIGURES, 0 to 1; None where it cannot be computed.
+        figures: each of figures.FIGURES, 0 to 1 but for "EPE px" and NME; None where it cannot be computed.
         missing: which cannot, and why.
         shift: of its key points from the first file's, heat-map px; None for the first and for another recipe's.
     """
@@ -73,7 +74,8 @@ class Evaluation:
         for name in FIGURES:
             values = [each.figures[name] for each in models]
             if any(value is not None for value in values):
-                rows.append([name, *(_with_difference(value, values[0], i) for i, value in enumerate(values))])
+                digits = DIGITS.get(name, 3)
+                rows.append([name, *(_with_difference(value, values[0], i, digits) for i, value in enumerate(values))])
         if any(each.shift for each in models):
             for key, label, shape in SHIFTS:
                 rows.append([label, *(shape.format(each.shift[key]) if each.shift else "" for each in models)])
@@ -126,7 +128,8 @@ class Evaluation:
         }
 
 
-def _with_difference(value: float | None, reference: float | None, position: int) -> str:
+def _with_difference(value: float | None, reference: float | None, position: int, digits: int) -> str:
     if value is None:
         return "-"
-    return f"{value:.3f}" + (f" ({value - reference:+.3f})" if position and reference is not None else "")
+    difference = f" ({value - reference:+.{digits}f})" if position and reference is not None else ""
+    return f"{value:.{digits}f}{difference}"

@@ -1,6 +1,7 @@
-"""From poses and annotated people to figures: OKS AP and AR, PCK@0.2, PCKh, and how far key points moved.
+"""From poses and annotated people to figures: OKS AP and AR, PCK@0.2, PCKh, those of points, and how far points moved.
 
-A model's key points and the annotations' are brought together by their names.
+A model's key points and the annotations' are brought together by their names, or by their order where the annotations
+have none of the names, but as many points.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import numpy as np
 from edgepose.evaluation.coco_ap import NAMES as COCO_FIGURES
 from edgepose.evaluation.coco_ap import average_precision
 from edgepose.evaluation.metrics import hit_rate, shift_summary
+from edgepose.evaluation.point_figures import NAMES as POINT_FIGURES
+from edgepose.evaluation.point_figures import PCK_BOX, point_figures
 from edgepose.io.annotations import AnnotatedImage
 from edgepose.model.skeletons import COCO17, Skeleton
 from edgepose.model.spec import ModelSpec
@@ -20,7 +23,8 @@ from edgepose.stages.geometry import Regions
 from edgepose.stages.poses import Poses
 from edgepose.stages.similarity import oks_nms, rescore
 
-FIGURES = (*COCO_FIGURES, "PCK@0.2", "PCKh@0.5", "PCKh@0.1")
+PCK = "PCK@0.2"
+FIGURES = (*COCO_FIGURES, PCK, "PCKh@0.5", "PCKh@0.1", *POINT_FIGURES)
 
 LIMB_POINTS = tuple(
     f"{side}_{part}" for part in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle") for side in ("left", "right")
@@ -56,7 +60,8 @@ def figures_of(
     points within 0.2 of |left shoulder - right hip|. PCKh@0.5 and @0.1: the share of all points but pelvis and thorax
     within half or a tenth of a head, which is 0.6 times MPII's head box's diagonal, or else |head top - neck|
     (leoxiaobin's `mpii.py`, of which "Mean" is the same: each key point weighs as often as it is labelled. A point at
-    that very distance is found, as there; its "Mean@0.1" is read at 0.11, mmpose's at 0.1 as here).
+    that very distance is found, as there; its "Mean@0.1" is read at 0.11, mmpose's at 0.1 as here). Where AP
+    cannot be computed for want of COCO's key points or of constants, `point_figures` of all key points.
 
     Args:
         truth: annotated images.
@@ -65,15 +70,28 @@ def figures_of(
         spec: the model's.
 
     Returns:
-        Each of FIGURES, 0 to 1, None where it cannot be computed; and in words what cannot and why.
+        Each of FIGURES, None where it cannot be computed; and in words what cannot and why.
     """
+    names, by_order = _names_of(names, spec.skeleton)
     coco, no_coco = _coco_figures(truth, names, found, spec)
     true_points, xy = _person_by_person(truth, names, found, spec.skeleton)
     pck, no_pck = _pck(true_points, xy, names, spec.skeleton)
     heads = np.concatenate([np.empty(0), *(image.head_sizes[image.posed] for image in truth)])
     pckh, no_pckh = _pckh(true_points, xy, names, spec.skeleton, heads)
-    figures = {**coco, "PCK@0.2": pck, "PCKh@0.5": pckh[0], "PCKh@0.1": pckh[1]}
-    return figures, [reason for reason in (no_coco, no_pck, no_pckh) if reason]
+    figures = {**coco, PCK: pck, "PCKh@0.5": pckh[0], "PCKh@0.1": pckh[1], **dict.fromkeys(POINT_FIGURES)}
+    reasons = [no_coco, no_pck, no_pckh]
+    if no_coco:
+        boxes = np.concatenate([np.empty((0, 4)), *(image.boxes_xywh[image.posed] for image in truth)])
+        points, no_points = _points(true_points, xy, boxes[:, 2:], names, spec.skeleton)
+        figures |= points
+        if pck_of(spec.skeleton) != PCK:
+            reasons = [no_points]
+    return figures, [reason for reason in (by_order, *reasons) if reason]
+
+
+def pck_of(skeleton: Skeleton) -> str:
+    """Which PCK a skeleton is measured by: of torso lengths if it has limb points, of boxes as hands and faces are."""
+    return PCK if set(LIMB_POINTS) & set(skeleton.keypoints) else PCK_BOX
 
 
 def shift_between(found: Sequence[Found], other: Sequence[Found], spec: ModelSpec) -> dict[str, float | int] | None:
@@ -88,6 +106,33 @@ def shift_between(found: Sequence[Found], other: Sequence[Found], spec: ModelSpe
         first, second = (regions.to_grid(poses.xy, spec.grid_hw) for poses in (one.poses, two.poses))
         shifts.append(np.linalg.norm(first - second, axis=2)[one.poses.scores > CONFIDENT])
     return shift_summary(np.concatenate(shifts))
+
+
+def _names_of(names: Sequence[str], skeleton: Skeleton) -> tuple[Sequence[str], str]:
+    """The annotations' names, or the model's where those are others and as many; and a word where it is so."""
+    if len(names) != len(skeleton) or set(names) & set(skeleton.keypoints):
+        return names, ""
+    return skeleton.keypoints, (
+        f"the annotations name none of the key points of {skeleton.name}: their {len(names)} points are taken in order"
+    )
+
+
+def _points(
+    true_points: np.ndarray, xy: np.ndarray, box_wh: np.ndarray, names: Sequence[str], skeleton: Skeleton
+) -> tuple[dict[str, float | None], str]:
+    """`point_figures` of the key points that both sides name."""
+    both = [index for index, name in enumerate(names) if name in skeleton.keypoints]
+    if not both:
+        return dict.fromkeys(POINT_FIGURES), (
+            f"the annotations' {len(names)} key points ({', '.join(names[:3])}, ...) are not the {len(skeleton)} of "
+            f"{skeleton.name}, neither by name nor in number"
+        )
+    eyes = None
+    if skeleton.eye_corners:
+        one, other = (skeleton.keypoints[index] for index in skeleton.eye_corners)
+        eyes = _length(true_points, names, (one, other))
+    true_points = true_points[:, both]
+    return point_figures(xy[:, both], true_points[..., :2], true_points[..., 2] > 0, box_wh, eyes), ""
 
 
 def _coco_figures(
@@ -156,9 +201,9 @@ def _share_within(
 def _pck(true_points: np.ndarray, xy: np.ndarray, names: Sequence[str], skeleton: Skeleton) -> tuple[float | None, str]:
     missing = [name for name in LIMB_POINTS if name not in names or name not in skeleton.keypoints]
     if missing:
-        return None, f"PCK@0.2 needs the 12 limb points; {', '.join(missing)} cannot be compared"
+        return None, f"{PCK} needs the 12 limb points; {', '.join(missing)} cannot be compared"
     pck = _share_within(true_points, xy, names, LIMB_POINTS, 0.2 * _length(true_points, names, TORSO))
-    return pck, "" if pck is not None else "PCK@0.2 needs people with left shoulder and right hip labelled"
+    return pck, "" if pck is not None else f"{PCK} needs people with left shoulder and right hip labelled"
 
 
 def _pckh(
@@ -168,6 +213,5 @@ def _pckh(
         heads = np.where(np.isnan(heads), _length(true_points, names, ends), heads)
     chosen = [name for name in names if name in skeleton.keypoints and name not in NOT_IN_PCKH]
     pckh = [_share_within(true_points, xy, names, chosen, share * heads) for share in (0.5, 0.1)]
-    return pckh, "" if pckh[
-        0
-    ] is not None else "PCKh needs head sizes: headbox, or head_top and neck, in the annotations"
+    reason = "" if pckh[0] is not None else "PCKh needs head sizes: headbox, or head_top and neck, in the annotations"
+    return pckh, reason

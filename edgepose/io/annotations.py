@@ -70,7 +70,8 @@ def read_annotations(path: Path) -> Annotations:
 
     The key points' names come from the person category: its "keypoints", and any other list there whose name begins
     with "keypoints" (LSP's "keypoints14", say) when the annotations carry a list of the same name; where both name a
-    key point, the first that is labelled counts.
+    key point, the first that is labelled counts. Where no category names any, as in WFLW's converted files, they are
+    called "0", "1", ... as many as the first annotation with key points has.
 
     Raises:
         InputError: the file is missing, damaged or of another form, or annotates nobody.
@@ -80,7 +81,7 @@ def read_annotations(path: Path) -> Annotations:
     try:
         if not isinstance(data, Mapping):
             raise ValueError(f"an object was wanted, found {type(data).__name__}")
-        category, lists = _person_category(data["categories"])
+        category, lists = _person_category(data["categories"], data["annotations"])
         names = tuple(dict.fromkeys(name for group in lists.values() for name in group))
         by_image: dict[int, list[Mapping[str, Any]]] = {int(image["id"]): [] for image in data["images"]}
         if len(by_image) != len(data["images"]):
@@ -103,11 +104,17 @@ def read_annotations(path: Path) -> Annotations:
     return Annotations(path.name, sha256_of(path), names, images)
 
 
-def _person_category(categories: list[Mapping[str, Any]]) -> tuple[int, dict[str, tuple[str, ...]]]:
+def _person_category(
+    categories: list[Mapping[str, Any]], annotations: list[Mapping[str, Any]]
+) -> tuple[int, dict[str, tuple[str, ...]]]:
     """The person category's id, and its lists of key-point names, by the lists' names."""
     posed = [category for category in categories if category.get("keypoints")]
     if not posed:
-        raise ValueError("no category names its keypoints")
+        labelled = next((annotation for annotation in annotations if annotation.get("keypoints")), None)
+        if labelled is None:
+            raise ValueError("no category names its keypoints, and no annotation has any")
+        count = len(labelled["keypoints"]) // 3
+        return int(labelled["category_id"]), {"keypoints": tuple(map(str, range(count)))}
     person = next((category for category in posed if category.get("name") == "person"), posed[0])
     lists = {}
     for key, value in person.items():

@@ -21,6 +21,7 @@ class Skeleton:
         limbs: index pairs to draw as lines.
         sigmas: K constants of object key-point similarity (COCO's, e = d^2 / (2 sigma)^2 / area / 2);
             empty where none are published.
+        eye_corners: of faces the two outer corners, whose distance is the unit of NME; empty for others.
     """
 
     name: str
@@ -28,12 +29,13 @@ class Skeleton:
     flip_pairs: tuple[tuple[int, int], ...]
     limbs: tuple[tuple[int, int], ...] = ()
     sigmas: tuple[float, ...] = ()
+    eye_corners: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         count = len(self.keypoints)
         if (count == 0 and self.name != "none") or len(set(self.keypoints)) != count:
             raise ValueError(f"skeleton {self.name!r} needs distinct key-point names, got {self.keypoints}")
-        for pair in (*self.flip_pairs, *self.limbs):
+        for pair in (*self.flip_pairs, *self.limbs, *([self.eye_corners] if self.eye_corners else [])):
             if len(pair) != 2 or not all(isinstance(index, int) and 0 <= index < count for index in pair):
                 raise ValueError(f"skeleton {self.name!r} has {count} key points, but a pair {pair}")
         mirrored = [index for pair in self.flip_pairs for index in pair]
@@ -59,13 +61,14 @@ class Skeleton:
         """The name of a built-in skeleton, or the whole of another."""
         if SKELETONS.get(self.name) == self:
             return self.name
-        return {
+        told = {
             "name": self.name,
             "keypoints": list(self.keypoints),
             "flip_pairs": [list(pair) for pair in self.flip_pairs],
             "limbs": [list(pair) for pair in self.limbs],
             "sigmas": list(self.sigmas),
         }
+        return told | ({"eye_corners": list(self.eye_corners)} if self.eye_corners else {})
 
     @classmethod
     def from_json(cls, data: Any) -> Skeleton:
@@ -85,11 +88,12 @@ class Skeleton:
                 flip_pairs=tuple((a, b) for a, b in pairs),
                 limbs=tuple((a, b) for a, b in data.get("limbs", ())),
                 sigmas=tuple(float(sigma) for sigma in data.get("sigmas", ())),
+                eye_corners=tuple(data.get("eye_corners", ())),
             )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ModelFileError(
                 f"a skeleton must be a known name ({', '.join(sorted(SKELETONS))}) or an object "
-                f"with 'keypoints' (names) and optional 'flip_pairs', 'limbs', 'sigmas': {error}"
+                f"with 'keypoints' (names) and optional 'flip_pairs', 'limbs', 'sigmas', 'eye_corners': {error}"
             ) from error
 
 
@@ -230,12 +234,16 @@ BLAZEPOSE33 = _skeleton(
 HAND21 = Skeleton("hand21", tuple(points.hand_names("wrist")), (), tuple(points.HAND_LIMBS))
 
 
-def _face(name: str, count: int, pairs: Sequence[tuple[int, int]], limbs: Sequence[tuple[int, int]]) -> Skeleton:
-    return Skeleton(name, tuple(f"face_{index}" for index in range(count)), tuple(pairs), tuple(limbs))
+def _face(
+    name: str, count: int, pairs: Sequence[tuple[int, int]], limbs: Sequence[tuple[int, int]], corners: tuple[int, int]
+) -> Skeleton:
+    names = tuple(f"face_{index}" for index in range(count))
+    return Skeleton(name, names, tuple(pairs), tuple(limbs), eye_corners=corners)
 
 
-FACE98 = _face("face98", 98, points.FACE98_PAIRS, points.FACE98_LIMBS)  # WFLW; no sigmas published
-FACE106 = _face("face106", 106, points.FACE106_PAIRS, points.FACE106_LIMBS)  # LaPa; no sigmas published
+# WFLW and LaPa; no sigmas published. Eye corners: mmpose 1.x, `DEFAULT_KEYPOINT_INDICES` of its NME.
+FACE98 = _face("face98", 98, points.FACE98_PAIRS, points.FACE98_LIMBS, (60, 72))
+FACE106 = _face("face106", 106, points.FACE106_PAIRS, points.FACE106_LIMBS, (66, 79))
 
 
 def _whole_body() -> Skeleton:

@@ -82,6 +82,21 @@ def test_other_categories_are_left_out(tmp_path):
     assert len(read_annotations(written(tmp_path, data)).images[0]) == 1
 
 
+@pytest.mark.parametrize("category", [{"id": 1, "name": "face", "keypoints": []}, {"id": 1, "name": "face"}])
+def test_key_points_that_no_category_names_are_numbered(tmp_path, category):
+    annotations = read_annotations(written(tmp_path, coco(categories=[category])))
+
+    assert annotations.keypoint_names == ("0", "1")
+    assert annotations.images[0].keypoints.tolist() == [[[5, 6, 2], [0, 0, 0]]]
+
+
+def test_people_of_unequal_counts_of_unnamed_key_points_are_refused(tmp_path):
+    people = [person(), person(id=2, keypoints=[1, 2, 2])]
+
+    with pytest.raises(InputError, match="keypoints of annotation 2 must be 6 finite numbers"):
+        read_annotations(written(tmp_path, coco(categories=[{"id": 1}], annotations=people)))
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [

@@ -70,7 +70,18 @@ def test_whole_body_has_the_hands_where_they_are():
     assert skeleton.flip_order[23 + 36] == 23 + 45  # the outer corners of the eyes
 
 
-@pytest.mark.parametrize("skeleton", [COCO17, MPII16, TWO_POINTS, Skeleton("one", ("tip",), ())])
+@pytest.mark.parametrize("name", ["face98", "face106"])
+def test_outer_eye_corners_are_each_others_mirror(name):
+    skeleton = SKELETONS[name]
+    one, other = skeleton.eye_corners
+
+    assert skeleton.flip_order[one] == other
+
+
+@pytest.mark.parametrize(
+    "skeleton",
+    [COCO17, MPII16, TWO_POINTS, Skeleton("one", ("tip",), ()), Skeleton("eyes", ("a", "b"), (), eye_corners=(0, 1))],
+)
 def test_json_brings_a_skeleton_back(skeleton):
     text = json.dumps(skeleton.to_json())
 
@@ -112,6 +123,9 @@ def test_pairs_left_out_are_found_by_name():
         {"keypoints": ["a", "b"], "flip_pairs": None},
         {"keypoints": ["a", "b"], "limbs": [[0, 5]]},
         {"keypoints": ["a", "b"], "limbs": 7},
+        {"keypoints": ["a", "b"], "eye_corners": [0]},
+        {"keypoints": ["a", "b"], "eye_corners": [0, 2]},
+        {"keypoints": ["a", "b"], "eye_corners": 1},
         {"keypoints": ["a", "b"], "sigmas": [0.1]},
         {"keypoints": ["a", "b"], "sigmas": [0.1, float("nan")]},
         {"keypoints": ["a", "b"], "sigmas": [0.1, "x"]},
