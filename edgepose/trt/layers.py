@@ -33,6 +33,7 @@ class Layer:
         tactic: the kernel that TensorRT chose.
         multiply_adds: of a run of one row; 0 of a layer without weights, and where shapes are not told.
         onnx_names: of the nodes that it computes.
+        other_profile: it, or a tensor of it, is named as of another optimisation profile than the first.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Layer:
     tactic: str = ""
     multiply_adds: int = 0
     onnx_names: tuple[str, ...] = ()
+    other_profile: bool = False
 
 
 def read_layers(plan_path: Path, passport: Passport) -> list[Layer]:
@@ -79,11 +81,22 @@ def engine_information(trt: Any, plan_path: Path, passport: Passport, data: byte
 
 
 def parse_layers(information: str) -> list[Layer]:
-    """What TensorRT's engine inspector says of a plan, as JSON, in the form of TensorRT 10, 11 or for RTX."""
-    return [
-        Layer(layer, "", "") if isinstance(layer, str) else _parse_layer(layer)  # names only: of a plan built elsewhere
-        for layer in json.loads(information)["Layers"]
-    ]
+    """What TensorRT's engine inspector says of a plan, as JSON, in the form of TensorRT 10, 11 or for RTX.
+
+    Raises:
+        ModelFileError: it is in no form that is known.
+    """
+    try:
+        layers = json.loads(information, strict=False)["Layers"]  # names may be parted by control characters
+        return [
+            Layer(layer, "", "") if isinstance(layer, str) else _parse_layer(layer)  # names only: built elsewhere
+            for layer in layers
+        ]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelFileError(
+            f"TensorRT tells the plan's layers in a form that edgepose does not know ({error!r}): it begins "
+            f"{information[:80]!r}"
+        ) from error
 
 
 def parse_log(message: str) -> list[Layer]:
@@ -98,7 +111,7 @@ def computes_of(layers: Sequence[Layer], meant: Meant) -> Computes:
     A layer of the ONNX computes in what the plan's layer with the most multiply-adds does that names it and has
     weights: its bias and activation may be kernels of their own.
     """
-    layers = [layer for layer in layers if not _OTHER_PROFILE.search(layer.name)]
+    layers = _of_first_profile(layers)
     naming: dict[str, Layer] = {}
     for layer in layers:
         for name in layer.onnx_names:
@@ -136,8 +149,21 @@ _NARROW = ("INT8", "FP16")
 _PRECISIONS = {"float": "FP32", "half": "FP16", "bfloat16": "BF16"}
 _TYPE = re.compile(r"\b(?:[BF]P\d+|BF16|BFloat16|U?Int\d+|Float|Half|Bool)\b", re.IGNORECASE)
 _TYPE_KEYS = ("DataType", "Datatype", "Format/Datatype", "Type", "Format")  # by release
-_OTHER_PROFILE = re.compile(r"\[profile [1-9]\d*\]|_myl[1-9]\d*_\d+$")
+_OTHER_PROFILE = re.compile(r"\[profile [1-9]\d*\]")
+_SUBGRAPH = re.compile(r"_myl(\d+)_\d+$")  # of TensorRT's graph compiler, which is given a network in one or more
 _FIELD = re.compile(r"(?:^|, )(\w+): (\[[^\[\]]*(?:\[[^\[\]]*\][^\[\]]*)*\]|(?:(?!, \w+: ).)*)")
+
+
+def _of_first_profile(layers: Sequence[Layer]) -> list[Layer]:
+    """Without the layers of other profiles; a subgraph is another profile's if any layer of it is named so."""
+    others = {_subgraph(layer) for layer in layers if layer.other_profile} - {""}
+    return [layer for layer in layers if not layer.other_profile and _subgraph(layer) not in others]
+
+
+def _subgraph(layer: Layer) -> str:
+    """Its number, of a layer that TensorRT's graph compiler made; else empty."""
+    found = _SUBGRAPH.search(layer.name)
+    return found[1] if found else ""
 
 
 def _fields(line: str) -> dict[str, Any]:
@@ -157,6 +183,7 @@ def _parse_layer(layer: Mapping[str, Any]) -> Layer:
     weights, count = _weights(layer)
     types = (weights, *inputs[:1], *outputs[:1])
     name, told = layer.get("Name", ""), str(layer.get("Metadata", ""))
+    tensors = [str(each.get("Name", "")) for key in ("Inputs", "Outputs") for each in layer.get(key, ())]
     return Layer(
         name,
         layer.get("LayerType", ""),
@@ -167,6 +194,7 @@ def _parse_layer(layer: Mapping[str, Any]) -> Layer:
         str(layer.get("TacticName", "")),
         _multiply_adds(count, layer.get("Outputs", ())),
         tuple(re.findall(r"\[ONNX Layer: ([^\]]+)\]", told)) or tuple(name.split(" + ")),
+        any(_OTHER_PROFILE.search(each) for each in (name, *tensors)),
     )
 
 

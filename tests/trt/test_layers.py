@@ -150,6 +150,52 @@ def test_what_the_onnx_has_in_int8_is_held_against_what_the_plan_computes_in():
     )
 
 
+def compiled(name: str, onnx: str, kind: str = "Int8", profile: str = "") -> dict:
+    """A layer as TensorRT's graph compiler names it."""
+    layer = conv(f"{name}{profile}", kind, kind, kind)
+    return {**layer, "Metadata": f"[ONNX Layer: {onnx}]\x1e[ONNX Layer: relu]"}
+
+
+def test_the_graph_compilers_subgraphs_are_no_profiles():
+    layers = [compiled("a_myl0_1", "a"), compiled("b_myl2_1", "b"), compiled("c_myl202_6", "c")]
+
+    computes = computes_of(
+        parse_layers(json.dumps({"Layers": layers})), meant(("a", "INT8", 1), ("b", "INT8", 1), ("c", "INT8", 2))
+    )
+
+    assert (computes.shares, computes.kept, computes.layers) == ({"INT8": 1.0}, True, 3)
+
+
+def test_a_subgraph_of_another_profile_is_left_out_whole():
+    second = compiled("a [profile 1]_myl1_1", "a", "Float")
+    by_tensor = {**compiled("b_myl2_0", "b", "Float"), "Inputs": [{"Name": "x [profile 1]"}]}
+    layers = [
+        compiled("a_myl0_1", "a"),
+        compiled("b_myl0_2", "b"),
+        second,
+        compiled("b_myl1_2", "b", "Float"),
+        by_tensor,
+    ]
+
+    computes = computes_of(parse_layers(json.dumps({"Layers": layers})), meant(("a", "INT8", 1), ("b", "INT8", 1)))
+
+    assert (computes.shares, computes.layers) == ({"INT8": 1.0}, 2)
+
+
+@pytest.mark.parametrize(
+    "information", ["{", "[]", "3", '{"Layers": 3}', '{"Layers": [3]}', '{"Layers": [{"Inputs": 1}]}']
+)
+def test_layers_in_a_form_that_is_not_known_are_one_error(information):
+    with pytest.raises(ModelFileError, match="in a form that edgepose does not know"):
+        parse_layers(information)
+
+
+def test_a_raw_separator_between_names_is_read():
+    (layer,) = parse_layers('{"Layers": [{"Name": "a", "Metadata": "[ONNX Layer: a]\x1e[ONNX Layer: b]"}]}')
+
+    assert layer.onnx_names == ("a", "b")
+
+
 def test_a_layer_that_the_plan_does_not_name_is_unknown_and_not_kept():
     computes = computes_of(
         parse_layers(json.dumps({"Layers": [conv("a", "Int8", "Int8", "Int8")]})),
