@@ -254,6 +254,11 @@ def _what_there_is(
     if not named:
         names = ", ".join(dict.fromkeys(model.name for model in models()))
         return f"which edgepose does not export; it exports {names}"
+    of_dataset = {model.spec.channels for model in named if model.dataset == dataset}
+    fitting = dict.fromkeys(model.dataset for model in named if model.spec.channels == family.channels)
+    if dataset and of_dataset and fitting and family.channels not in of_dataset:
+        counts = " or ".join(map(str, sorted(of_dataset)))
+        return f"but {dataset} has {counts}: this file's head fits --dataset {' or '.join(fitting)}"
     forms = dict.fromkeys(
         f"{model.dataset} {_size(model)} with {model.spec.channels} channels".strip() for model in named
     )

@@ -159,12 +159,16 @@ def test_positions_of_no_known_size_are_refused(state):
         to_original({**state, "pos_embed": torch.zeros(1, 100, 384)})
 
 
-@pytest.mark.parametrize(("dataset", "channels"), [(None, 17), ("coco", 17), ("wholebody", 133), ("aic", 14)])
-def test_a_vitpose_plus_checkpoint_is_recognised_with_the_head_of_its_data_set(dataset, channels, tmp_path):
+def small_state() -> dict[str, torch.Tensor]:
+    """Of the whole ViTPose-S, without values: what tells one network from another is names and first lengths."""
     with torch.device("meta"):
         shapes = {key: tensor.shape for key, tensor in ViTPose("s", 17).state_dict().items()}
-    zero = torch.zeros(())
-    plus = as_plus({key: zero.expand(shape[:2]) for key, shape in shapes.items()}, 0)
+    return {key: torch.zeros(()).expand(shape[:2]) for key, shape in shapes.items()}
+
+
+@pytest.mark.parametrize(("dataset", "channels"), [(None, 17), ("coco", 17), ("wholebody", 133), ("aic", 14)])
+def test_a_vitpose_plus_checkpoint_is_recognised_with_the_head_of_its_data_set(dataset, channels, tmp_path):
+    plus, zero = as_plus(small_state(), 0), torch.zeros(())
     for index, points in enumerate((14, 16, 17, 17, 133)):
         plus[f"associate_keypoint_heads.{index}.final_layer.weight"] = zero.expand(points, 256)
     stored = {
@@ -192,6 +196,16 @@ def test_a_data_set_whose_expert_a_checkpoint_lacks_is_one_line(options, state, 
         "vitpose+.pth: it has 5 experts (coco, aic, mpii, ap10k, apt36k), and none with index 5 (wholebody): choose "
         "another --dataset"
     )
+
+
+@pytest.mark.parametrize("experts", [False, True])  # ViTPose's, and ViTPose+'s of transformers, which has one head
+def test_a_data_set_whose_head_a_checkpoint_lacks_is_one_line(experts, tmp_path):
+    state = small_state()
+    stored = {key: tensor for key, tensor in as_plus(state, 0).items() if not key.startswith("associate")}
+    torch.save(stored if experts else state, tmp_path / "vit.pth")
+
+    with pytest.raises(CheckpointError, match=r"17 output channels, but wholebody has 133: .* fits --dataset coco$"):
+        identify(tmp_path / "vit.pth", dataset="wholebody")
 
 
 def test_an_attention_without_its_keys_is_told_where_the_network_is_loaded(state):
