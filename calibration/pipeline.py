@@ -52,9 +52,9 @@ class Calibrated:
         apart: True: those are others than the ones calibrated on; False where only one image was given.
         unreadable: one line for each image that could not be read.
         unusable_boxes: boxes left out; see `PeopleBoxes`.
-        shift: of key points with an FP32 score over 0.3, heat-map px: mean, p95, max, share_over_1, keypoints;
+        shift: of key points with an FP32 score over 0.3, px of the grid: mean, p95, max, share_over_1, keypoints;
             None if there was none.
-        moved_far: share of those key points that moved by more than 1/64 of their heat map's longer side.
+        moved_far: share of those key points that moved by more than 1/64 of that grid's longer side.
         random_weights: True: the figures mean nothing.
         turned: images whose EXIF notes a rotation, which was ignored.
         blank: people left out because their box is of one colour: a range of nothing is no range.
@@ -62,6 +62,7 @@ class Calibrated:
         layers: names of the layers in INT8; `int8_share`: what they have of the multiply-adds, None if not known.
         chosen: how the layers were chosen; None: the usual ones are in INT8.
         scene: what it was made from.
+        shift_unit: what shifts are in, `ModelSpec.grid_unit`.
     """
 
     int8: Path
@@ -82,6 +83,7 @@ class Calibrated:
     int8_share: float | None = None
     chosen: Chosen | None = None
     scene: Scene | None = None
+    shift_unit: str = "heat-map px"
 
     def summary(self) -> str:
         """What was written and what INT8 costs, for people."""
@@ -93,7 +95,7 @@ class Calibrated:
             lines.append(f"no key point of {checked} has a score over {CONFIDENT}")
         else:
             lines.append(
-                f"key points moved from FP32's by {self.shift['mean']:.3f} heat-map px on average, "
+                f"key points moved from FP32's by {self.shift['mean']:.3f} {self.shift_unit} on average, "
                 f"{self.shift['p95']:.2f} at the 95th percentile, {self.shift['max']:.1f} at most; "
                 f"{self.shift['share_over_1']:.1%} moved more than 1 px "
                 f"({self.shift['keypoints']} with a score over {CONFIDENT}, of {checked})"
@@ -123,8 +125,8 @@ class Calibrated:
             )
         if self.moved_far > UNUSABLE_SHARE and not self.random_weights:
             found.append(
-                f"INT8 fails on this network: {self.moved_far:.0%} of its key points moved by more than 1/64 of the "
-                f"heat map; use the FP16 file instead, or try another --method"
+                f"INT8 fails on this network: {self.moved_far:.0%} of its key points moved by more than 1/64 of "
+                f"their grid ({self.shift_unit}); use the FP16 file instead, or try another --method"
             )
         if self.random_weights:
             found.append("the weights are random: this file is for timing, its key points mean nothing")
@@ -216,6 +218,7 @@ def calibrate(
         int8_share(node_costs(ground.model), layers),
         chosen,
         scene,
+        passport.spec.grid_unit,
     )
 
 
@@ -245,7 +248,7 @@ def find_model(folder: Path) -> Path:
 
 
 def _distances(reference: Path, quantised: Path, images: Sequence[CalibrationImage], watch: Watch) -> np.ndarray:
-    """(n,) how far INT8's key points lie from FP32's, heat-map px, where FP32's score is over 0.3."""
+    """(n,) how far INT8's key points lie from FP32's, px of the spec's grid, where FP32's score is over 0.3."""
     distances = [np.empty(0)]
     with (
         closing(load_runtime(reference, backend="onnxruntime")) as exact,

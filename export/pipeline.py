@@ -60,8 +60,9 @@ class Exported:
     def summary(self) -> str:
         """What was written and how exact it is, for people."""
         lines = [
-            f"{path}: key points within {difference.px:.1e} heat-map px of {reference} "
-            f"({difference.peaks} compared), heat maps within {difference.relative:.1e} of their largest value"
+            f"{path}: key points within {difference.px:.1e} {self.spec.grid_unit} of {reference} "
+            f"({difference.peaks} compared), {self.spec.outputs_in_words} within {difference.relative:.1e} of their "
+            f"largest value"
             for path, difference, reference in (
                 (self.fp32, self.fp32_difference, "the original's"),
                 (self.fp16, self.fp16_difference, "FP32's"),
@@ -70,7 +71,7 @@ class Exported:
         if self.fp16_stored is not None:
             lines.append(
                 f"With every result rounded to FP16, as a GPU stores it, its key points are within "
-                f"{self.fp16_stored.px:.1e} heat-map px of FP32's"
+                f"{self.fp16_stored.px:.1e} {self.spec.grid_unit} of FP32's"
                 + ("" if self.fp16_stored.px <= FP16_LIMIT_PX else ": look at evaluate --exact-fp16 before you use it")
             )
         few = self.fp32_difference.peaks < self.spec.num_keypoints

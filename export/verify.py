@@ -27,11 +27,11 @@ Outputs = Sequence[np.ndarray] | np.ndarray  # in the spec's order; of one alone
 
 @dataclass(frozen=True)
 class Difference:
-    """How far two networks' heat maps are apart.
+    """How far two networks' outputs are apart.
 
     Attributes:
         relative: largest difference of two values, as a share of the reference's largest value.
-        px: largest distance between two positions of a clear and confident peak, heat-map px; 0 if there is none.
+        px: largest distance between two positions of a clear and confident peak, px of the grid; 0 if there is none.
         peaks: how many peaks were clear and confident.
     """
 
@@ -198,8 +198,8 @@ def _check(
     difference = compare_outputs(reference, found, spec)
     if not (difference.px <= limit_px and difference.relative <= limit_relative):  # NaN must fail as well
         raise ExportError(
-            f"{what}: key points are off by up to {difference.px:.2g} heat-map px (at most {limit_px:g}), "
-            f"heat maps by {difference.relative:.2g} of their largest value (at most {limit_relative:g}); "
-            f"no file was written"
+            f"{what}: key points are off by up to {difference.px:.2g} {spec.grid_unit} (at most {limit_px:g}), "
+            f"{spec.outputs_in_words} by {difference.relative:.2g} of their largest value "
+            f"(at most {limit_relative:g}); no file was written"
         )
     return difference

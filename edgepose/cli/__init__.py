@@ -28,7 +28,7 @@ SOME_UNREADABLE = 3  # exit status: done, but some of the inputs could not be re
 COMMANDS = {
     "models": "List the networks that can be exported.",
     "export": "Turn a PyTorch checkpoint into verified FP32 and FP16 ONNX.",
-    "import": "Give a foreign heat-map ONNX a passport.",
+    "import": "Give an ONNX of another project a passport.",
     "calibrate": "Quantise an exported model to INT8 with your own images.",
     "sensitivity": "Measure what INT8 costs, layer by layer.",
     "build": "Build a TensorRT plan from ONNX, on the device that will run it.",

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     default=0.5,
     show_default=True,
     metavar="PX",
-    help="With --best: how far key points may move from FP32's on average, heat-map px.",
+    help="With --best: how far key points may move from FP32's on average, px of heat maps or, of SimCC, of the input.",
 )
 @click.option(
     "--images", type=click.Path(path_type=Path), help="With --best: pictures, each of one person.  [default: drawn]"
@@ -158,7 +158,8 @@ def _build_best(
     from edgepose.model.passport import passport_path, read_passport
 
     reference, files = candidates_of(onnx, also)
-    if read_passport(reference).random_weights:
+    passport = read_passport(reference)
+    if passport.random_weights:
         budget = math.inf  # key points mean nothing
     plan = output or reference.with_suffix(".plan")
     built, failed = [], []
@@ -180,8 +181,8 @@ def _build_best(
         best = fastest(candidates, budget)
         if best is None:
             raise BuildError(
-                f"no plan moves key points by at most {budget:g} heat-map px on average: allow more with --budget, or "
-                f"calibrate --budget and give that file with --also"
+                f"no plan moves key points by at most {budget:g} {passport.spec.grid_unit} on average: allow more with "
+                f"--budget, or calibrate --budget and give that file with --also"
             )
         names = [path.name for path in (kernels_path(plan), plan, passport_path(plan))]
         put_in_place(best.plan.parent, plan.parent, names)

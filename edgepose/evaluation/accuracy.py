@@ -29,7 +29,7 @@ class ModelAccuracy:
         random_weights: True: the figures mean nothing.
         figures: each of figures.FIGURES, 0 to 1 but for "EPE px" and NME; None where it cannot be computed.
         missing: which cannot, and why.
-        shift: of its key points from the first file's, heat-map px; None for the first and for another recipe's.
+        shift: of its key points from the first file's, px of the grid; None for the first and for another recipe's.
     """
 
     model: Path
@@ -54,6 +54,7 @@ class Evaluation:
             others.
         other_recipes: True: the files differ in more than precision, and key points have no common grid.
         unusable_boxes: boxes left out; see `PeopleBoxes`.
+        shift_unit: what shifts are in, `ModelSpec.grid_unit` of the first file.
     """
 
     conditions: dict[str, Any]
@@ -61,6 +62,7 @@ class Evaluation:
     unreadable: list[str]
     other_recipes: bool
     unusable_boxes: int = 0
+    shift_unit: str = "heat-map px"
 
     def rows(self) -> list[list[str]]:
         """A row for each figure, a column for each file, differences from the first file in brackets.
@@ -90,7 +92,7 @@ class Evaluation:
         ]
         if any(each.shift for each in self.models):
             first = self.models[0].model.name
-            lines.append(f"shift: from {first}'s key points of score over 0.3, in heat-map px")
+            lines.append(f"shift: from {first}'s key points of score over 0.3, in {self.shift_unit}")
         return lines
 
     def notes(self) -> list[str]:
@@ -125,6 +127,7 @@ class Evaluation:
             "models": models,
             "unreadable": self.unreadable,
             "unusable_boxes": self.unusable_boxes,
+            "shift_unit": self.shift_unit,
         }
 
 

@@ -101,7 +101,8 @@ def evaluate(
                     shift=shift_between(run.found[0], run.found[i], each.spec) if i and comparable[i] else None,
                 )
             )
-    return Evaluation(conditions, results, run.unreadable, not all(comparable), sum(run.unusable_boxes))
+    unit = backends[0].spec.grid_unit
+    return Evaluation(conditions, results, run.unreadable, not all(comparable), sum(run.unusable_boxes), unit)
 
 
 def annotated_boxes(image: AnnotatedImage, image_hw: tuple[int, int]) -> np.ndarray:

@@ -95,7 +95,7 @@ def pck_of(skeleton: Skeleton) -> str:
 
 
 def shift_between(found: Sequence[Found], other: Sequence[Found], spec: ModelSpec) -> dict[str, float | int] | None:
-    """How far the other model's key points lie from the first's, heat-map px, where the first's score is over 0.3.
+    """How far the other model's key points lie from the first's, px of the grid, where the first's score is over 0.3.
 
     Args:
         found, other: poses of the same boxes, by models of the same spec.

@@ -29,8 +29,6 @@ from edgepose.evaluation.plan_inputs import (
     usable_pictures,
 )
 from edgepose.model.computes import LEAST_SHARE, Computes
-from edgepose.model.heads.heatmaps import Heatmaps, HeatmapsWithOffsets
-from edgepose.model.spec import ModelSpec
 from edgepose.stages.crop import cut_out
 from edgepose.stages.frames import Frame
 from edgepose.stages.geometry import Regions
@@ -206,16 +204,10 @@ def _decode_rows(plan: Plan, answer: Answer) -> Iterator[Row]:
     wanted[..., :2] = regions.to_image(wanted[..., :2], grid_hw)
     px = moved(plan.decode(outputs, regions), wanted, regions, spec)[clear]
     if px.size:
-        unit = unit_of(spec)
-        found = f"{px.max():.4f} {unit} at most, of {px.size} clear peaks"
+        found = f"{px.max():.4f} {spec.grid_unit} at most, of {px.size} clear peaks"
         label = "heat maps" if "heatmaps" in outputs else "vectors"
         right = bool(px.max() <= DECODED_PX)
         yield Row("decoding kernel", f"the CPU's {label} decoded", right, found, f"{DECODED_PX:g}")
-
-
-def unit_of(spec: ModelSpec) -> str:
-    """Of shifts: what the px are of in which the network's key points are read."""
-    return "heat-map px" if isinstance(spec.head, (Heatmaps, HeatmapsWithOffsets)) else "px of the grid"
 
 
 def _keypoint_rows(plan: Plan, answers: Sequence[Answer]) -> Iterator[Row]:
@@ -236,7 +228,7 @@ def _keypoint_rows(plan: Plan, answers: Sequence[Answer]) -> Iterator[Row]:
                 shifts.append(moved(found, keypoints[:count], some, spec)[clear[:count]])
         form = f"{', flip test' * flip_test}{', CUDA graph' * graph}"
         part = "CUDA graph" if graph else "key points"
-        yield shift_row(part, f"key points of {count}{form}", np.concatenate(shifts), unit_of(spec))
+        yield shift_row(part, f"key points of {count}{form}", np.concatenate(shifts), spec.grid_unit)
 
 
 def _margins(plan: Plan, answer: Answer) -> dict[str, float]:

@@ -19,7 +19,6 @@ from edgepose.evaluation.plan_check import (
     precision_rows,
     repetition_row,
     shift_row,
-    unit_of,
     worst_of,
 )
 from edgepose.evaluation.plan_inputs import PEOPLE, Crowd, Picture, counts_of, crowd_of, decoded, moved, usable_pictures
@@ -90,7 +89,7 @@ def _decode_rows(plan: HostBackend, shown: Shown, margins: Mapping[str, float]) 
         if not difference.size:
             continue
         px, depth = difference[:, :2].max(), difference[:, 3:].max(initial=0)
-        found = f"{px:.4f} px of the grid at most, of {len(difference)} clear points" + (
+        found = f"{px:.4f} {spec.grid_unit} at most, of {len(difference)} clear points" + (
             f"; {depth:.4f} m of depth" if spec.gives_depth else ""
         )
         right = bool(px <= DECODED_PX and depth <= DECODED_M)
@@ -110,4 +109,4 @@ def _keypoint_rows(plan: HostBackend, shown: Sequence[Shown], margins: Mapping[s
             found = plan.keypoints(each.image, some, flip_test=flip_test)
             shifts.append(moved(found, xy, some, spec)[clear[who]])
         name = f"key points of {count}{', flip test' * flip_test}"
-        yield shift_row("key points", name, np.concatenate(shifts), unit_of(spec))
+        yield shift_row("key points", name, np.concatenate(shifts), spec.grid_unit)

@@ -189,6 +189,18 @@ class ModelSpec:
         return size
 
     @property
+    def grid_unit(self) -> str:
+        """What `grid_hw` counts, for people: "heat-map px", "px of the volume" or "input px"."""
+        if isinstance(self.head, (Heatmaps, HeatmapsWithOffsets)):
+            return "heat-map px"
+        return "px of the volume" if isinstance(self.head, Volume) else "input px"
+
+    @property
+    def outputs_in_words(self) -> str:
+        """What the network of a person's crop gives, for people."""
+        return "vectors" if isinstance(self.head, SimCC) else "heat maps"
+
+    @property
     def inputs(self) -> dict[str, Shape]:
         """Names of the network's inputs, and their shapes without the batch."""
         if self.input is None:

@@ -58,7 +58,7 @@ def move_decoded(values: tuple) -> None:
     ("spoilt", "settings", "told"),
     [
         ({"crop_f32": spoil_corner}, {}, "crop kernel: crops of RGB: .* grey levels at most"),
-        ({"simcc_f32": move_decoded}, {}, "decoding kernel: the CPU's vectors decoded: .* px of the grid at most"),
+        ({"simcc_f32": move_decoded}, {}, "decoding kernel: the CPU's vectors decoded: .* input px at most"),
         ({}, {"scale": 1.25}, "network: simcc_x of 3 crops: differ by 2.5e-01 of their rms"),
         ({}, {"nan": True}, "network: simcc_x of 3 crops: differ by nan"),
     ],

@@ -182,5 +182,5 @@ def test_single_values_of_random_simcc_vectors_may_differ_and_all_together_may_n
 
     assert check_fp16(reference, one, spec, "it", random_weights=True).relative == pytest.approx(0.5, rel=0.01)
     for refused, random in ((one, False), (other, True)):
-        with pytest.raises(ExportError):
+        with pytest.raises(ExportError, match=r"off by up to .* input px \(at most .*\), vectors by"):
             check_fp16(reference, refused, spec, "it", random_weights=random)

@@ -36,6 +36,21 @@ def test_every_kind_has_an_example_here():
     assert {spec.head.kind for spec in SPECS} == set(KINDS)
 
 
+@pytest.mark.parametrize(
+    ("name", "unit", "outputs"),
+    [
+        ("maps", "heat-map px", "heat maps"),
+        ("offsets", "heat-map px", "heat maps"),
+        ("simcc", "input px", "vectors"),
+        ("volume", "px of the volume", "heat maps"),
+    ],
+)
+def test_what_key_points_are_read_in_is_called_by_its_name(name, unit, outputs):
+    spec = next(spec for spec in SPECS if spec.name == name)
+
+    assert (spec.grid_unit, spec.outputs_in_words) == (unit, outputs)
+
+
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
 def test_a_spec_of_any_kind_is_read_back(spec):
     assert ModelSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
