@@ -12,7 +12,6 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto, ValueInfoProto
 
 from edgepose.errors import EdgeposeError, ModelFileError
-from edgepose.export.checkpoints.first_bytes import told_by_first_bytes
 from edgepose.export.drawn.crops import sample_crops
 from edgepose.export.fitting import fitting_crops
 from edgepose.export.graph.interface import (
@@ -31,6 +30,7 @@ from edgepose.export.pipeline import Exported, Report, write_models
 from edgepose.export.verify import Difference, check_fp32
 from edgepose.files import check_targets, sha256_of
 from edgepose.io.boxes import read_json
+from edgepose.model.first_bytes import told_by_first_bytes
 from edgepose.model.spec import ModelSpec
 
 _HALF = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
@@ -115,7 +115,8 @@ def load_foreign(path: Path) -> onnx.ModelProto:
         model = onnx.load(path)
         onnx.checker.check_model(model)
     except (DecodeError, onnx.checker.ValidationError, ValueError) as error:
-        cause = told_by_first_bytes(path) or (str(error).strip().splitlines() or ["damaged"])[0]
+        why = (str(error).strip().splitlines() or ["damaged"])[0].rstrip(".")
+        cause = told_by_first_bytes(path) or f"{why}; fetch or export it again"
         raise ModelFileError(f"{path} is not a valid ONNX file: {cause}") from error
     if not model.graph.node:
         raise ModelFileError(f"{path} is not a valid ONNX file: it holds no operators")

@@ -10,6 +10,7 @@ from typing import Any
 from edgepose.errors import InputError, ModelFileError
 from edgepose.files import parse_json, read_input, sha256_of, write_json
 from edgepose.model.engine_info import EngineInfo, engine_from_json
+from edgepose.model.first_bytes import told_by_first_bytes
 from edgepose.model.plain import to_plain
 from edgepose.model.printable import printable, unprintable
 from edgepose.model.spec import ModelSpec
@@ -141,6 +142,7 @@ def read_passport(model: Path) -> Passport:
     if not path.is_file() and its_model.is_file() and passport_path(its_model) == model:
         raise ModelFileError(f"{model} is a passport: give the model file that it is of, {its_model}")
     if not path.is_file():
+        _refuse_what_is_no_model(model)
         raise ModelFileError(
             f"{model} has no passport ({path.name}): copy the .json along with the model, export it again, "
             f"or give a foreign ONNX one: edgepose import {model} --spec SPEC.json"
@@ -156,11 +158,21 @@ def read_passport(model: Path) -> Passport:
     except OSError as error:
         raise ModelFileError(f"{model}: cannot be read ({error.strerror})") from error
     if passport.sha256 != found:
+        _refuse_what_is_no_model(model)  # a clone without Git LFS has pointers, and whole passports
         raise ModelFileError(
             f"{path} belongs to another file (sha256 {passport.sha256[:12]}…, {model.name} has {found[:12]}…): "
             f"copy the model and its passport together, or export it again"
         )
     return passport
+
+
+def _refuse_what_is_no_model(path: Path) -> None:
+    try:
+        told = told_by_first_bytes(path)
+    except OSError as error:
+        raise ModelFileError(f"{path}: cannot be read ({error.strerror})") from error
+    if told:
+        raise ModelFileError(f"{path} is not a model file: {told}")
 
 
 def keep_accuracy(made: Path, earlier: Path) -> None:

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 from edgepose.errors import CheckpointError, EdgeposeError, MissingPackageError
+from edgepose.model.first_bytes import told_by_first_bytes
 
 BLOCKS = (3, 4, 6, 3)  # of ResNet-50
 _HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -71,9 +72,8 @@ def read_keras_weights(path: Path) -> dict[str, torch.Tensor]:
     except (EdgeposeError, PermissionError):
         raise
     except Exception as error:  # damaged bytes fail anywhere, with any type
-        raise CheckpointError(
-            f"{path} is not a Keras weight file, or it is damaged ({type(error).__name__}); save or fetch it again"
-        ) from error
+        cause = told_by_first_bytes(path) or f"or it is damaged ({type(error).__name__}); save or fetch it again"
+        raise CheckpointError(f"{path} is not a Keras weight file, {cause}") from error
     state = {}
     for module, name, layer in _match(layers, path):
         for variable, value in layer.items():

@@ -15,8 +15,8 @@ from torch import nn
 
 from edgepose.errors import CheckpointError
 from edgepose.export.checkpoints.fingerprint import Family, recognize
-from edgepose.export.checkpoints.first_bytes import told_by_first_bytes
 from edgepose.export.checkpoints.keras import is_keras_file, read_keras_weights
+from edgepose.model.first_bytes import told_by_first_bytes
 
 ORIGINS = ("original", "mmpose_v0", "mmpose_v1", "keras")
 

@@ -415,7 +415,7 @@ def test_refuses_bytes_that_are_no_weights_in_one_line(suffix, content, tmp_path
     path = tmp_path / f"pose{suffix}"
     path.write_bytes(content)
 
-    with pytest.raises(CheckpointError, match="damaged"):
+    with pytest.raises(CheckpointError, match="damaged" if content else "it is empty"):
         read_checkpoint(path)
 
 

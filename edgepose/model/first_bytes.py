@@ -13,11 +13,19 @@ KNOWN = {
     b"age-encryption.org": "it is encrypted (age); decrypt it first",
     b"-----BEGIN PGP": "it is encrypted (PGP); decrypt it first",
     b"\x1f\x8b": "it is a gzip archive; unpack it first",
+    b"7z\xbc\xaf\x27\x1c": "it is a 7z archive; unpack it first",
+    b"Rar!": "it is a RAR archive; unpack it first",
 }
+# A flag of the first entry, in byte 6 (PKWARE's APPNOTE, 4.4.4); WinZip's AES sets it too.
+ZIP, ENCRYPTED = b"PK\x03\x04", 1
 
 
 def told_by_first_bytes(path: Path) -> str:
     """What is known of the file; empty if nothing is."""
     with open(path, "rb") as file:
-        start = file.read(64).lstrip()
-    return next((what for begin, what in KNOWN.items() if start.startswith(begin)), "")
+        start = file.read(64)
+    if not start:
+        return "it is empty; fetch it again"
+    if start.startswith(ZIP) and len(start) > 6 and start[6] & ENCRYPTED:
+        return "it is an encrypted zip archive; decrypt it first"
+    return next((what for begin, what in KNOWN.items() if start.lstrip().startswith(begin)), "")
