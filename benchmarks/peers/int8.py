@@ -16,33 +16,24 @@ import subprocess
 import tempfile
 import time
 import venv
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 import numpy as np
 import onnx
-import onnxruntime
 
-from edgepose.backends.host import HostBackend
 from edgepose.benchmarks.peers import int8_worker
 from edgepose.benchmarks.peers.int8_networks import NETWORKS, Network, one_pass
-from edgepose.benchmarks.peers.shares import int8_share
-from edgepose.calibration.budget import CONFIDENT, FigureJudge, parse_budget
+from edgepose.benchmarks.peers.int8_people import People, Row
+from edgepose.calibration.budget import parse_budget
 from edgepose.calibration.choose import Wanted, choose_layers
 from edgepose.calibration.dataset import crops_of, read_calibration_set
 from edgepose.calibration.pipeline import calibrate
 from edgepose.calibration.ranges import COMPETING, METHODS
 from edgepose.errors import EdgeposeError
-from edgepose.evaluation.evaluate import annotated_boxes
 from edgepose.files import whole_file, write_json
-from edgepose.io.annotations import Annotations
-from edgepose.io.images import read_image
-from edgepose.model.passport import read_passport
-from edgepose.model.spec import ModelSpec
-from edgepose.stages.geometry import Regions
-from edgepose.stages.one_person import decode_outputs
 
 PACKAGES = {
     "onnxruntime": ("onnxruntime", "onnx", "sympy"),
@@ -52,89 +43,7 @@ PACKAGES = {
 MIXES = ("0.5px", "1px")
 WAYS = (*(f"edgepose {name}" for name in METHODS), *(f"edgepose mix {text}" for text in MIXES), *int8_worker.SETTINGS)
 TIME_LIMIT = 1800  # s that a peer may take for one network
-HEAD = "| | in INT8 | shift mean, px | p95, px | lost | tool's time, s |\n| --- | --- | --- | --- | --- | --- |"
-
-
-@dataclass(frozen=True)
-class Row:
-    """One way to quantise one network: px of the input, percentage points lost and their paired standard error."""
-
-    int8_share: float
-    mean: float
-    p95: float
-    lost: float | None
-    error: float | None
-    seconds: float
-
-
-class AsWritten:
-    """A runtime that computes a graph node by node, and keeps the key points that it found, in heat-map px."""
-
-    name, arithmetic = "onnxruntime", "as written"
-
-    def __init__(self, model: onnx.ModelProto, path: Path, spec: ModelSpec) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads, options.log_severity_level = 1, 3
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        self._session = onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
-        self.path, self.passport = path, replace(read_passport(path), spec=spec)
-        self.kept: list[np.ndarray] = []
-
-    def run(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Heat maps (N, K, h, w) for crops (N, 3, H, W), one crop at a time."""
-        name, spec = self._session.get_inputs()[0].name, self.passport.spec
-        maps = [self._session.run(["heatmaps"], {name: crop[None]})[0] for crop in arrays["crops"]]
-        empty = np.zeros((0, len(spec.skeleton.keypoints), *spec.grid_hw), np.float32)
-        outputs = {"heatmaps": np.concatenate([empty, *maps]).astype(np.float32)}
-        self.kept.append(decode_outputs(outputs, spec)[0])
-        return outputs
-
-    def close(self) -> None:
-        """Nothing to free."""
-
-
-class People:
-    """Those a network is measured on, with what FP32 finds."""
-
-    def __init__(self, network: Network, fp32: Path, shared: Path) -> None:
-        self.spec = one_pass(fp32)
-        self.annotations, self.folder = network.people(shared)
-        self.fp32, self.judge = fp32, None
-        reference = AsWritten(onnx.load(fp32), fp32, self.spec)
-        if network.unit:
-            seen = frozenset[str]()
-            self.judge = FigureJudge(network.unit, HostBackend(reference), self.annotations, self.folder, seen)
-        else:
-            _look(HostBackend(reference), self.annotations, self.folder)
-        self.wanted: list[np.ndarray] = reference.kept
-
-    def measure(self, model: onnx.ModelProto, seconds: float) -> Row:
-        """What a quantised graph loses against FP32."""
-        runtime = AsWritten(model, self.fp32, self.spec)
-        loss = None
-        if self.judge is None:
-            _look(HostBackend(runtime), self.annotations, self.folder)
-        else:
-            loss = self.judge.loss(HostBackend(runtime))
-        scale = self.spec.image.size_hw[1] / self.spec.grid_hw[1]
-        moved = scale * np.concatenate(
-            [
-                np.linalg.norm(found[..., :2] - exact[..., :2], axis=-1)[exact[..., 2] > CONFIDENT]
-                for found, exact in zip(runtime.kept, self.wanted, strict=True)
-            ]
-        )
-        mean, p95 = (float(moved.mean()), float(np.quantile(moved, 0.95))) if len(moved) else (np.nan, np.nan)
-        lost, error = (None, None) if loss is None else (loss.value, loss.error)
-        return Row(int8_share(model), mean, p95, lost, error, seconds)
-
-
-def _look(backend: HostBackend, annotations: Annotations, folder: Path) -> None:
-    for image in annotations.images:
-        pixels = read_image(folder / image.file_name)
-        boxes = annotated_boxes(image, pixels.shape[:2])[image.posed]
-        backend.keypoints(pixels, Regions.around(boxes, backend.spec))
+HEAD = "| | in INT8 | shift mean, px | p95, px | {} | tool's time, s |\n| --- | --- | --- | --- | --- | --- |"
 
 
 def peer_python(tool: str, work: Path) -> Path:
@@ -178,7 +87,8 @@ def quantised(way: str, fp32: Path, shared: Path, work: Path, limit: int) -> onn
 
 def table(network: Network, folder: Path, people: str) -> list[str]:
     """The rows that are known, and which are not."""
-    lines, missing = [f"## {network.name}", "", people, "", HEAD], []
+    head = HEAD.format("lost" if network.unit else "SQNR, dB")
+    lines, missing = [f"## {network.name}", "", people, "", head], []
     for way in WAYS:
         path = folder / f"{way.replace(' ', '_')}.json"
         known = json.loads(path.read_text()) if path.is_file() else {"failed": "not measured"}
@@ -186,8 +96,10 @@ def table(network: Network, folder: Path, people: str) -> list[str]:
             missing.append(f"{way}: {known['failed']}")
             continue
         row = Row(**known)
+        shift = "- | -" if row.mean is None else f"{row.mean:.3f} | {row.p95:.2f}"
         lost = "-" if row.lost is None else f"{row.lost:.2f} ± {row.error:.2f}"
-        lines.append(f"| {way} | {row.int8_share:.1%} | {row.mean:.3f} | {row.p95:.2f} | {lost} | {row.seconds:.0f} |")
+        cost = lost if row.sqnr is None else f"{row.sqnr:.1f}"
+        lines.append(f"| {way} | {row.int8_share:.1%} | {shift} | {cost} | {row.seconds:.0f} |")
     return [*lines, "", *(f"Without a row: {each}." for each in missing), ""]
 
 
@@ -224,7 +136,10 @@ def main(
             write_json(path, row)
             click.echo(f"{name}, {way}: {row}", err=True)
         if people is not None:
-            figure = "" if people.judge is None else f"; FP32: {people.judge.figure} {people.judge.wanted:.2f}"
+            clear = sum(int(compared.sum()) for compared in people.compared)
+            figure = f"; {clear} clear peaks of FP32 are compared"
+            if people.judge is not None:
+                figure = f"; FP32: {people.judge.figure} {people.judge.wanted:.2f}"
             count = sum(map(len, people.wanted))
             write_json(folder / "people.json", {"told": f"{count} people of {network.data}{figure}"})
         known = folder / "people.json"

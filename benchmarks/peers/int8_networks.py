@@ -41,9 +41,9 @@ class Network:
 
     def make(self, shared: Path, folder: Path) -> Path:
         """The FP32 file with its passport, made in `folder` if it is not there."""
-        known = folder / f"{self.name}.onnx"
-        if known.is_file():
-            return known
+        known = [path for path in folder.glob(f"{self.name}*.onnx") if not path.name.endswith(".fp16.onnx")]
+        if known:
+            return known[0]
         if self.source == "embedded":
             return export_model(find_model(self.name), folder).fp32
         if self.source == "golden":

@@ -9,8 +9,9 @@ import onnx
 import pytest
 
 from edgepose.benchmarks.peers import int8
-from edgepose.benchmarks.peers.int8 import AsWritten, Row, table
+from edgepose.benchmarks.peers.int8 import table
 from edgepose.benchmarks.peers.int8_networks import NETWORKS
+from edgepose.benchmarks.peers.int8_people import AsWritten, Row
 from edgepose.benchmarks.peers.shares import int8_share
 from edgepose.calibration import costs
 from edgepose.calibration.mixes import Ground, mixed, quantise, tensors_of_mixes
@@ -58,3 +59,12 @@ def test_the_table_has_a_row_for_what_is_known_and_names_the_rest(tmp_path):
     assert "| edgepose mse | 90.0% | 0.500 | 1.25 | 0.12 ± 0.25 | 7 |" in lines
     assert "Without a row: nncf-default: no such package." in lines
     assert sum(line.startswith("Without a row") for line in lines) == len(int8.WAYS) - 1
+
+
+def test_without_a_figure_the_table_has_the_noise_and_no_peak_is_no_shift(tmp_path):
+    write_json(tmp_path / "edgepose_mse.json", asdict(Row(0.99, None, None, None, None, 7.0, 37.46)))
+
+    lines = table(NETWORKS["simplebaseline_resnet50"], tmp_path, "")
+
+    assert "| | in INT8 | shift mean, px | p95, px | SQNR, dB | tool's time, s |" in lines[4]
+    assert "| edgepose mse | 99.0% | - | - | 37.5 | 7 |" in lines
