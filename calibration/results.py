@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError
 from edgepose.calibration.costs import int8_share, node_costs
 from edgepose.calibration.table import table_path
 from edgepose.errors import ModelFileError
+from edgepose.export.graph.precision import refuse_lower_precision
 from edgepose.files import check_targets, locked, put_in_place, sha256_of, temporary_folder
 from edgepose.model.passport import Passport, keep_accuracy, passport_path, read_passport, write_passport
 
@@ -57,7 +58,7 @@ def read_fp32_passport(model: Path) -> Passport:
 
 
 def load_onnx(path: Path) -> onnx.ModelProto:
-    """Read an ONNX file; ModelFileError if it is none."""
+    """Read an FP32 ONNX file; ModelFileError if it is none, or quantised by some other tool."""
     if path.stat().st_size == 0:
         raise ModelFileError(f"{path}: the file is empty: export it again")
     try:
@@ -66,6 +67,7 @@ def load_onnx(path: Path) -> onnx.ModelProto:
     except (DecodeError, onnx.checker.ValidationError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelFileError(f"{path} cannot be read as ONNX ({reason}): export it again") from error
+    refuse_lower_precision(model, path)
     return model
 
 

@@ -23,6 +23,7 @@ from edgepose.export.graph.interface import (
     set_interface,
     to_opset,
 )
+from edgepose.export.graph.precision import refuse_lower_precision
 from edgepose.export.graph.run import run_onnx
 from edgepose.export.graph.simplify import simplify
 from edgepose.export.pair import Weights, file_names
@@ -33,7 +34,6 @@ from edgepose.io.boxes import read_json
 from edgepose.model.first_bytes import told_by_first_bytes
 from edgepose.model.spec import ModelSpec
 
-_HALF = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 _NAME = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}"
 
 
@@ -120,26 +120,8 @@ def load_foreign(path: Path) -> onnx.ModelProto:
         raise ModelFileError(f"{path} is not a valid ONNX file: {cause}") from error
     if not model.graph.node:
         raise ModelFileError(f"{path} is not a valid ONNX file: it holds no operators")
-    if lower := _lower_precision(model):
-        raise ModelFileError(
-            f"{path} {lower}; wanted the FP32 file that it was made from: edgepose makes FP16 and INT8"
-        )
+    refuse_lower_precision(model, path)
     return model
-
-
-def _lower_precision(model: onnx.ModelProto) -> str:
-    """What in the graph is not FP32; empty if nothing is."""
-    for node in model.graph.node:
-        if node.op_type in ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear") or "Integer" in node.op_type:
-            return f"is quantised already ({node.op_type} {node.name})"
-        if any(attribute.t.data_type in _HALF for attribute in node.attribute) or (
-            node.op_type == "Cast" and onnx.helper.get_node_attr_value(node, "to") in _HALF
-        ):
-            return f"is in half precision already ({node.op_type} {node.name})"
-    for tensor in model.graph.initializer:
-        if tensor.data_type in _HALF:
-            return f"is in half precision already (the weight {tensor.name})"
-    return ""
 
 
 def _keep_interface(model: onnx.ModelProto, spec: ModelSpec, path: Path, chosen: Sequence[str]) -> None:

@@ -26,7 +26,7 @@ from edgepose.model.passport import Passport, read_passport, write_passport
 from edgepose.stages.crop import cut_out
 from edgepose.stages.geometry import Regions
 from tests.calibration.graphs import GraphMaker, mobile_network, pose_network, toy_spec, write_model
-from tests.makers import smooth_image, with_orientation
+from tests.makers import smooth_image, with_orientation, write_toy_model
 
 pytest.importorskip("openvino")
 
@@ -246,6 +246,17 @@ def test_only_fp32_is_quantised(tmp_path, images):
 
     with pytest.raises(ModelFileError, match=r"is FP16; wanted: the FP32 file"):
         calibrate(half, [images], method="mse")
+
+
+@pytest.mark.parametrize(("precision", "found"), [("fp16", "in half precision"), ("int8", "quantised")])
+def test_only_fp32_is_quantised_whatever_the_passport_says(precision, found, tmp_path, images):
+    path = write_toy_model(tmp_path / "m.onnx", precision=precision)
+    write_passport(path, replace(read_passport(path), precision="fp32"))
+
+    with pytest.raises(ModelFileError, match=f"is {found} already .*; wanted the FP32 file"):
+        calibrate(path, [images], method="mse")
+
+    assert not path.with_name("m.int8.onnx").exists()
 
 
 def test_a_file_that_is_no_onnx_is_an_error(tmp_path, images):
