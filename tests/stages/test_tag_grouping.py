@@ -6,8 +6,10 @@ import pytest
 from edgepose.benchmarks.studies import published_grouping as published
 from edgepose.benchmarks.studies.drawn_crowds import COCO17_OF_18, draw_maps, draw_people, draw_tags
 from edgepose.model.heads.tags import Tags
+from edgepose.stages import tag_maps
 from edgepose.stages.peaks import find_peaks
 from edgepose.stages.tag_grouping import decode_tags, group_peaks
+from edgepose.stages.tag_maps import FARTHEST, TagArrays
 from tests.shared_data import SHARED, needs_shared
 
 HW = (92, 164)
@@ -134,6 +136,43 @@ def test_what_is_not_finite_is_no_peak(value):
     assert np.isfinite(scores).all()
     assert np.isnan(keypoints[0, [9, 10], 0]).all()
     assert len(keypoints) == 1
+
+
+def best_by_trying_all(maps: TagArrays, kind: int, mean: np.ndarray, weight: float) -> int:
+    """The published choice, pixel after pixel; what is no number is none."""
+    best, place = -np.inf, 0
+    heights, numbers = maps.heatmaps[kind].ravel(), maps.numbers[:, kind].reshape(len(maps.numbers), -1)
+    for pixel, height in enumerate(heights):
+        differences = numbers[:, pixel] - mean.astype(np.float32)
+        distance = np.rint(np.sqrt((differences**2).sum()) if len(differences) > 1 else np.abs(differences[0]))
+        value = height - np.float32(weight) * np.fmin(distance, np.float32(FARTHEST))
+        if height > -np.inf and value > best:
+            best, place = value, pixel
+    return place
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")
+@pytest.mark.parametrize("damaged", [False, True])
+@pytest.mark.parametrize("weight", [1, 100])
+@pytest.mark.parametrize("numbers", [1, 2])
+@pytest.mark.parametrize("spread", [0.3, 3, 30])
+def test_a_missing_key_point_is_where_the_published_choice_puts_it(spread, numbers, weight, damaged, monkeypatch):
+    monkeypatch.setattr(tag_maps, "MANY", 200)  # of 2000 pixels: both ways are gone
+    rng = np.random.default_rng(weight)
+    heights = np.round(rng.normal(0, 0.06, (3, 40, 50)), 2).astype(np.float32)  # many are equal
+    tags = rng.normal(0, spread, (numbers, 3, 40, 50)).astype(np.float32)
+    if damaged:
+        heights[0, ::3], heights[1], heights[2, 0, :3] = np.nan, -np.inf, (np.inf, np.nan, -np.inf)
+        tags[:, :, ::5], tags[:, :, 1::5] = np.nan, np.inf
+    maps, kind = TagArrays(heights, tags), np.repeat(np.arange(3), 9)
+    means = rng.normal(0, 2 * spread, (numbers, len(kind)))
+    means[:, ::9] = 1e5
+
+    places, found = maps.best_places(kind, means, weight)
+
+    expected = [best_by_trying_all(maps, one, mean, weight) for one, mean in zip(kind, means.T, strict=True)]
+    assert places.tolist() == expected
+    np.testing.assert_array_equal(found, heights.reshape(3, -1)[kind, expected])
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
