@@ -14,9 +14,10 @@ import numpy as np
 
 from edgepose.backends import Backend, load_backend
 from edgepose.calibration.budget import LABELLED, Budget, FigureJudge, Judge, Loss, ShiftJudge
-from edgepose.calibration.costs import Device, NodeCost, int8_share, node_costs, predicted_us
+from edgepose.calibration.costs import Device, Measured, NodeCost, int8_share, node_costs, predicted_us
 from edgepose.calibration.dataset import count_crops, crops_of
 from edgepose.calibration.mixes import Ground, mixed, tensors_of_mixes
+from edgepose.calibration.profiles import Profile, measured
 from edgepose.calibration.qdq import all_layers
 from edgepose.calibration.ranges import ranges_by_methods
 from edgepose.calibration.results import CalibrationFiles
@@ -37,6 +38,7 @@ class Chosen:
 
     Attributes:
         confirmed: what the chosen mix loses on people who did not choose; None where the search was interrupted.
+        device: by which times were predicted; None where multiply-adds counted.
     """
 
     ground: Ground
@@ -45,6 +47,7 @@ class Chosen:
     found: Found
     budget: Budget
     confirmed: Loss | None
+    device: Device | Measured | None = None
 
     @property
     def done(self) -> bool:
@@ -80,6 +83,7 @@ class Wanted:
 
     Attributes:
         device: whose predicted time is kept low; None: as many multiply-adds in INT8 as possible.
+        profiles: of the plans of the FP16 and the INT8 file, whose layer times take the place of predictions.
         annotations, folder: COCO key points and their images, for a budget of AP or PCK.
         methods: of ranges, that compete.
         exclude: whether single layers may stay in FP16.
@@ -93,6 +97,7 @@ class Wanted:
     methods: Sequence[str]
     say: Callable[[str], None]
     exclude: bool = True
+    profiles: tuple[Profile, Profile] | None = None
 
 
 def search_path(files: CalibrationFiles) -> Path:
@@ -105,9 +110,10 @@ def choose_layers(scene: Scene, wanted: Wanted) -> Chosen:
 
     Raises:
         CalibrationError: nothing can be compared.
-        InputError: the annotations cannot be used.
+        InputError: the annotations cannot be used, or profiles are of another network.
     """
     annotations = _annotations_for(wanted)
+    costs, device = node_costs(scene.ground.model), _times_of(scene, wanted)
     made_from = {
         **{key: value for key, value in scene.table.made_from.items() if key != "method"},
         "unit": wanted.budget.unit,
@@ -118,7 +124,6 @@ def choose_layers(scene: Scene, wanted: Wanted) -> Chosen:
     memory = _Memory(search_path(scene.files), made_from)
     layers = tuple(all_layers(scene.ground.model))
     grounds = _grounds(scene, layers, wanted.methods, memory)
-    costs = node_costs(scene.ground.model)
     with closing(load_backend(scene.files.model, backend="openvino")) as reference:
         judges = _judges(scene, wanted, annotations, reference)
 
@@ -130,7 +135,7 @@ def choose_layers(scene: Scene, wanted: Wanted) -> Chosen:
         return loss
 
     def measure(mix: Mix) -> Trial:
-        cost = _cost(costs, mix.layers, wanted.device)
+        cost = _cost(costs, mix.layers, device)
         return Trial(mix, loss_of(mix, "choosing"), cost, int8_share(costs, mix.layers))
 
     def order(method: str) -> list[str]:
@@ -140,7 +145,7 @@ def choose_layers(scene: Scene, wanted: Wanted) -> Chosen:
             crops = list(islice(crops_of(scene.people.held_out, scene.passport.spec), NOISE_CROPS))
             noise = layer_noises(grounds[method], crops, scene.passport.spec, scene.watch)
             memory.keep_noise(method, noise)
-        return leaving_order(noise, _savings(costs, layers, wanted.device))
+        return leaving_order(noise, _savings(costs, layers, device))
 
     def say(trial: Trial, met: bool) -> None:
         wanted.say(describe(trial, wanted.budget, met, len(layers)))
@@ -151,7 +156,13 @@ def choose_layers(scene: Scene, wanted: Wanted) -> Chosen:
     best = found.best.mix
     kept = tuple(name for name in layers if name in best.layers)
     confirmed = None if found.interrupted else loss_of(best, "confirming")
-    return Chosen(grounds[best.method], kept, best.method, found, wanted.budget, confirmed)
+    return Chosen(grounds[best.method], kept, best.method, found, wanted.budget, confirmed, device)
+
+
+def _times_of(scene: Scene, wanted: Wanted) -> Device | Measured | None:
+    if wanted.profiles is None or wanted.device is None:
+        return wanted.device
+    return measured(scene.ground.model, scene.ground.layers, wanted.device, wanted.profiles)
 
 
 def _judges(
@@ -219,11 +230,11 @@ def _measured(ground: Ground, layers: Collection[str], scene: Scene, judge: Judg
             return judge.loss(backend)
 
 
-def _cost(costs: Sequence[NodeCost], layers: Collection[str], device: Device | None) -> float:
+def _cost(costs: Sequence[NodeCost], layers: Collection[str], device: Device | Measured | None) -> float:
     return 0.0 if device is None else predicted_us(costs, layers, device)
 
 
-def _savings(costs: Sequence[NodeCost], layers: Sequence[str], device: Device | None) -> dict[str, float]:
+def _savings(costs: Sequence[NodeCost], layers: Sequence[str], device: Device | Measured | None) -> dict[str, float]:
     """What INT8 in each layer saves where all others have it: microseconds, or multiply-adds for no device."""
     if device is None:
         macs = {cost.name: float(cost.macs) for cost in costs}

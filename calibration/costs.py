@@ -80,6 +80,19 @@ def read_device(name: str) -> Device:
     return device
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What the layers of one network took on a device, microseconds a crop by name, in each precision.
+
+    Attributes:
+        device: whose peaks predict the reformats at borders.
+    """
+
+    device: Device
+    fp16: Mapping[str, float]
+    int8: Mapping[str, float]
+
+
 def _is_positive(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
 
@@ -163,8 +176,8 @@ def int8_share(costs: Collection[NodeCost], layers: Collection[str]) -> float | 
     return sum(cost.macs for cost in costs if cost.name in layers) / total
 
 
-def predicted_us(costs: Collection[NodeCost], layers: Collection[str], device: Device) -> float:
-    """Microseconds for one crop with `layers` in INT8, the rest in FP16.
+def predicted_us(costs: Collection[NodeCost], layers: Collection[str], device: Device | Measured) -> float:
+    """Microseconds for one crop with `layers` in INT8, the rest in FP16; by measured times where there are some.
 
     An INT8 layer writes either precision by itself. What an FP16 layer writes and an INT8 layer reads is reformatted
     in between, and so is what layers of both precisions read.
@@ -179,27 +192,29 @@ def predicted_us(costs: Collection[NodeCost], layers: Collection[str], device: D
                 readers.setdefault(name, set()).add(precision)
     sizes = {cost.name: cost.values_out for cost in costs}
     microseconds = sum(
-        _layer_us(cost, "int8" if cost.name in layers else "fp16", device) for cost in costs if not cost.fused
+        layer_us(cost, "int8" if cost.name in layers else "fp16", device) for cost in costs if not cost.fused
     )
+    peaks = device.device if isinstance(device, Measured) else device
     for name, precisions in readers.items():
         if precisions == {"int8", "fp16"} or (precisions == {"int8"} and kernel.get(name, "fp16") == "fp16"):
             moved = sizes.get(name, 0) * (BYTES["int8"] + BYTES["fp16"])
-            microseconds += max(moved / device.bandwidth_gbs * 1e-3, device.launch_us)
+            microseconds += max(moved / peaks.bandwidth_gbs * 1e-3, peaks.launch_us)
     return microseconds
 
 
 def time_shares(costs: Collection[NodeCost], layers: Collection[str], device: Device) -> dict[str, float]:
     """Each kernel's share of the predicted time with `layers` in INT8, without the reformats at borders."""
     times = {
-        cost.name: _layer_us(cost, "int8" if cost.name in layers else "fp16", device)
-        for cost in costs
-        if not cost.fused
+        cost.name: layer_us(cost, "int8" if cost.name in layers else "fp16", device) for cost in costs if not cost.fused
     }
     total = sum(times.values())
     return {name: time / total for name, time in times.items()}
 
 
-def _layer_us(cost: NodeCost, precision: str, device: Device) -> float:
+def layer_us(cost: NodeCost, precision: str, device: Device | Measured) -> float:
+    """Microseconds that one node takes for a crop, "int8" or "fp16"."""
+    if isinstance(device, Measured):
+        return (device.int8 if precision == "int8" else device.fp16)[cost.name]
     peak = device.int8_tops if precision == "int8" else device.fp16_tflops
     values = cost.values_in + cost.values_out + cost.weights
     return max(2 * cost.macs / peak * 1e-6, values * BYTES[precision] / device.bandwidth_gbs * 1e-3, device.launch_us)

@@ -15,7 +15,7 @@ import numpy as np
 from edgepose.backends import Backend, load_backend
 from edgepose.calibration.budget import CONFIDENT, LABELLED, FigureJudge
 from edgepose.calibration.charts import chart_script
-from edgepose.calibration.costs import DEVICES, Device, int8_share, node_costs, predicted_us
+from edgepose.calibration.costs import DEVICES, Device, Measured, int8_share, node_costs, predicted_us
 from edgepose.calibration.dataset import CalibrationImage, crops_of
 from edgepose.calibration.mixes import mixed
 from edgepose.calibration.pipeline import Calibrated
@@ -109,6 +109,7 @@ def write_report(
         "model": scene.files.model.name,
         "people": sum(map(len, scene.people.showing)),
         "device": name,
+        "profiled": result.chosen is not None and isinstance(result.chosen.device, Measured),
         "unlikeness": unlike,
         "warnings": warnings,
         "range_spread": _spread(result, scene),
@@ -184,6 +185,7 @@ def _measure(
 ) -> tuple[list[Row], np.ndarray, dict[str, list[np.ndarray]]]:
     """A row for each file; (people, K) shifts of the last one; the key points of FP32 and of the last file."""
     costs = node_costs(scene.ground.model)
+    times = (result.chosen and result.chosen.device) or peaks
     layers_of = {"INT8": scene.ground.layers, "INT8, the usual layers": scene.ground.layers}
     rows, judge = [], None
     wanted: list[np.ndarray] = []
@@ -200,7 +202,7 @@ def _measure(
                     loss = judge.loss(backend)
                     figure, error = judge.wanted - loss.value, loss.error
             chosen = read_passport(path).layers["int8"] if name == "INT8, the chosen mix" else layers_of.get(name, ())
-            share, time = int8_share(costs, chosen), predicted_us(costs, chosen, peaks)
+            share, time = int8_share(costs, chosen), predicted_us(costs, chosen, times)
             known = shifts[np.isfinite(shifts)]
             mean, p95 = (float(known.mean()), float(np.percentile(known, 95))) if len(known) else (0.0, 0.0)
             rows.append(Row(name, mean, p95, lost, figure, error, share, None if name == "FP32" else time))

@@ -71,10 +71,11 @@ def _table(data: Mapping[str, Any]) -> Section:
                 "" if row["predicted_us"] is None else f"{row['predicted_us']:.0f}",
             ]
         )
+    source = "what layers took in two profiled plans" if data["profiled"] else "the device's data sheet, not measured"
     about = [
         f"Shift of key points from FP32's with a score over {CONFIDENT}, px of the network's input, on "
-        f"{data['people']} people who were not calibrated on, INT8 computed exactly. Times are predicted from the "
-        f"device's data sheet, not measured: they rank mixes of one network."
+        f"{data['people']} people who were not calibrated on, INT8 computed exactly. Times are predicted from "
+        f"{source}: they rank mixes of one network."
     ]
     if unit:
         about.append("±: standard error of the difference to FP32 on the same people (jackknife over images).")

@@ -45,6 +45,14 @@ DEFAULT_LIMIT, EVERYBODY = 512, 10**6
     "low.  [default: most multiply-adds in INT8]",
 )
 @click.option(
+    "--profile",
+    nargs=2,
+    type=click.Path(path_type=Path),
+    metavar="FP16.json INT8.json",
+    help="With --budget and --device: what layers took in place of predictions, as trtexec --exportProfile writes it "
+    "of a plan of NAME.fp16.onnx and of one of NAME.int8.onnx, both at batch 1.",
+)
+@click.option(
     "--annotations", type=click.Path(path_type=Path), help="With a --budget of ap or pck: COCO key-point annotations."
 )
 @click.option(
@@ -99,6 +107,7 @@ def command(
     method: str | None,
     budget: str | None,
     device: str | None,
+    profile: tuple[Path, Path] | None,
     annotations: Path | None,
     annotated_images: Path | None,
     equalise: bool,
@@ -132,8 +141,10 @@ def command(
     from edgepose.model.passport import read_passport
 
     choose = None
+    if profile is not None and (budget is None or device is None):
+        raise click.UsageError("--profile goes with --budget and --device, whose peaks predict what it does not tell")
     if budget is not None:
-        choose = _chooser(images, method, budget, device, annotations, annotated_images, exclude)
+        choose = _chooser(images, method, budget, device, profile, annotations, annotated_images, exclude)
     elif report is None and (device or annotations or annotated_images):
         raise click.UsageError("--device, --annotations and --annotated-images go with --budget or --report")
     if bool(images) == (tracks is not None):
@@ -222,6 +233,7 @@ def _chooser(
     method: str | None,
     budget: str,
     device: str | None,
+    profile: tuple[Path, Path] | None,
     annotations: Path | None,
     folder: Path | None,
     exclude: bool,
@@ -230,6 +242,7 @@ def _chooser(
     from edgepose.calibration.budget import LABELLED, parse_budget
     from edgepose.calibration.choose import Wanted, choose_layers
     from edgepose.calibration.costs import read_device
+    from edgepose.calibration.profiles import read_profile
     from edgepose.calibration.ranges import COMPETING
 
     try:
@@ -240,7 +253,9 @@ def _chooser(
         raise click.UsageError("a --budget of ap or pck needs --annotations")
     folder = _folder_of(annotations, folder, images)
     methods = COMPETING if method is None else (method,)
-    wanted = Wanted(allowed, read_device(device) if device else None, annotations, folder, methods, click.echo, exclude)
+    peaks = read_device(device) if device else None
+    times = None if profile is None else (read_profile(profile[0]), read_profile(profile[1]))
+    wanted = Wanted(allowed, peaks, annotations, folder, methods, click.echo, exclude, times)
     return lambda scene: choose_layers(scene, wanted)
 
 

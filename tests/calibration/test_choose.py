@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -264,3 +265,30 @@ def test_a_mix_holds_int8_weights_for_its_layers_alone():
 
     weights = {item.name for item in graph.initializer if item.data_type == onnx.TensorProto.INT8 and len(item.dims)}
     assert {name for name in weights if not name.endswith(".zero")} == {f"{chosen}.weight.int8"}
+
+
+def test_profiles_say_what_a_mix_takes(folder, tmp_path):
+    prepared = prepare(mobile_network())
+    names = [node.name for node in prepared.graph.node if node.op_type == "Conv"]
+    for name, ms in (("fp16", 0.5), ("int8", 0.125)):
+        kernels = [{"name": each.removesuffix(".phases"), "medianMs": ms} for each in names]
+        (tmp_path / f"{name}.json").write_text(json.dumps([{"count": 9}, *kernels]))
+    profiles = ("--device", "thor", "--profile", tmp_path / "fp16.json", tmp_path / "int8.json")
+
+    result = run_command(folder, tmp_path, "--budget", "1000px", "--method", "mse", *profiles)
+
+    assert result.exit_code == 0, result.output
+    taken = [int(text) for text in re.findall(r"predicted (\d+) us", result.output)]
+    assert 125 * len(names) <= taken[-1] < 500 * len(names)
+
+
+def test_a_profile_of_another_network_and_one_without_a_device_are_told_in_a_line(folder, tmp_path):
+    (tmp_path / "p.json").write_text(json.dumps([{"name": "another", "medianMs": 1.0}]))
+    profiles = ("--profile", tmp_path / "p.json", tmp_path / "p.json")
+
+    other = run_command(folder, tmp_path, "--budget", "1px", "--device", "thor", *profiles)
+    alone = run_command(folder, tmp_path, "--budget", "1px", *profiles)
+
+    assert (other.exit_code, alone.exit_code) == (1, 2)
+    assert "p.json names 0 of the network's" in str(other.exception or "") + other.output
+    assert "--profile goes with --budget and --device" in alone.output
