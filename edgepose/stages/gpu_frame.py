@@ -54,7 +54,8 @@ class GpuFrame:
     Attributes:
         pixels: uint8, with DLPack (PyTorch, CuPy, PyNvVideoCodec) or `__cuda_array_interface__` (those, jetson-utils'
             cudaImage, numba). "rgb" and "bgr": (H, W, 3). "nv12": (H + H / 2, W), or a pair of luma (H, W) and chroma
-            (H / 2, W) or (H / 2, W / 2, 2). Rows may be pitched; a row itself lies in one piece.
+            (H / 2, W) or (H / 2, W / 2, 2); a third dimension of 1 does not matter. Rows may be pitched; a row
+            itself lies in one piece.
         format, size_hw, yuv: as of a Frame.
         stream: handle of the CUDA stream that fills the picture; None: what the producer says by DLPack or the
             interface, and the default stream where it says nothing.
@@ -176,8 +177,8 @@ def _read_plane(pixels: Any, stream: int, producer: int | None) -> Plane:
 
 
 def _by_interface(interface: dict[str, Any], owner: Any, producer: int | None) -> Plane:
-    shape, kind = tuple(int(size) for size in interface["shape"]), str(interface["typestr"])
-    strides = interface.get("strides")
+    kind = str(interface["typestr"])
+    shape, strides = _without_one(tuple(int(size) for size in interface["shape"]), interface.get("strides"))
     stream = interface.get("stream") if interface.get("version", 0) >= 3 else LEGACY_STREAM
     if producer is not None:
         stream = producer
@@ -198,10 +199,18 @@ def _by_dlpack(pixels: Any, stream: int, producer: int | None) -> Plane:
     bits = (tensor.code, tensor.bits, tensor.lanes)
     # in elements, which are bytes here
     strides = tuple(tensor.strides[index] for index in range(tensor.ndim)) if tensor.strides else None
+    shape, strides = _without_one(shape, strides)
     pitch = _pitch(shape, strides, bits == (1, 8, 1), f"DLPack type {bits}")
     address = (tensor.data or 0) + tensor.byte_offset
     # the capsule was not taken over: it gives the memory back when nobody holds it
     return Plane(address, shape, pitch, producer, tensor.device_id, (pixels, capsule))
+
+
+def _without_one(shape: tuple[int, ...], strides: Any) -> tuple[tuple[int, ...], Any]:
+    """(H, W, 1), as decoders give luma and NV12, is (H, W), whatever the stride of one is."""
+    if len(shape) != 3 or shape[2] != 1:
+        return shape, strides
+    return shape[:2], None if strides is None else tuple(strides)[:2]
 
 
 def _pitch(shape: tuple[int, ...], strides: Any, is_byte: bool, kind: str) -> int:

@@ -102,6 +102,12 @@ FRAMES = {
     "nv12 with pairs of chroma": lambda gpu: GpuFrame(
         tuple(OnGpu(gpu, plane, pitch=96) for plane in split_planes(nv12_of(PICTURE, 48), 64, paired=True)), "nv12"
     ),
+    "nv12 of one channel": lambda gpu: GpuFrame(
+        OnGpu(gpu, nv12_of(PICTURE, 48), shape=(96, 48, 1), strides=(48, 1, 7)), "nv12"
+    ),
+    "nv12 of one channel by DLPack": lambda gpu: GpuFrame(
+        ByDlpack(OnGpu(gpu, nv12_of(PICTURE, 48)[..., None], pitch=64)), "nv12"
+    ),
 }
 
 
