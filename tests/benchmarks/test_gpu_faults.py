@@ -82,8 +82,12 @@ def test_trtexecs_time_is_read_and_5_percent_more_are_allowed(tmp_path, monkeypa
     assert f"edgepose 1.0000 ms, trtexec {median:.4f} ms" in finding.found
 
 
-@pytest.mark.parametrize(("count", "profile"), [(1, 1), (2, 0)])
-def test_trtexec_runs_the_profile_that_edgepose_takes_for_that_batch(tmp_path, monkeypatch, count, profile):
+@pytest.mark.parametrize(
+    ("count", "profile", "tensorrt", "asks"), [(1, 1, "10.3.0", True), (2, 0, "10.16.1", True), (2, 0, "11.4.1", False)]
+)
+def test_trtexec_runs_the_profile_that_edgepose_takes_and_is_asked_for_a_graph_where_that_is_no_default(
+    tmp_path, monkeypatch, count, profile, tensorrt, asks
+):
     commands = []
     run = subprocess.run
     monkeypatch.setattr(
@@ -92,11 +96,12 @@ def test_trtexec_runs_the_profile_that_edgepose_takes_for_that_batch(tmp_path, m
     monkeypatch.setenv("PATH", str(tmp_path))
     stand_in(tmp_path, 1.0)
     with fake_device():
-        write_toy_plan(tmp_path / "m.plan", max_batch=2, alone=True)
+        write_toy_plan(tmp_path / "m.plan", max_batch=2, alone=True, engine={"tensorrt": tensorrt})
 
         check_against_trtexec(tmp_path, count, repeats=1)
 
     assert f"--useProfile={profile}" in commands[0]
+    assert [flag in commands[0] for flag in ("--useCudaGraph", "--noDataTransfers")] == [asks, asks]
 
 
 def test_where_trtexec_is_absent_or_refuses_the_plan_the_reason_is_said(tmp_path, monkeypatch):
