@@ -18,6 +18,7 @@ from edgepose.model.skeletons import Skeleton
 
 MOST_SHOWN = 4  # people; more would be too small to see
 REACH_M = 1.1  # of the axes from the root on: a person with arms up fits
+NOBODY = "nobody with positions"
 DPI = 100
 SMALLEST_PX, ASPECT = 240, 1.5  # of a drawing: its least height, and its width as a share of it
 VIEWS = (("from the camera", 10, -90), ("from the right", 10, 0))  # name, elevation and azimuth in degrees
@@ -51,7 +52,7 @@ def draw_positions(xyz: np.ndarray, skeleton: Skeleton, names: Sequence[str], si
         size_hw: of the drawing, px.
 
     Returns:
-        (H, W, 3) uint8 RGB; blank for nobody.
+        (H, W, 3) uint8 RGB; of nobody it says so.
 
     Raises:
         MissingPackageError: matplotlib is not installed.
@@ -70,6 +71,8 @@ def draw_positions(xyz: np.ndarray, skeleton: Skeleton, names: Sequence[str], si
             _draw_person(axes, xyz[person], skeleton)
             axes.view_init(elev=elevation, azim=azimuth)
             axes.set_title(f"{names[person]}, {view}" if in_a_row == 1 else f"{names[person]}\n{view}", fontsize=9)
+    if not shown:
+        figure.text(0.5, 0.5, NOBODY, ha="center", va="center", color="0.5")
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 

@@ -24,11 +24,13 @@ def walker() -> np.ndarray:
     return xyz - xyz[:, :1]
 
 
-def test_nobody_is_a_blank_drawing(walker):
-    drawing = draw_positions(walker[:0], BODY15, [], (120, 160))
+def test_a_drawing_of_nobody_says_so(walker):
+    drawing = draw_positions(walker[:0], BODY15, [], (240, 480))
 
-    assert drawing.shape == (120, 160, 3)
-    assert (drawing == 255).all()
+    assert drawing.shape == (240, 480, 3)
+    rows, columns = np.nonzero((drawing < 200).all(axis=2))
+    assert np.allclose([rows.mean(), columns.mean()], [120, 240], atol=10)  # a line of grey text in the middle
+    assert (drawing[:90] == 255).all()
 
 
 def test_a_person_is_seen_from_two_sides(walker):
