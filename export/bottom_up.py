@@ -1,15 +1,13 @@
 """Bottom-up networks, the project's own and foreign ones -> verified FP32 and FP16 ONNX with passports.
 
 They take a whole picture (`images`) and give maps of all people's key points and of what connects them, by the names
-of their head. There is no one position to compare, so the maps are: their values, as shares of the largest.
+of their head.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,56 +15,22 @@ import onnx
 import torch
 from torch import nn
 
-from edgepose.backends import load_runtime
-from edgepose.errors import CheckpointError, EdgeposeError, ExportError, ModelFileError
+from edgepose.errors import CheckpointError, EdgeposeError, ModelFileError
 from edgepose.export.checkpoints.download import cache_folder, fetch
 from edgepose.export.checkpoints.state_dict import StateDict, load_into, read_checkpoint, training_config
-from edgepose.export.drawn.people import make_background, make_pose
-from edgepose.export.drawn.rendered import draw_person
 from edgepose.export.foreign import check_value, open_foreign
-from edgepose.export.graph.fp16 import to_fp16
-from edgepose.export.graph.interface import BATCH, normalize, rename_tensor, set_interface, to_opset
-from edgepose.export.graph.run import beyond_fp16, run_onnx
-from edgepose.export.graph.simplify import simplify
-from edgepose.export.pair import Weights, file_names, write_pair
+from edgepose.export.graph.interface import BATCH, rename_tensor
+from edgepose.export.maps import INPUT, ExportedMaps, Maps, formed, run_maps, sample_pictures, write_maps
+from edgepose.export.pair import Weights, file_names
 from edgepose.export.pipeline import Report, randomize
 from edgepose.export.to_onnx import to_onnx
-from edgepose.export.verify import FP16_LIMIT_RELATIVE, FP32_LIMIT_RELATIVE
 from edgepose.export.zoo.bottom_up import BottomUpModel
 from edgepose.files import check_targets, sha256_of
 from edgepose.model.heads.fields import Fields
 from edgepose.model.spec import ModelSpec
-from edgepose.stages.letterbox import Letterbox, as_input
 
-Maps = Mapping[str, np.ndarray]
-
-INPUT = "images"
 UDP_FILES = ("91663bf9", "de08fd8c", "8cc64794", "7cad61ef")  # sha256 of mmpose's four, as their names begin it
 BACKGROUND = 0.5  # at least the mean of its map
-SAMPLES = 2  # pictures that networks are compared on
-
-
-@dataclass(frozen=True)
-class ExportedMaps:
-    """What was written.
-
-    Attributes:
-        fp32, fp16: the two ONNX files; each has its passport beside it.
-        fp32_difference, fp16_difference: largest difference of a map's value, as a share of the largest value: of
-            FP32 from the original, of FP16 from FP32.
-    """
-
-    fp32: Path
-    fp16: Path
-    fp32_difference: float
-    fp16_difference: float
-
-    def summary(self) -> str:
-        """What was written and how exact it is, for people."""
-        rows = ((self.fp32, self.fp32_difference, "the original's"), (self.fp16, self.fp16_difference, "FP32's"))
-        return "\n".join(
-            f"{path}: maps within {difference:.1e} of {reference} largest value" for path, difference, reference in rows
-        )
 
 
 def import_bottom_up(
@@ -90,16 +54,16 @@ def import_bottom_up(
     original = open_foreign(path, spec, output_dir, report)
     _keep_ports(original, spec, path, outputs)
     pictures = sample_pictures(spec)
-    single = [_run(original, pictures[i : i + 1], spec, path) for i in range(len(pictures))]
+    single = [run_maps(original, pictures[i : i + 1], spec, path) for i in range(len(pictures))]
     reference = {name: np.concatenate([maps[name] for maps in single]) for name in spec.outputs}
     _check_background(reference, spec, path)
     report("simplifying the graph")
     try:
-        formed, difference = _formed(original, spec, pictures, reference, BATCH)
+        graph, difference = formed(original, spec, pictures, reference, BATCH)
     except EdgeposeError:
-        formed, difference = _formed(original, spec, pictures[:1], single[0], 1)
+        graph, difference = formed(original, spec, pictures[:1], single[0], 1)
         report("the graph works for one picture at a time only; it stays so")
-    return _write(formed, spec, Weights(path.name, sha256_of(path)), difference, output_dir, report)
+    return write_maps(graph, spec, Weights(path.name, sha256_of(path)), difference, output_dir, report)
 
 
 def _check_background(maps: Maps, spec: ModelSpec, path: Path) -> None:
@@ -198,29 +162,8 @@ def export_bottom_up(
         results = network(torch.from_numpy(pictures))
     reference = {name: result.numpy() for name, result in zip(spec.outputs, results, strict=True)}
     report("simplifying the graph")
-    formed, difference = _formed(raw, spec, pictures, reference, BATCH)
-    return _write(formed, spec, weights, difference, output_dir, report)
-
-
-def sample_pictures(spec: ModelSpec, count: int = SAMPLES) -> np.ndarray:
-    """(count, 3, H, W) float32: drawn people, always the same ones, laid in and normalised."""
-    rng = np.random.default_rng(0)
-    backgrounds = [make_background(rng)]
-    images = [draw_person(make_pose(rng), backgrounds, rng).image for _ in range(count)]
-    return np.stack(
-        [as_input(image, Letterbox.of((image.shape[0], image.shape[1]), spec.image), spec.image) for image in images]
-    )
-
-
-def largest_difference(reference: Maps, maps: Maps) -> float:
-    """Over all outputs, as a share of each one's largest value; infinite where one is not finite."""
-    shares = [0.0]
-    for name, wanted in reference.items():
-        found = maps[name].astype(np.float64)
-        if found.shape != wanted.shape or not np.isfinite(found).all():
-            return float("inf")
-        shares.append(float(np.abs(found - wanted).max() / max(float(np.abs(wanted).max()), 1e-12)))
-    return max(shares)
+    graph, difference = formed(raw, spec, pictures, reference, BATCH)
+    return write_maps(graph, spec, weights, difference, output_dir, report)
 
 
 def _keep_ports(model: onnx.ModelProto, spec: ModelSpec, path: Path, chosen: Sequence[str]) -> None:
@@ -250,59 +193,3 @@ def _keep_ports(model: onnx.ModelProto, spec: ModelSpec, path: Path, chosen: Seq
     rename_tensor(graph, image.name, INPUT)
     for index, name in enumerate(wanted):
         rename_tensor(graph, graph.output[index].name, name)
-
-
-def _run(model: onnx.ModelProto, pictures: np.ndarray, spec: ModelSpec, path: Path | None = None) -> Maps:
-    maps = dict(zip(spec.outputs, run_onnx(model, pictures, list(spec.outputs)), strict=True))
-    for name, shape in spec.outputs.items():
-        if maps[name].shape != (len(pictures), *shape):
-            raise ModelFileError(
-                f"{path or 'the graph'} gives {name} of {'x'.join(map(str, maps[name].shape[1:]))}, the spec says "
-                f"{'x'.join(map(str, shape))}: correct the spec, or name other outputs"
-            )
-        if not np.isfinite(maps[name]).all():
-            raise ModelFileError(f"{path or 'the graph'} gives NaN or infinite {name}; its weights are damaged")
-    return maps
-
-
-def _formed(
-    original: onnx.ModelProto, spec: ModelSpec, pictures: np.ndarray, reference: Maps, batch: int | str
-) -> tuple[onnx.ModelProto, float]:
-    """The graph simplified, with declared shapes, and how far that moved a value."""
-    model = normalize(to_opset(original))
-    set_interface(model, spec, batch)
-    simplified = simplify(model)
-    set_interface(simplified, spec, batch)
-    difference = largest_difference(reference, _run(simplified, pictures, spec))
-    if not difference <= FP32_LIMIT_RELATIVE:
-        raise ExportError(
-            f"the simplified graph differs from the original by {difference:.2g} of a map's largest value (at most "
-            f"{FP32_LIMIT_RELATIVE:g}); no file was written"
-        )
-    return simplified, difference
-
-
-def _write(
-    model: onnx.ModelProto, spec: ModelSpec, weights: Weights, difference: float, output_dir: Path, report: Report
-) -> ExportedMaps:
-    """Both files with their passports, or none."""
-    pictures = sample_pictures(spec)
-    report("making the FP16 graph")
-    half = to_fp16(model, keep_fp32=beyond_fp16(model, pictures[:1]))
-
-    def judge(fp32: Path, fp16: Path) -> tuple[dict[str, float], float]:
-        report("comparing FP16 with FP32")
-        with closing(load_runtime(fp32, backend="onnxruntime")) as runtime:
-            reference = runtime.run({INPUT: pictures})
-        with closing(load_runtime(fp16, exact=True, backend="openvino")) as runtime:
-            found = largest_difference(reference, runtime.run({INPUT: pictures}))
-        if not found <= FP16_LIMIT_RELATIVE:  # NaN must fail as well
-            raise ExportError(
-                f"the FP16 graph differs from FP32 by {found:.2g} of a map's largest value (at most "
-                f"{FP16_LIMIT_RELATIVE:g}); no file was written"
-            )
-        return {"fp16_maps_relative": found}, found
-
-    verified = {"fp32_maps_relative": difference}
-    fp32, fp16, in_half = write_pair(model, half, spec, weights, verified, judge, output_dir)
-    return ExportedMaps(fp32, fp16, difference, in_half)

@@ -13,7 +13,8 @@ from edgepose.backends import load_runtime
 from edgepose.cli import main
 from edgepose.errors import ExportError, ModelFileError
 from edgepose.estimate.whole import estimate_people
-from edgepose.export.bottom_up import export_bottom_up, import_bottom_up, largest_difference, sample_pictures
+from edgepose.export.bottom_up import export_bottom_up, import_bottom_up
+from edgepose.export.maps import largest_difference, sample_pictures
 from edgepose.export.networks.associative_embedding import TaggedHRNet
 from edgepose.export.networks.lightweight_openpose import LightweightOpenPose
 from edgepose.export.pair import Weights

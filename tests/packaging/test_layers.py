@@ -24,6 +24,7 @@ LAYERS = {
             "whole_images",
             "space",
             "bottom_up",
+            "maps",
             "by_value",
             "presets",
             "foreign",
