@@ -180,6 +180,7 @@ class Pipeline:
 
     def decode(self, outputs: Mapping[str, np.ndarray], regions: Regions) -> np.ndarray:
         """What the decoding kernel makes of the network's outputs: (N, K, 3); no frame may be under way."""
+        self._slots[0].settle()
         self._slots[0].put_tables(self.stages.stream, self.stages.tables.address, regions)
         return self.stages.decode_given(outputs)
 

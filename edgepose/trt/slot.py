@@ -61,9 +61,7 @@ class Slot:
         Raises:
             FrameError: a frame on the GPU cannot be read there.
         """
-        if self.waiting is not None:
-            self.waiting.synchronize()
-        self.release()
+        self.settle()
         numbers = [int(number) for number in np.unique(frame_of)]
         copied: dict[int, Frame] = {}
         for number in numbers:
@@ -93,6 +91,12 @@ class Slot:
             np.copyto(room.reshape(frame.pixels.shape), frame.pixels)
             self._placed[number] = placed(frame, self._memory.address + start)
             start += size
+
+    def settle(self) -> None:
+        """Wait for the slot's last work, if nobody has; its memory may be written then."""
+        if self.waiting is not None:
+            self.waiting.synchronize()
+        self.release()
 
     def release(self) -> None:
         """Let the frames go that lie on the GPU: they have been read."""

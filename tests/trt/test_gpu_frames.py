@@ -310,6 +310,17 @@ def test_nobody_waits_for_them_and_the_next_frames_leave_them_alone(gpu, backend
     np.testing.assert_allclose(read(gpu, second), [[[12, 20, 1], [28, 40, 1]]], atol=1e-3)
 
 
+def test_decoding_given_outputs_leaves_them_alone(gpu, backend):
+    backend.warm_up()
+    outputs = backend.run(backend.crops(PICTURE, ONE))
+    elsewhere = Regions.around(WHOLE + np.float32([9, 9, 30, 30]), SPEC)
+
+    found = backend.keypoints_on_gpu(PICTURE, ONE)
+    backend.decode(outputs, elsewhere)
+
+    np.testing.assert_allclose(read(gpu, found), [FOUND], atol=1e-3)
+
+
 def test_a_frame_on_the_gpu_is_kept_until_it_was_read(gpu, backend):
     backend.warm_up()
     frame = OnGpu(gpu, PICTURE)
