@@ -141,7 +141,7 @@ def test_fields_before_the_heat_maps_of_one_output_are_refused(tmp_path: Path, b
 
 
 def test_a_graph_that_computes_something_else_is_not_written(monkeypatch, tmp_path: Path):
-    monkeypatch.setattr("edgepose.export.bottom_up.largest_difference", lambda *_: 0.5)
+    monkeypatch.setattr("edgepose.export.maps.largest_difference", lambda *_: 0.5)
 
     with pytest.raises(ExportError, match=r"differs from the original by 0\.5"):
         export_bottom_up(LightweightOpenPose(), FIELDS, Weights("random"), tmp_path)
