@@ -150,6 +150,7 @@ def _build_best(
     pictures: list[Any],
 ) -> tuple[Path, Path]:
     """Build each file of the network, say how fast and how right each is here; the best, in place, and its ONNX."""
+    from edgepose.backends import load_backend
     from edgepose.cuda.nvcc import kernels_path
     from edgepose.errors import BuildError
     from edgepose.evaluation.best import candidates_of, fastest, measure_candidates, rows_of
@@ -158,6 +159,7 @@ def _build_best(
     from edgepose.model.passport import passport_path, read_passport
 
     reference, files = candidates_of(onnx, also)
+    load_backend(reference, exact=True).close()  # what cannot be compared is said before minutes of building
     passport = read_passport(reference)
     if passport.random_weights:
         budget = math.inf  # key points mean nothing

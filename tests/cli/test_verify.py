@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from edgepose.cli import main
+from edgepose.backends import load_backend
+from edgepose.cli import main, warn_of_unverified
 from edgepose.cli.verify_command import pictures_of
 from edgepose.evaluation.verify import find_onnx
 from edgepose.io.images import write_image
-from edgepose.model.passport import read_passport, write_passport
+from edgepose.model.passport import Passport, read_passport, write_passport
+from edgepose.model.verdict import Verdict
 from tests.fake_device.install import fake_device, write_toy_plan
-from tests.makers import dots_image, dots_spec
+from tests.makers import dots_image, dots_spec, make_engine
 from tests.nvcc import needs_nvcc
+from tests.trt.test_every_kind import SPECS
 
 pytest.importorskip("openvino")
 SPEC = dots_spec()
+DEEP = SPECS[1]  # key points with depth: the CPU cuts its crops
 
 
 def invoke(*words: object):
@@ -63,6 +70,57 @@ def test_a_wrong_plan_is_exit_status_1_and_infer_repeats_the_verdict(tmp_path, p
     assert done.exit_code == 1
     assert "WRONG: network: heat maps of 1 crops" in done.output
     assert "is not right: WRONG: network" in infer.output
+
+
+@pytest.fixture
+def without_cpu_runtimes(monkeypatch):
+    for name in ("edgepose.backends.openvino", "edgepose.backends.openvino_graph", "edgepose.backends.ort"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    for name in ("openvino", "onnxruntime"):
+        monkeypatch.setitem(sys.modules, name, None)
+
+
+@needs_nvcc
+def test_without_a_cpu_runtime_verify_and_best_say_what_to_install(tmp_path, picture, monkeypatch, request):
+    with fake_device():
+        plan = write_toy_plan(tmp_path / "m.plan", SPEC, max_batch=1)
+        opened = load_backend(plan)
+        monkeypatch.setattr(
+            "edgepose.evaluation.verify.load_backend",
+            lambda path, **how: opened if path == plan else load_backend(path, **how),
+        )
+        request.getfixturevalue("without_cpu_runtimes")
+        told = invoke("verify", plan, "--images", picture)
+        shutil.copy(tmp_path / "m.onnx", tmp_path / "m.fp16.onnx")
+        shutil.copy(tmp_path / "m.onnx.json", tmp_path / "m.fp16.onnx.json")
+        best = invoke("build", tmp_path / "m.onnx", "--best", "--images", picture)
+
+    assert (told.exit_code, best.exit_code) == (1, 1)
+    assert re.fullmatch(
+        r"edgepose: a plan is compared with the CPU, .*pip install 'edgepose\[cpu\]'.*\n", told.output
+    ), told.output
+    assert re.fullmatch(r"edgepose: .*pip install 'edgepose\[cpu\]'.*\n", best.output), best.output
+
+
+@pytest.mark.parametrize(
+    ("spec", "agrees", "kernels", "said"),
+    [
+        (SPEC, None, True, "was never compared"),
+        (SPEC, None, False, ""),
+        (SPEC, True, True, ""),
+        (SPEC, False, True, "is not right: in words"),
+        (DEEP, None, True, "was never compared"),
+        (DEEP, False, True, "is not right: in words"),
+        (DEEP, True, True, ""),
+    ],
+)
+def test_infer_says_of_each_plan_that_verify_compares_what_came_of_it(capsys, spec, agrees, kernels, said):
+    engine = make_engine(**({} if kernels else {"kernels": None}))
+    engine = replace(engine, verdict=None if agrees is None else Verdict(agrees, "in words"))
+
+    warn_of_unverified(Path("m.plan"), Passport(spec, "fp32", "", "toy", engine=engine))
+
+    assert (said in capsys.readouterr().err) if said else capsys.readouterr().err == ""
 
 
 def test_an_onnx_that_is_not_there_or_another_is_one_line(tmp_path):
