@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import re
 import shutil
 import subprocess
@@ -55,7 +56,8 @@ class Install:
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a program of the environment; its output as text."""
         program = [str(self.bin / command[0]), *command[1:]]
-        return subprocess.run(program, cwd=self.home, capture_output=True, text=True, timeout=60)
+        elsewhere = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # of the sources, say
+        return subprocess.run(program, cwd=self.home, env=elsewhere, capture_output=True, text=True, timeout=60)
 
 
 def build(kind: str, sources: Path, output: Path) -> Path:
