@@ -41,7 +41,7 @@ def read_input(path: str | Path) -> bytes:
     try:
         about = os.stat(path)
         if not (stat.S_ISREG(about.st_mode) or stat.S_ISDIR(about.st_mode)):  # it might never end
-            raise InputError(f"{path}: a pipe or a device, a file was wanted: save it to a file first")
+            raise InputError(f"{path}: {why_no_file(path)}")
         with open(path, "rb") as file:
             data = file.read(LARGEST_INPUT + 1) if about.st_size <= LARGEST_INPUT else None
     except OSError as error:
@@ -55,6 +55,15 @@ def read_input(path: str | Path) -> bytes:
     if not data:
         raise InputError(f"{path}: the file is empty")
     return data
+
+
+def why_no_file(path: str | Path, wanted: str = "a file") -> str:
+    """What lies at a path that is no file's: a folder, a pipe or a device, or nothing."""
+    if os.path.isdir(path):
+        return f"a folder, {wanted} was wanted"
+    return (
+        f"a pipe or a device, {wanted} was wanted: save it to a file first" if os.path.exists(path) else "no such file"
+    )
 
 
 def parse_json(data: bytes, *, nan: bool = False) -> Any:

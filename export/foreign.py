@@ -29,7 +29,7 @@ from edgepose.export.graph.simplify import simplify
 from edgepose.export.pair import Weights, file_names
 from edgepose.export.pipeline import Exported, Report, write_models
 from edgepose.export.verify import Difference, check_fp32
-from edgepose.files import check_targets, sha256_of
+from edgepose.files import check_targets, sha256_of, why_no_file
 from edgepose.io.boxes import read_json
 from edgepose.model.first_bytes import told_by_first_bytes
 from edgepose.model.spec import ModelSpec
@@ -110,7 +110,7 @@ def open_foreign(path: Path, spec: ModelSpec, output_dir: Path, report: Report =
 def load_foreign(path: Path) -> onnx.ModelProto:
     """An FP32 ONNX file; ModelFileError if it is none."""
     if not path.is_file():
-        raise ModelFileError(f"{path}: no such file")
+        raise ModelFileError(f"{path}: {why_no_file(path)}")
     try:
         model = onnx.load(path)
         onnx.checker.check_model(model)

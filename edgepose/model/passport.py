@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgepose.errors import InputError, ModelFileError
-from edgepose.files import parse_json, read_input, sha256_of, write_json
+from edgepose.files import parse_json, read_input, sha256_of, why_no_file, write_json
 from edgepose.model.engine_info import EngineInfo, engine_from_json
 from edgepose.model.first_bytes import told_by_first_bytes
 from edgepose.model.plain import to_plain
@@ -137,7 +137,7 @@ def read_passport(model: Path) -> Passport:
     model = Path(model)
     path = passport_path(model)
     if not model.is_file():
-        raise ModelFileError(f"{model}: {'a folder, a model file was wanted' if model.is_dir() else 'no such file'}")
+        raise ModelFileError(f"{model}: {why_no_file(model, 'a model file')}")
     its_model = model.with_suffix("")
     if not path.is_file() and its_model.is_file() and passport_path(its_model) == model:
         raise ModelFileError(f"{model} is a passport: give the model file that it is of, {its_model}")

@@ -10,6 +10,7 @@ from shlex import quote
 from typing import Any
 
 from edgepose.errors import BackendError, EngineMismatchError, ModelFileError
+from edgepose.files import why_no_file
 from edgepose.machine.gpu import Gpu
 from edgepose.model.passport import Passport, passport_path, read_passport
 from edgepose.trt.log import logger_of, messages_of
@@ -26,7 +27,7 @@ def read_engine_passport(plan: Path) -> Passport:
         EngineMismatchError: the passport is missing or damaged, or is not this plan's; says how to build it anew.
     """
     if not plan.is_file():
-        raise ModelFileError(f"{plan}: no such file")
+        raise ModelFileError(f"{plan}: {why_no_file(plan)}")
     if not passport_path(plan).is_file():
         raise EngineMismatchError(
             f"{plan} has no passport ({passport_path(plan).name}), and without it nobody knows what it was built for: "

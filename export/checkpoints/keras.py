@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 from edgepose.errors import CheckpointError, EdgeposeError, MissingPackageError
+from edgepose.files import why_no_file
 from edgepose.model.first_bytes import told_by_first_bytes
 
 BLOCKS = (3, 4, 6, 3)  # of ResNet-50
@@ -62,7 +63,7 @@ def read_keras_weights(path: Path) -> dict[str, torch.Tensor]:
         MissingPackageError: h5py is not installed.
     """
     if not path.is_file():
-        raise CheckpointError(f"{path}: no such file")
+        raise CheckpointError(f"{path}: {why_no_file(path)}")
     try:
         read = _read_npz(path) if path.suffix.lower() == ".npz" else _read_hdf5(path)
         layers = {

@@ -16,6 +16,7 @@ from torch import nn
 from edgepose.errors import CheckpointError
 from edgepose.export.checkpoints.fingerprint import Family, recognize
 from edgepose.export.checkpoints.keras import is_keras_file, read_keras_weights
+from edgepose.files import why_no_file
 from edgepose.model.first_bytes import told_by_first_bytes
 
 ORIGINS = ("original", "mmpose_v0", "mmpose_v1", "keras")
@@ -186,7 +187,7 @@ def _check_is_file(path: Path) -> None:
     if Path(path).is_dir():
         raise CheckpointError(f"{path} is a folder; wanted: the checkpoint file in it")
     if not Path(path).is_file():
-        raise CheckpointError(f"{path}: no such file")
+        raise CheckpointError(f"{path}: {why_no_file(path)}")
 
 
 def _numpy_globals() -> list[Any]:

@@ -283,3 +283,14 @@ def test_a_spec_in_a_pipe_is_told_what_to_do(tmp_path):
 
     with pytest.raises(InputError, match=r"spec: a pipe or a device, a file was wanted: save it to a file first"):
         read_spec(tmp_path / "spec")
+
+
+@pytest.mark.parametrize("command", [("import", "--preset", "vitpose-256x192"), ("build",), ("export", "--weights")])
+def test_a_model_in_a_pipe_is_told_what_to_do(command, tmp_path):
+    os.mkfifo(tmp_path / "m.onnx")
+
+    result = CliRunner().invoke(main, [*command, str(tmp_path / "m.onnx")])
+
+    assert result.exit_code == 1
+    assert "m.onnx: a pipe or a device, a" in result.output
+    assert result.output.endswith("file was wanted: save it to a file first\n")

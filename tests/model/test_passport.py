@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -313,6 +314,9 @@ def test_absent_files_are_named(tmp_path, model):
         read_passport(tmp_path / "none.onnx")
     with pytest.raises(ModelFileError, match="a folder, a model file was wanted"):
         read_passport(tmp_path)
+    os.mkfifo(tmp_path / "pipe.onnx")
+    with pytest.raises(ModelFileError, match=r"pipe\.onnx: a pipe or a device, a model file was wanted: save it"):
+        read_passport(tmp_path / "pipe.onnx")
 
     passport_path(model).unlink()
 
