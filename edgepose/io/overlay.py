@@ -26,14 +26,11 @@ def draw_poses(image: np.ndarray, poses: Poses, skeleton: Skeleton, min_score: f
     """
     canvas = np.ascontiguousarray(image).copy()
     sides = [side_color(name) for name in skeleton.keypoints]
-    ids = [-1] * len(poses) if poses.track_ids is None else poses.track_ids.tolist()
-    for xy, scores, box, track in zip(poses.xy, poses.scores, poses.boxes_xyxy, ids, strict=True):
+    for xy, scores, box in zip(poses.xy, poses.scores, poses.boxes_xyxy, strict=True):
         # points far outside, or not finite, would overflow cv2's integers
         shown = (scores >= min_score) & (np.abs(xy) < 1e5).all(axis=1)
         radius = float(np.clip(np.sqrt(np.prod(box[2:] - box[:2])) / 60, 1.5, 10))
         _rectangle(canvas, box)
-        if track >= 0:
-            _label(canvas, box, str(track))
         lines = [
             (_fixed(xy[a]), _fixed(xy[b]), sides[a] if sides[a] == sides[b] else MIDDLE)
             for a, b in skeleton.limbs
@@ -45,6 +42,10 @@ def draw_poses(image: np.ndarray, poses: Poses, skeleton: Skeleton, min_score: f
         for point, color in ((_fixed(xy[k]), sides[k]) for k in np.flatnonzero(shown)):
             _disc(canvas, point, OUTLINE, radius + 1)
             _disc(canvas, point, color, radius)
+    ids = [-1] * len(poses) if poses.track_ids is None else poses.track_ids.tolist()
+    for box, track in zip(poses.boxes_xyxy, ids, strict=True):  # last, so that no figure hides a number
+        if track >= 0:
+            _label(canvas, box, str(track))
     return canvas
 
 
@@ -85,10 +86,13 @@ def _rectangle(canvas: np.ndarray, box: np.ndarray) -> None:
 
 
 def _label(canvas: np.ndarray, box: np.ndarray, text: str) -> None:
-    """A person's id, in their box's upper left corner."""
+    """A person's id, above their box's upper left corner, or within it where the picture ends."""
+    font, scale = cv2.FONT_HERSHEY_SIMPLEX, 0.55
     left, top = np.clip(box[:2], 0, np.array(canvas.shape[1::-1]) - 1).astype(int).tolist()
+    left = max(min(left, canvas.shape[1] - cv2.getTextSize(text, font, scale, 1)[0][0] - 4), 0)
+    base = top - 5 if top >= 20 else top + 16
     for colour, width in ((OUTLINE, 4), (BOX, 1)):
-        cv2.putText(canvas, text, (left + 3, top + 16), cv2.FONT_HERSHEY_SIMPLEX, 0.55, colour, width, cv2.LINE_AA)
+        cv2.putText(canvas, text, (left + 2, base), font, scale, colour, width, cv2.LINE_AA)
 
 
 def _line(

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -51,3 +53,22 @@ def test_points_and_boxes_far_outside_do_no_harm(far):
 
 def test_a_picture_of_one_pixel_is_drawn_on():
     assert draw_poses(BLANK[:1, :1], poses([[[0, 0], [1, 1]]]), TWO_POINTS).shape == (1, 1, 3)
+
+
+def test_a_number_is_hidden_by_nobody():
+    xy, scores = np.array([[[12, 30], [40, 30]]] * 2, np.float32), np.full((2, 2), 0.9, np.float32)
+    people = Poses(xy, scores, np.array([[10, 40, 60, 90]] * 2, np.float32))
+    numbered = replace(people, track_ids=np.array([8, -1]))  # the second person lies over the first one's number
+
+    changed = (draw_poses(BLANK, numbered, TWO_POINTS) != draw_poses(BLANK, people, TWO_POINTS)).any(axis=2)
+
+    assert changed[29:32, 12:24].any()
+    assert np.argwhere(changed)[:, 0].max() < 40
+
+
+def test_a_number_stays_in_the_picture():
+    corner = replace(poses([[[150, 50], [150, 60]]], box=(195, 0, 300, 90)), track_ids=np.array([88]))
+
+    changed = draw_poses(BLANK, corner, TWO_POINTS) != draw_poses(BLANK, replace(corner, track_ids=None), TWO_POINTS)
+
+    assert np.ptp(np.argwhere(changed)[:, 1]) > 16  # both digits
