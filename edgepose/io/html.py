@@ -21,8 +21,8 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; white-spa
 th, td { padding: .3rem .9rem .3rem 0; text-align: left; border-bottom: 1px solid var(--line); }
 thead th { font-weight: 600; }
 .pictures { display: grid; gap: .6rem; align-items: start; }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); }
-.charts > div { min-width: 0; }
+.several { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 26rem), 1fr)); }
+.several > div { min-width: 0; }
 figure { margin: 0; background: var(--soft); border-radius: .4rem; overflow: hidden; }
 figure img { display: block; width: 100%; height: auto; }
 figcaption { padding: .3rem .6rem; font-size: .85rem; }
@@ -81,7 +81,9 @@ def _section(section: Section) -> str:
         head, rest = _row(section.rows[0], "th"), "".join(_row(row, "td") for row in section.rows[1:])
         parts.append(f'<div class="wide"><table><thead>{head}</thead><tbody>{rest}</tbody></table></div>')
     if section.charts:
-        parts.append(f'<div class="charts">{"".join(f"<div>{chart}</div>" for chart in section.charts)}</div>')
+        # not auto-fit: the first chart measures its room before the second is there
+        kind = "several" if len(section.charts) > 1 else "one"
+        parts.append(f'<div class="{kind}">{"".join(f"<div>{chart}</div>" for chart in section.charts)}</div>')
     if section.pictures:
         each = f"{section.columns}, 1fr" if section.columns else "auto-fill, minmax(9rem, 1fr)"
         columns = f"grid-template-columns: repeat({each})"

@@ -86,3 +86,11 @@ def test_a_chart_stands_as_it_is_and_its_script_once_before_it():
     assert page.count("let x = 1 < 2;") == 1
     assert page.index("let x") < page.index("<b>one</b>") < page.index("<b>two</b>")
     assert "<script" not in html_page("t", [Section("s")])
+
+
+def test_the_first_of_several_charts_has_no_more_room_than_the_others():
+    one, two = (html_page("t", [Section("s", charts=["<b>chart</b>"] * count)]) for count in (1, 2))
+
+    assert '<div class="several">' in two
+    assert '<div class="several">' not in one
+    assert ".several { display: grid; grid-template-columns: repeat(auto-fill" in two  # auto-fit takes a whole row
