@@ -146,7 +146,7 @@ def test_another_publication_is_known_by_its_hash(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"dataset": "mpii"}, "17 output channels, but hrnet_w32 is exported for: .*mpii 256x256 with 16 channels"),
+        ({"dataset": "mpii"}, "hrnet_w32 with 17 output channels, but mpii has 16: .*head fits --dataset coco$"),
         ({"input_hw": (320, 320)}, "but hrnet_w32 is exported for: coco 256x192 .*, not for 320x320$"),
         ({"dataset": "lsp"}, "but hrnet_w32 is exported for: coco 256x192 .*, not for lsp$"),
         ({"decoder": "udp-combined"}, "not for the udp-combined decoder but for quarter or dark or udp"),
@@ -165,9 +165,7 @@ def test_a_simcc_checkpoint_of_other_key_points_is_refused(tmp_path):
         state = find_model("rtmpose_t").build("pytorch").state_dict()
     torch.save({key: torch.zeros(()).expand(tensor.shape) for key, tensor in state.items()}, path)
 
-    with pytest.raises(
-        CheckpointError, match=r"17 .* channels, but rtmpose_t is .* with 26 channels.*, not for halpe26"
-    ):
+    with pytest.raises(CheckpointError, match=r"17 .* channels, but halpe26 has 26: .*head fits --dataset coco$"):
         identify(path, dataset="halpe26")
 
 
