@@ -25,6 +25,7 @@ FRAME = np.dtype(  # crop.cu's Frame
     + [("unused", np.int32)]
 )
 FOUND = np.dtype([("place", np.int32), ("value", np.float32)])  # maps.cu's Found
+FEW_PEOPLE, FEW_ROWS, MANY_ROWS = 16, 2, 4  # measured on an H200: docs/decisions/kernels.md
 AT_ONCE = 1 << 14  # questions to maps in one launch
 SOME = 1 << 10  # of what was found in maps, which come down with their number
 
@@ -141,10 +142,14 @@ class Tables:
 
 
 def crop_grid(spec: ModelSpec, count: int) -> tuple[Shape, Shape]:
-    """Block and grid of a launch of crop.cu for `count` people, 1 to 65535: none is no launch."""
+    """Block and grid of a launch of crop.cu for `count` people, 1 to 65535: none is no launch.
+
+    A thread makes FEW_ROWS rows of a crop, and more where there are people enough to keep a GPU busy.
+    """
     _check_count(count)
     height, width = spec.image.size_hw
-    return (32, 8, 1), (-(-width // 64), -(-height // 8), count)
+    rows = FEW_ROWS if count <= FEW_PEOPLE else MANY_ROWS
+    return (32, 8, 1), (-(-width // 64), -(-height // (8 * rows)), count)
 
 
 def decode_grid(spec: ModelSpec, count: int) -> tuple[Shape, Shape, int]:

@@ -105,6 +105,18 @@ inline int atomicAdd(int* at, int value) { return std::atomic_ref<int>(*at).fetc
 inline int __ffs(unsigned bits) { return __builtin_ffs(bits); }
 inline unsigned __float_as_uint(float value) { return std::bit_cast<unsigned>(value); }
 inline float __uint_as_float(unsigned bits) { return std::bit_cast<float>(bits); }
+inline float __saturatef(float value) { return value > 0.0f ? min(value, 1.0f) : 0.0f; }  // NaN becomes 0
+template <typename T>
+T __ldg(const T* from) { return *from; }
+inline unsigned __funnelshift_r(unsigned low, unsigned high, unsigned bits) {
+    return ((unsigned long long)high << 32 | low) >> (bits & 31);
+}
+inline unsigned __byte_perm(unsigned low, unsigned high, unsigned selected) {  // a nibble of `selected` a byte
+    const unsigned long long bytes = (unsigned long long)high << 32 | low;
+    unsigned result = 0;
+    for (int byte = 0; byte < 4; ++byte) result |= (bytes >> 8 * (selected >> 4 * byte & 7) & 255) << 8 * byte;
+    return result;
+}
 
 template <typename T>
 T __shfl_xor_sync(unsigned, T value, unsigned lanes) {

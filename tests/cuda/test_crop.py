@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edgepose.cuda.launch import placed
+from edgepose.cuda.launch import crop_grid, placed
 from edgepose.stages.crop import cut_out, mirror
 from edgepose.stages.frames import FORMATS, YUVS, Frame
 from edgepose.stages.geometry import Regions
@@ -51,6 +51,46 @@ def test_nothing_beyond_the_frame_is_read(kernels, frame_format):
     crops, _ = run_crop(kernels, frame, (120, 160), frame_format, regions, spec)
 
     assert np.isfinite(crops).all()
+
+
+@pytest.mark.parametrize("width", [1, 2, 3])
+def test_nothing_beyond_a_narrow_frame_is_read(kernels, width):
+    spec = make_spec()
+    frame = before_a_guard_page(np.full((7, 3 * width), 128, np.uint8))
+    regions = Regions.around(np.array([[0, 0, width, 7], [-1, 2, width, 12]]), spec)
+
+    crops, _ = run_crop(kernels, frame, (7, width), "bgr", regions, spec)
+
+    assert np.isfinite(crops).all()
+
+
+def test_an_nv12_frame_may_have_rows_of_an_odd_length(kernels):
+    spec = make_spec()
+    frame = np.random.default_rng(5).integers(0, 256, (180, 160), np.uint8)
+    odd = np.zeros((180, 163), np.uint8)
+    odd[:, :160] = frame
+    regions = Regions.around(BOXES, spec)
+
+    crops, _ = run_crop(kernels, odd, (120, 160), "nv12", regions, spec)
+
+    np.testing.assert_array_equal(crops, run_crop(kernels, frame, (120, 160), "nv12", regions, spec)[0])
+
+
+@pytest.mark.parametrize("frame_format", FORMATS)
+def test_many_people_get_the_crops_that_few_get(kernels, frame_format):
+    spec = make_spec(input_hw=(37, 22))
+    rows, row_bytes = (180, 160) if frame_format == "nv12" else (120, 480)
+    frame = np.random.default_rng(6).integers(0, 256, (rows, row_bytes), np.uint8)
+    boxes = np.concatenate([BOXES + shift for shift in range(0, 40, 10)])
+    assert crop_grid(spec, len(boxes))[1][1] < crop_grid(spec, len(BOXES))[1][1]
+
+    crops, mirrored = run_crop(kernels, frame, (120, 160), frame_format, Regions.around(boxes, spec), spec)
+
+    for start in range(0, len(boxes), len(BOXES)):
+        some = slice(start, start + len(BOXES))
+        few = run_crop(kernels, frame, (120, 160), frame_format, Regions.around(boxes[some], spec), spec)
+        np.testing.assert_array_equal(crops[some], few[0])
+        np.testing.assert_array_equal(mirrored[some], few[1])
 
 
 def test_regions_of_different_frames_are_cut_from_their_own(kernels):

@@ -133,7 +133,8 @@ def test_a_blur_too_wide_for_the_kernel_is_refused():
 def test_a_launch_covers_every_pixel_and_map():
     spec = make_spec(input_hw=(257, 193), heatmap_hw=(64, 48))
 
-    assert crop_grid(spec, 3) == ((32, 8, 1), (4, 33, 3))  # a block makes 64 x 8 pixels
+    assert crop_grid(spec, 3) == ((32, 8, 1), (4, 17, 3))  # a block makes 64 x 16 pixels
+    assert crop_grid(spec, 17) == ((32, 8, 1), (4, 9, 17))  # or 64 x 32
     assert decode_grid(spec, 3) == ((128, 1, 1), (3 * spec.num_keypoints, 1, 1), 0)
     for decoder in DECODERS:
         whole = decoder in ("udp-combined", "udp-combined-v0", "udp-original")
