@@ -156,31 +156,77 @@ __device__ float highest_blurred(const Map<T>& map, const float* weights, int ke
     return best_of_block(running).value;
 }
 
+// Four values side by side on a line of `size`, blurred, the border mirrored: `read` gives the value of a place. Each value
+// is read once for all four. Near: no place lies further out than the line is long.
+template <bool near, typename Read>
+__device__ inline void blur_four(const Read& read, int first, int size, const float* weights, int side, float sum[4]) {
+    const int start = first - side / 2, last = size - 1;
+    const auto value = [&](int k) {
+        return read(near ? last - abs(last - abs(start + k)) : reflect(start + k, size));
+    };
+    sum[0] = sum[1] = sum[2] = sum[3] = 0.0f;
+    if (side == 1) {
+        for (int i = 0; i < 4; ++i) sum[i] = weights[0] * value(i);
+        return;
+    }
+#pragma unroll
+    for (int k = 0; k < 3; ++k) {  // what only the first of the four sees
+        const float here = value(k);
+#pragma unroll
+        for (int i = 0; i <= k; ++i) sum[i] += weights[k - i] * here;
+    }
+    float one = weights[2], two = weights[1], three = weights[0];
+#pragma unroll 1  // registers are worth more
+    for (int k = 3; k < side; ++k) {
+        const float here = value(k), weight = weights[k];
+        sum[0] += weight * here;
+        sum[1] += one * here;
+        sum[2] += two * here;
+        sum[3] += three * here;
+        three = two, two = one, one = weight;
+    }
+#pragma unroll
+    for (int k = 0; k < 3; ++k) {  // and only the last
+        const float here = value(side + k);
+#pragma unroll
+        for (int i = k + 1; i < 4; ++i) sum[i] += weights[side + k - i] * here;
+    }
+}
+
 struct Range {
-    Running highest, lowest;  // the lowest with its sign changed
+    Running highest, lowest;  // the lowest with its sign changed, its place that of one of equal values
 };
 
 // What a thread sees of the whole map blurred along both axes, border mirrored. The other threads see the rest.
-template <typename T>
+template <bool near, typename T>
 __device__ Range see_blurred(const Map<T>& map, const float* weights, int side) {
     DYNAMIC_SHARED(float, lines);  // (height, width): blurred along x
-    const int size = map.height * map.width, radius = side / 2;
-    for (int index = threadIdx.x; index < size; index += THREADS) {
-        float sum = 0.0f;
-        for (int k = 0; k < side; ++k)
-            sum += weights[k] * map.at(index / map.width, reflect(index % map.width + k - radius, map.width));
-        lines[index] = sum;
+    const int height = map.height, width = map.width, across = (width + 3) / 4, down = (height + 3) / 4;
+    float sum[4];
+    for (int four = threadIdx.x; four < height * across; four += THREADS) {
+        const int y = four / across, x = 4 * (four % across);
+        blur_four<near>([&](int at) { return map.at(y, at); }, x, width, weights, side, sum);
+        for (int i = 0; i < min(4, width - x); ++i) lines[y * width + x + i] = sum[i];
     }
     __syncthreads();
     Range range;
-    for (int index = threadIdx.x; index < size; index += THREADS) {
-        float sum = 0.0f;
-        for (int k = 0; k < side; ++k)
-            sum += weights[k] * lines[reflect(index / map.width + k - radius, map.height) * map.width + index % map.width];
-        range.highest.see(sum, index);
-        range.lowest.see(-sum, index);
+    for (int four = threadIdx.x; four < down * width; four += THREADS) {
+        const int y = 4 * (four / width), x = four % width;
+        blur_four<near>([&](int at) { return lines[at * width + x]; }, y, height, weights, side, sum);
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+            if (y + i >= height) continue;
+            range.highest.see_in_any_order(sum[i], (y + i) * width + x);
+            range.lowest.see(-sum[i], 0);
+        }
     }
     return range;
+}
+
+template <typename T>
+__device__ Range see_blurred(const Map<T>& map, const float* weights, int side) {
+    const bool near = side / 2 + 3 < min(map.height, map.width);
+    return near ? see_blurred<true>(map, weights, side) : see_blurred<false>(map, weights, side);
 }
 
 // One pixel of the map blurred along both axes, border mirrored; known to every thread.

@@ -23,8 +23,13 @@ struct Running {
     int index = INT_MAX;
     bool numbers = true;
 
-    __device__ void see(float value_here, int index_here) {
-        const bool higher = value_here > value;
+    __device__ void see(float value_here, int index_here) { see(value_here, index_here, value_here > value); }
+    __device__ void see_in_any_order(float value_here, int index_here) {
+        see(value_here, index_here, (value_here > value) | ((value_here == value) & (index_here < index)));
+    }
+
+private:
+    __device__ void see(float value_here, int index_here, bool higher) {
         value = higher ? value_here : value;
         index = higher ? index_here : index;
         numbers &= value_here == value_here;
