@@ -4,27 +4,34 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-import onnx
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
 
-from edgepose.backends import load_backend
+from edgepose.backends import load_backend, load_runtime
 from edgepose.cli import main
 from edgepose.estimate.top_down import estimate_poses
 from edgepose.export.checkpoints.fingerprint import recognize
 from edgepose.export.graph.simplify import simplify
 from edgepose.export.networks.rtmpose import RTMW
+from edgepose.export.pair import Weights
+from edgepose.export.pipeline import Exported, randomize, write_models
 from edgepose.export.to_onnx import to_onnx
+from edgepose.export.verify import Difference
 from edgepose.export.zoo.find import models
-from edgepose.files import sha256_of
+from edgepose.io.images import write_image
+from edgepose.model.computes import LEAST_SHARE
 from edgepose.model.heads.simcc import SimCC
-from edgepose.model.passport import Passport, write_passport
+from edgepose.model.passport import read_passport
 from edgepose.model.skeletons import COCO17
 from edgepose.model.spec import Input, ModelSpec, Region
+from edgepose.stages.crop import cut_out
+from edgepose.stages.geometry import Regions
 from tests.makers import smooth_image
 from tests.trt.test_every_kind import BOXES, SPECS, write_network_of
 
@@ -73,18 +80,74 @@ def test_a_depth_that_is_missing_or_of_another_length_is_told(tmp_path, head, me
     assert not (tmp_path / "out" / "theirs.onnx").exists()
 
 
-def test_a_small_one_is_exported_and_taken_by_nvidias_parser_and_builder(tmp_path):
-    pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed (x86-64 only)")
+@pytest.fixture(scope="module")
+def small(tmp_path_factory) -> Exported:
+    """RTMW3D with the trunk of RTMPose-t, crops of 64x64 and 96 bins of depth, random weights."""
     spec = ModelSpec("small", Input((64, 64)), SimCC(depth_bins=96), COCO17, Region())
-    torch.manual_seed(0)
-    network = RTMW(17, (64, 64), 0.375, 0.167, depth_bins=96).eval()
-    path = tmp_path / "small.onnx"
-    onnx.save(simplify(to_onnx(network, spec)), path)
-    write_passport(path, Passport(spec, "fp32", sha256_of(path), "random"))
+    folder = tmp_path_factory.mktemp("small")
+    network = small_network()
+    randomize(network, spec)
+    return write_models(simplify(to_onnx(network, spec)), spec, Weights("random"), Difference(0.0, 0.0, 0), folder)
 
-    result = CliRunner().invoke(main, ["build", str(path), "--runtime", "tensorrt_rtx", "--target", "sm_86"])
+
+def small_network() -> RTMW:
+    torch.manual_seed(0)
+    return RTMW(17, (64, 64), 0.375, 0.167, depth_bins=96).eval()
+
+
+@pytest.fixture(scope="module")
+def int8(small) -> Path:
+    """What `calibrate` makes of it with its defaults."""
+    for seed in range(4):
+        write_image(small.fp32.with_name(f"{seed}.png"), smooth_image(seed=seed))
+    people = ["--images", str(small.fp32.with_name("*.png")), "--boxes", "whole"]
+    result = CliRunner().invoke(main, ["calibrate", *people, "--model", str(small.fp32)])
+    assert result.exit_code == 0, result.output
+    return small.fp32.with_name("small.int8.onnx")
+
+
+def test_a_small_one_has_the_keys_of_its_family():
+    assert recognize(small_network().state_dict()).name == "rtmw3d_t"
+
+
+def test_int8_leaves_the_head_in_float_as_of_any_simcc_network(int8):
+    layers = read_passport(int8).layers
+
+    assert {"simcc_x", "simcc_y", "simcc_z"} <= set(layers["float"])
+    assert not [name for name in layers["int8"] if re.search("simcc|mlp|gau|final_layer|depthwise", name)]
+    assert len(layers["int8"]) > 60
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp16", 0.02), ("int8", 0.2)])  # tests/test_families.py's
+def test_each_precision_gives_all_three_vectors_about_as_fp32_does(small, int8, precision, tolerance):
+    path = {"fp16": small.fp16, "int8": int8}[precision]
+    regions = Regions.around(BOXES[-1:], small.spec)
+    crops = np.concatenate([cut_out(smooth_image(seed=seed), regions, small.spec) for seed in range(4)])
+    with closing(load_runtime(small.fp32)) as exact, closing(load_runtime(path)) as other:
+        wanted, found = (runtime.run({"crops": crops}) for runtime in (exact, other))
+
+    for name, shape in small.spec.outputs.items():
+        assert found[name].shape == (len(crops), *shape)
+        assert np.abs(found[name] - wanted[name]).mean() < tolerance * np.abs(wanted[name]).max()
+
+
+def precisions(small: Exported, int8: Path) -> dict[str, Path]:
+    return {"fp32": small.fp32, "fp16": small.fp16, "int8": int8}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_each_precision_gives_positions_and_is_taken_by_nvidias_parser_and_builder(small, int8, precision):
+    pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed (x86-64 only)")
+    path = precisions(small, int8)[precision]
+    options = ["--runtime", "tensorrt_rtx", "--target", "sm_86", "--no-kernels"]
+
+    result = CliRunner().invoke(main, ["build", str(path), *options])
 
     assert result.exit_code == 0, result.output
-    assert recognize(network.state_dict()).name == "rtmw3d_t"
+    computes = read_passport(path.with_suffix(".plan")).plan.computes
+    assert computes is not None
+    assert min(computes.meant.values(), default=1) >= LEAST_SHARE
+    assert (computes.shares.get("INT8", 0) > 0.7) == (precision == "int8")
     with load_backend(path) as backend:
-        assert estimate_poses(backend, smooth_image(), BOXES).xyz.shape == (3, 17, 3)
+        xyz = estimate_poses(backend, smooth_image(), BOXES).xyz
+    assert xyz.shape == (3, 17, 3)
