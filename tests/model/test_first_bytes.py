@@ -17,6 +17,9 @@ from tests.makers import make_spec
     [
         (b"\n<!DOCTYPE html><html>", "a gated file wants you to log in"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "Git LFS pointer"),
+        (b"Access denied. You must be authenticated", "a server's refusal; a gated file wants you to log in"),
+        (b"Invalid username or password.", "a server's refusal; a gated file wants you to log in"),
+        (b"Entry not found", "a server's answer that there is no such file"),
         (b"Salted__12345678", "encrypted"),
         (b"age-encryption.org/v1\n", "encrypted"),
         (b"7z\xbc\xaf\x27\x1c\0\4", "a 7z archive"),
