@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import onnx
 
 from edgepose.errors import ExportError, ModelFileError
 from edgepose.export.fitting import Sizes, unread_maps
-from edgepose.export.foreign import load_foreign
+from edgepose.export.foreign import load_foreign, sizes_of
 from edgepose.export.whole_images import PIXELS, SCORE, Arrays, ImportedImages, import_images, input_size
 from edgepose.model.heads.people import People
 from edgepose.model.printable import printable
@@ -42,7 +43,7 @@ PRESETS: dict[str, tuple[dict[str, Any], People, str]] = {
     "rtmo-crowdpose": (_MMPOSE, People("dets", min_score=0.05), "crowdpose14"),
     "yolox-pose": (_MMPOSE, People("dets", min_score=0.05), "coco17"),
     # from their raw outputs; a DETRPose that was exported with its post-processing has a second input, and is refused
-    "rf-detr-pose": ({"resize": "plain"}, People("queries", classes=1, min_score=0.05), "coco17"),
+    "rf-detr-pose": ({"resize": "plain"}, People("queries", values=8, min_score=0.05), "coco17"),
     "detrpose": (
         {"mean": (0.0,) * 3, "std": (255.0,) * 3, "resize": "plain"},
         People("queries", classes=2, person=1, values=2, boxes=False, min_score=0.05),
@@ -64,6 +65,10 @@ def people_preset(name: str, preset: str, path: Path) -> ModelSpec:
     picture, head, skeleton = PRESETS[preset]
     region = None if "resize" in picture else Region(1.25)
     size = input_size(path, ", 640x640 say")
+    if preset == "rf-detr-pose":  # how many classes it has depends on what it was trained with; the person is the first
+        outputs = {value.name: sizes_of(value) for value in load_foreign(path).graph.output}
+        classes = next((sizes[2] for key, sizes in outputs.items() if key == "labels" and len(sizes) == 3), None)
+        head = replace(head, classes=classes or head.classes)
     return ModelSpec(name, Input(size, **picture), head, SKELETONS[skeleton], region)
 
 

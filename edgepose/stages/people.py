@@ -105,7 +105,10 @@ def _dets(arrays: Arrays, head: People, count: int, input_hw: np.ndarray) -> _Ca
 
 def _queries(arrays: Arrays, head: People, count: int, input_hw: np.ndarray) -> _Candidates:
     scores = _sigmoid(arrays["logits"][..., head.person])
-    keypoints = _with_scores(arrays["keypoints"], scores, count)
+    if head.values == 8:
+        keypoints, scores = _with_precision(arrays["keypoints"], scores)
+    else:
+        keypoints = _with_scores(arrays["keypoints"], scores, count)
     keypoints[..., :2] *= input_hw[::-1]
     if not head.boxes:
         return _around(keypoints), scores, keypoints
@@ -149,6 +152,22 @@ def _with_scores(values: np.ndarray, scores: np.ndarray, count: int) -> np.ndarr
     if keypoints.shape[3] == 3:
         return keypoints
     return np.concatenate([keypoints, np.broadcast_to(scores[..., None, None], (*keypoints.shape[:3], 1))], axis=3)
+
+
+def _with_precision(values: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(N, A, K, 8) of RF-DETR's key points -> (N, A, K, 3), and scores (N, A) with how sure the places are.
+
+    As its `PostProcess` has it: a score is the sigmoid of its logarithm less a fifth of the logarithm of the mean trace
+    of the key points' covariances, each weighed by whether it can be found.
+    """
+    found = _sigmoid(values[..., 2])
+    log_l11, l21, log_l22 = (values[..., index].astype(np.float64) for index in (4, 5, 6))
+    crossed = 2 * np.log(np.maximum(np.abs(l21), 1e-12)) - 2 * (log_l11 + log_l22)
+    log_trace = np.logaddexp(np.logaddexp(-2 * log_l11, -2 * log_l22), crossed)
+    weights = np.log(np.maximum(found, 1e-12)).astype(np.float64)
+    mean = np.logaddexp.reduce(log_trace + weights, axis=2) - np.logaddexp.reduce(weights, axis=2)
+    fused = _sigmoid(np.log(np.maximum(scores, 1e-30)) - 0.2 * mean)
+    return np.concatenate([values[..., :2], found[..., None]], axis=3), fused.astype(np.float32)
 
 
 def _corners(boxes: np.ndarray) -> np.ndarray:

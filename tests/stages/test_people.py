@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edgepose.model.heads.people import LAYOUTS, People
-from edgepose.stages.people import decode_people
+from edgepose.stages.people import candidates, decode_people
 
 INPUT = (64, 96)
 K = 3
@@ -164,3 +164,18 @@ def test_a_head_that_makes_no_sense_is_refused(fields, message):
 
 def test_every_layout_is_read():
     assert {head.layout for head in HEADS.values()} == set(LAYOUTS)
+
+
+def test_an_uncertain_place_takes_from_the_score_of_a_person_as_rfdetr_has_it():
+    head = People("queries", classes=2, values=8, min_score=0.0)
+    values = np.zeros((1, 2, 1, 8), np.float32)
+    values[0, :, 0, :3] = 0.25, 0.5, np.log(3)
+    values[0, 1, 0, 4:7] = np.log(2), 3.0, 0.0  # covariance's trace: 1/4 + 1 + 9/4
+    boxes = np.full((1, 2, 4), 0.5, np.float32)
+    outputs = {"logits": np.zeros((1, 2, 2), np.float32), "keypoints": values, "boxes": boxes}
+
+    _, scores, keypoints = candidates(outputs, head, 1, (40, 80))
+
+    odds = 0.5 / np.array([2.0, 3.5]) ** 0.2  # the sigmoid of a logarithm x is e^x / (1 + e^x)
+    np.testing.assert_allclose(scores, [odds / (1 + odds)], rtol=1e-6)
+    np.testing.assert_allclose(keypoints, [[[[20, 20, 0.75]]] * 2], rtol=1e-6)

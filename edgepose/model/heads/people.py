@@ -22,9 +22,9 @@ class People:
       (YOLO26-pose; YOLO11-pose exported with suppression).
     * "dets": `dets` (N, M, 5): left, top, right, bottom in input px, score; and `keypoints` (N, M, K, 3) in input px
       (RTMO and YOLOX-Pose as mmdeploy exports them).
-    * "queries": `logits` (N, Q, C), before the sigmoid; `keypoints` (N, Q, K V) as shares of the input; and with
-      `boxes` also `boxes` (N, Q, 4): centre x, y, width, height as shares of the input (RF-DETR with key points, with
-      boxes; DETRPose, V = 2, without).
+    * "queries": `logits` (N, Q, C), before the sigmoid; `keypoints` (N, Q, K V) as shares of the input, or with V = 8
+      (N, Q, K, 8); and with `boxes` also `boxes` (N, Q, 4): centre x, y, width, height as shares of the input (RF-DETR
+      with key points, V = 8, with boxes; DETRPose, V = 2, without).
     * "movenet-multi": `output` (N, M, 3 K + 5): y, x, score of each key point, then top, left, bottom, right, score;
       all positions as shares of the input.
     * "movenet-single": `output` (N, 1, K, 3): y, x, score, as shares of the input; one person an image.
@@ -35,7 +35,9 @@ class People:
         layout: one of LAYOUTS.
         classes: C.
         person: index of the person's class, from 0.
-        values: V, of each key point: 3 are x, y and score, 2 are x and y; of "yolo", "end-to-end" and "queries".
+        values: V, of each key point: 3 are x, y and score, 2 are x and y; of "yolo", "end-to-end" and "queries". Of
+            "queries" alone 8: x, y, then before the sigmoid whether it can be found and whether it is seen, then
+            log l11, l21 and log l22 of its precision's Cholesky factor, and its part of the logits (RF-DETR).
         boxes: of layout "queries".
         min_score: candidates of a lower score are nobody.
         nms_iou: of two boxes that overlap more, the lower one is dropped; None: the network has done so.
@@ -62,8 +64,9 @@ class People:
             raise ValueError(f"classes must be a whole number from 1 to 10000, got {self.classes!r}")
         if type(self.person) is not int or not 0 <= self.person < self.classes:
             raise ValueError(f"person must be a class from 0 to {self.classes - 1}, got {self.person!r}")
-        if self.values not in (2, 3):
-            raise ValueError(f"values must be 3 (x, y, score) or 2 (x, y), got {self.values!r}")
+        if self.values not in ((2, 3, 8) if self.layout == "queries" else (2, 3)):
+            more = ", or 8 (RF-DETR's)" if self.layout == "queries" else ""
+            raise ValueError(f"values must be 3 (x, y, score) or 2 (x, y){more}, got {self.values!r}")
         if not 0 <= self.min_score <= 1:  # False for NaN
             raise ValueError(f"min_score must be from 0 to 1, got {self.min_score}")
         if self.nms_iou is not None and not 0 < self.nms_iou <= 1:
@@ -97,7 +100,8 @@ class People:
             return {"dets": (many, 5), "keypoints": (many, num_keypoints, 3)}
         if self.layout == "queries":
             boxes: dict[str, tuple[int | None, ...]] = {"boxes": (many, 4)} if self.boxes else {}
-            return {"logits": (many, self.classes), "keypoints": (many, of_points), **boxes}
+            points = (num_keypoints, 8) if self.values == 8 else (of_points,)
+            return {"logits": (many, self.classes), "keypoints": (many, *points), **boxes}
         if self.layout == "movenet-multi":
             return {"output": (many, 3 * num_keypoints + 5)}
         if self.layout == "movenet-single":
