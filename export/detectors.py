@@ -34,6 +34,8 @@ PRESETS: dict[str, tuple[dict[str, Any], Detections]] = {
     "picodet": ({"resize": "plain"}, Detections("boxes", 1, scores_first=True, nms_iou=0.6)),
     "picodet-raw": ({"resize": "plain"}, Detections("bins", 80, cell="center", strides=(8, 16, 32, 64), nms_iou=0.6)),
     "yolox": ({**_PIXELS, "color_order": "bgr"}, Detections("yolox", 80, min_score=0.01)),
+    # mmdetection's YOLOX by mmdeploy, with suppression: the person detectors that rtmlib fetches
+    "yolox-dets": ({**_PIXELS, "color_order": "bgr"}, Detections("dets", 1, nms_iou=None)),
     "nanodet": (_BGR, Detections("bins", 80, bins=11, cell="center", nms_iou=0.6)),
     "yolo": ({**_SHARES, "resize": "letterbox", "anchor": "center"}, Detections("yolo", 80)),
     "yolo-end-to-end": (

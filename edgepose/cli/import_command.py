@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from edgepose.model.spec import ModelSpec
 
 DETECTOR_PRESETS = (  # export.detectors has them; --help works without it
-    "rtmdet-nano", "rtmdet-raw", "rtmdet", "picodet", "picodet-raw", "yolox", "nanodet", "yolo", "yolo-end-to-end",
-    "rt-detr", "detr",
+    "rtmdet-nano", "rtmdet-raw", "rtmdet", "picodet", "picodet-raw", "yolox", "yolox-dets", "nanodet", "yolo",
+    "yolo-end-to-end", "rt-detr", "detr",
 )  # fmt: skip
 PEOPLE_PRESETS = (  # export.people has them
     "yolo-pose", "yolo-pose-end-to-end", "rtmo", "rtmo-crowdpose", "yolox-pose", "rf-detr-pose", "detrpose",

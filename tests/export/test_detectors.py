@@ -84,6 +84,31 @@ def test_an_imported_detector_finds_what_the_original_does(tmp_path: Path, batch
     assert len(find_people(load_detector(done.fp16), image)[0]) == 1
 
 
+def test_yolox_by_mmdeploy_sees_plain_bgr_and_gives_boxes_with_labels(tmp_path: Path):
+    model = onnx.load(toy_detector(tmp_path / "p.onnx"))
+    graph = model.graph
+    graph.initializer.append(numpy_helper.from_array(np.array([-1, 1], np.int64), "row"))
+    graph.node.extend(
+        [
+            helper.make_node("Concat", ["b", "s"], ["dets"], axis=2),
+            helper.make_node("Reshape", ["nil", "row"], ["zeros"]),
+            helper.make_node("Cast", ["zeros"], ["labels"], to=TensorProto.INT64),
+        ]
+    )
+    del graph.output[:]
+    graph.output.append(helper.make_tensor_value_info("dets", TensorProto.FLOAT, ["N", 1, 5]))
+    graph.output.append(helper.make_tensor_value_info("labels", TensorProto.INT64, ["N", 1]))
+    onnx.save(model, tmp_path / "f.onnx")
+
+    done = import_detector(tmp_path / "f.onnx", preset_spec("toy", "yolox-dets", tmp_path / "f.onnx"), tmp_path)
+
+    image = np.zeros((64, 64, 3), np.uint8)
+    image[..., 2] = 4  # blue: the first channel that the network sees
+    boxes, scores = find_people(load_detector(done.fp32), image)
+    assert boxes.tolist() == [[8, 12, 40, 60]]
+    assert scores == pytest.approx([1 / (1 + np.exp(-1))], abs=1e-5)
+
+
 def test_outputs_are_told_apart_by_their_shapes_or_by_name(tmp_path: Path):
     foreign = toy_detector(tmp_path / "f.onnx")
     spec = preset_spec("toy", "picodet", foreign)
