@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zipfile
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -32,6 +33,7 @@ from edgepose.export.verify import Difference, check_fp32
 from edgepose.files import check_targets, sha256_of, why_no_file
 from edgepose.io.boxes import read_json
 from edgepose.model.first_bytes import told_by_first_bytes
+from edgepose.model.printable import printable
 from edgepose.model.spec import ModelSpec
 
 _NAME = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}"
@@ -116,12 +118,25 @@ def load_foreign(path: Path) -> onnx.ModelProto:
         onnx.checker.check_model(model)
     except (DecodeError, onnx.checker.ValidationError, ValueError) as error:
         why = (str(error).strip().splitlines() or ["damaged"])[0].rstrip(".")
-        cause = told_by_first_bytes(path) or f"{why}; fetch or export it again"
+        cause = told_by_first_bytes(path) or _told_of_zip(path) or f"{why}; fetch or export it again"
         raise ModelFileError(f"{path} is not a valid ONNX file: {cause}") from error
     if not model.graph.node:
         raise ModelFileError(f"{path} is not a valid ONNX file: it holds no operators")
     refuse_lower_precision(model, path)
     return model
+
+
+def _told_of_zip(path: Path) -> str:
+    """What a zip archive in place of an ONNX file is; empty of another file, or of one that cannot be read as such."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return ""
+    if any(name.endswith("/data.pkl") for name in names):
+        return "it is a PyTorch checkpoint; `edgepose export` reads those of networks that it knows"
+    within = next((name for name in names if name.endswith(".onnx")), "")
+    return f"it is a zip archive; unpack it first{f', it holds {printable(within)}' if within else ''}"
 
 
 def _keep_interface(model: onnx.ModelProto, spec: ModelSpec, path: Path, chosen: Sequence[str]) -> None:
