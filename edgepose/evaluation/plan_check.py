@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from edgepose.backends import Backend, Pipelined
-from edgepose.evaluation.agreement import CLEAR, largest_of, relative_error, rounded
+from edgepose.evaluation.agreement import CLEAR, NEAR, largest_of, relative_error, rounded
 from edgepose.evaluation.metrics import shift_summary
 from edgepose.evaluation.plan_inputs import (
     KINDS,
@@ -39,7 +39,10 @@ NV12_GREY = 0.5  # more: the reference rounds to RGB first
 HALF_GREY = 0.1  # more: a crop in FP16
 DECODED_PX = 0.01  # heat-map px
 CLEAR_SHARE = 0.1  # of the largest value: DARK is ill-posed on peaks that are clear by less
-LARGEST_PX = 1.0  # heat-map px, of clear peaks
+# Of clear peaks, heat-map px: two places that tie side by side change over for a rounding of the crops; steps within a
+# pixel add to that. So no peak leaves its own neighbourhood, and few move by more than a pixel.
+LARGEST_PX = (NEAR + 0.5) * 2**0.5
+FAR_PX, FAR_SHARE = 1.0, 0.1  # so many may move by more than that, and one always
 FORMS = tuple(product((False, True), (False, True)))  # flip test, CUDA graph
 
 
@@ -242,14 +245,15 @@ def _margins(plan: Plan, answer: Answer) -> dict[str, float]:
 
 
 def shift_row(part: str, name: str, shift_px: np.ndarray, unit: str) -> Row:
-    """Key points' shift: wrong if a clear one moves by over LARGEST_PX, right if none is clear."""
+    """Key points' shift: wrong if a clear one moves by over LARGEST_PX or many by FAR_PX, right if none is clear."""
     summary = shift_summary(shift_px)
-    wanted = f"clear ones within {LARGEST_PX:g} {unit}"
+    wanted = f"clear ones within {LARGEST_PX:.1f} {unit}, {1 - FAR_SHARE:.0%} within {FAR_PX:g}"
     if summary is None:
         return Row(part, name, True, "none is clear of others", wanted)
     figures = "mean {mean:.3f}, p95 {p95:.3f}, max {max:.3f} {unit}; {share_over_1:.1%} over 1 px"
     found = figures.format(unit=unit, **summary)
-    return Row(part, name, bool(shift_px.max() <= LARGEST_PX), found, wanted, summary)  # False for NaN
+    few = int((shift_px > FAR_PX).sum()) <= max(1, FAR_SHARE * len(shift_px))
+    return Row(part, name, few and bool(shift_px.max() <= LARGEST_PX), found, wanted, summary)  # False for NaN
 
 
 def repetition_row(plan: Backend, crowds: Sequence[tuple[Frame | np.ndarray, Regions]], repeats: int) -> Row:
