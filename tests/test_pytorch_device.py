@@ -12,7 +12,9 @@ import pytest
 import torch
 
 from edgepose.benchmarks.gpu.models import prepare
+from edgepose.benchmarks.peers.int8_networks import NETWORKS
 from edgepose.evaluation.agreement import relative_error
+from tests.shared_data import SHARED, needs_shared
 
 MODULE = Path(__file__).parent / "fake_device/pytorch/tensorrt.py"
 
@@ -50,3 +52,17 @@ def test_a_network_computes_as_onnx_runtime_does(suffix, tolerance, trt, network
 
     (wanted,) = session.run(None, {name: crops})
     assert relative_error(found.float().numpy(), wanted) < tolerance
+
+
+@needs_shared
+@pytest.mark.parametrize("name", ["cpm_mobilenetv2", "efficientpose_rt", "pptinypose"])
+def test_networks_from_elsewhere_compute_too(name, trt, tmp_path):
+    path = NETWORKS[name].make(SHARED, tmp_path)
+    program = trt.Program(path.read_bytes())
+    (port,) = program.inputs
+    crops = np.random.default_rng(0).normal(size=(1, *program.ports[port][0][1:])).astype(np.float32)
+
+    (found,) = program.run({port: torch.from_numpy(crops)}).values()
+
+    (wanted,) = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, {port: crops})
+    assert relative_error(found.float().numpy(), wanted) < 1e-4  # sums of float32 in another order

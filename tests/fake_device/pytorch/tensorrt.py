@@ -18,14 +18,13 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from torch.nn import functional
 
 from tests.fake_device.builder import add_builder
+from tests.fake_device.pytorch.operations import OPERATIONS, TYPES
 from tests.fake_device.trt import MAGIC, capsule
 
 __version__ = "10.3.0.pytorch"  # a release that edgepose takes; what is behind it shows in every table
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-TYPES = {1: torch.float32, 10: torch.float16, 3: torch.int8, 7: torch.int64}  # onnx.TensorProto's numbers
 NAMES = {torch.float32: "FLOAT", torch.float16: "HALF"}
 WARM_UPS = 3  # runs of a new shape: PyTorch then allocates nothing more, and may be recorded
 
@@ -197,67 +196,37 @@ class Program:
         }
         self.inputs = [each.name for each in graph.input]
         self.outputs = [each.name for each in graph.output]
-        self.nodes = list(graph.node)
+        self.nodes = [node for node in graph.node if node.op_type != "Constant"]
         self.attributes = [
             {each.name: onnx.helper.get_attribute_value(each) for each in node.attribute} for node in self.nodes
         ]
         self.types = {name: TYPES[kind.elem_type] for name, kind in kinds.items() if kind.elem_type in TYPES}
         arrays = {each.name: onnx.numpy_helper.to_array(each) for each in graph.initializer}
+        for node in graph.node:
+            if node.op_type == "Constant":
+                arrays[node.output[0]] = onnx.numpy_helper.to_array(node.attribute[0].t)
         self.constants = {name: torch.from_numpy(array.copy()).to(DEVICE) for name, array in arrays.items()}
         self.numbers = {
-            name: array.reshape(-1).tolist() for name, array in arrays.items() if array.dtype in (np.int64, np.int8)
+            name: array.reshape(-1).tolist()
+            for name, array in arrays.items()
+            if array.dtype in (np.int64, np.int8) or array.size <= 4
         }
 
     def run(self, feeds: dict[str, torch.Tensor], hear: Any = None) -> dict[str, torch.Tensor]:
         """The outputs; `hear` is called with each tensor's name and values as it is made."""
         values = {**self.constants, **feeds}
         for node, attributes in zip(self.nodes, self.attributes, strict=True):
-            found = self._compute(node, attributes, [values[name] for name in node.input])
-            (name,) = node.output
+            given = [values[name] if name else None for name in node.input]
+            if node.op_type not in OPERATIONS:
+                raise RuntimeError(f"{node.op_type} ({node.name}) is not among the operations of this stand-in")
+            numbers = [self.numbers.get(name) for name in node.input]
+            found = OPERATIONS[node.op_type](attributes, given, numbers)
             kept = node.op_type == "DequantizeLinear"  # in float32, though it may be called float16
-            values[name] = found if kept else found.to(self.types.get(name, found.dtype))
-            if hear is not None:
-                hear(name, values[name])
+            for name, each in zip(node.output, [found] if isinstance(found, torch.Tensor) else found, strict=True):
+                values[name] = each if kept else each.to(self.types.get(name, each.dtype))
+                if hear is not None:
+                    hear(name, values[name])
         return {name: values[name] for name in self.outputs}
-
-    def _compute(self, node: Any, attributes: dict[str, Any], given: list[torch.Tensor]) -> torch.Tensor:
-        kind, first = node.op_type, given[0]
-        if kind in ("Conv", "ConvTranspose"):
-            return _convolve(kind, attributes, given)
-        if kind == "QuantizeLinear":
-            assert not any(self.numbers[node.input[2]])
-            return torch.clamp(torch.round(first.float() / given[1].float()), -128, 127).to(torch.int8)
-        if kind == "DequantizeLinear":
-            step = given[1].float()
-            return first.float() * (step.reshape(-1, *[1] * (first.ndim - 1)) if step.ndim else step)
-        if kind == "Relu":
-            return functional.relu(first)
-        if kind == "Add":
-            return first + given[1]
-        if kind == "Cast":
-            return first.to(TYPES[attributes["to"]])
-        if kind == "MaxPool":
-            padding = attributes["pads"][:2]
-            return functional.max_pool2d(first, attributes["kernel_shape"], attributes["strides"], padding)
-        if kind == "DepthToSpace":
-            assert attributes["mode"] == b"CRD"
-            return functional.pixel_shuffle(first, attributes["blocksize"])
-        if kind == "Slice":
-            starts, ends, axes = (self.numbers[name] for name in node.input[1:4])
-            for start, end, axis in zip(starts, ends, axes, strict=True):
-                first = first[(slice(None),) * axis + (slice(start, end),)]
-            return first
-        raise RuntimeError(f"{kind} ({node.name}) is not among the operations of this stand-in")
-
-
-def _convolve(kind: str, attributes: dict[str, Any], given: list[torch.Tensor]) -> torch.Tensor:
-    if torch.float32 in (given[0].dtype, given[1].dtype):
-        given = [tensor.float() for tensor in given]
-    top, left, bottom, right = attributes.get("pads", (0, 0, 0, 0))
-    assert (top, left) == (bottom, right)
-    call = functional.conv2d if kind == "Conv" else functional.conv_transpose2d
-    settings = {"stride": attributes.get("strides", 1), "groups": attributes.get("group", 1)}
-    return call(*given, padding=(top, left), **settings)
 
 
 def tensor_at(address: int, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
