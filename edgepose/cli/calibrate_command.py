@@ -189,11 +189,11 @@ def command(
         from edgepose.calibration.pipeline import calibrate
 
         write = None if report is None else _reporter(images, report, budget, device, annotations, annotated_images)
-        options |= {"select": select, "techniques": Techniques(equalise, correct_biases)}
-        result = calibrate(model, images, choose=choose, **calibration_people(boxes, detector), **options)
-        if write is not None:
-            for line in write(result):
-                click.echo(line, err=True)
+        options |= {"select": select, "techniques": Techniques(equalise, correct_biases), "choose": choose}
+        with calibration_people(boxes, detector) as people:
+            result = calibrate(model, images, **people, **options)
+        for line in () if write is None else write(result):
+            click.echo(line, err=True)
         if fp16_io:
             from edgepose.export.graph.half_io import halve_io
 

@@ -70,10 +70,10 @@ def command(
     from edgepose.cli.progress import progress
 
     peaks = read_device(device)
-    people = calibration_people(boxes, detector)
-    scene = set_scene(
-        model, images, **people, method=method, limit=limit, seed=seed, output_dir=output_dir, watch=progress
-    )
+    with calibration_people(boxes, detector) as people:
+        scene = set_scene(
+            model, images, **people, method=method, limit=limit, seed=seed, output_dir=output_dir, watch=progress
+        )
     warn_of_random_weights(model, scene.passport)
     done = study(scene, crops, peaks)
     for line in unread(done.unreadable):

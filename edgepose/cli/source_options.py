@@ -38,17 +38,22 @@ def calibration_people_options(command: Callable[..., Any]) -> Callable[..., Any
     return boxes(detector_option(command))
 
 
-def calibration_people(boxes: str | None, detector: Path | None) -> dict[str, Any]:
-    """What these options say to `set_scene`: a boxes file, or the detector that finds the people, or neither."""
+@contextmanager
+def calibration_people(boxes: str | None, detector: Path | None) -> Iterator[dict[str, Any]]:
+    """What these options say to `set_scene`: a boxes file, or the detector that finds the people, or neither.
+
+    That the small detector found them is told when the body has ended well, since it may end before.
+    """
     if boxes is not None and detector is not None:
         raise click.UsageError("--detector finds the boxes: leave out --boxes")
     if boxes is not None:
-        return {"boxes": None if boxes == "whole" else Path(boxes), "detector": None}
+        yield {"boxes": None if boxes == "whole" else Path(boxes), "detector": None}
+        return
     from edgepose.estimate.detect import EMBEDDED, EMBEDDED_NOTE
 
+    yield {"boxes": None, "detector": detector or EMBEDDED}
     if detector is None:
         click.echo(EMBEDDED_NOTE, err=True)
-    return {"boxes": None, "detector": detector or EMBEDDED}
 
 
 def following_options(command: Callable[..., Any]) -> Callable[..., Any]:
