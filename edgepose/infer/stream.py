@@ -267,7 +267,8 @@ def _keep(lane: _Lane, shot: Shot, poses: Poses, output: _Output) -> None:
     if picture is not None:
         status: dict[str, Any] = {"people": len(poses), "fps": round(report.fps, 2), "frame": shot.index}
         if space is not None:
-            status["space"] = for_page(space, output.skeleton if lifter is None else lifter.lifter.skeleton)
+            skeleton = output.skeleton if lifter is None else lifter.lifter.skeleton
+            status["space"] = for_page(space, skeleton, poses.track_ids)
         picture.show(lane.number, drawn, status)
     if lane.overlay is None:
         return

@@ -19,6 +19,9 @@ function drawSpace(canvas, space) {
   pen.clearRect(0, 0, width, height);
   pen.lineWidth = 3;
   pen.lineCap = "round";
+  pen.font = "bold 20px sans-serif";
+  pen.textAlign = "center";
+  pen.fillStyle = getComputedStyle(canvas).color;
   const tilt = 0.25, people = space.people.length;
   const scale = Math.min(width / Math.max(people, 1), height) / 2.4;  // px a metre: 1.2 m to each side of the root
   space.people.forEach((points, person) => {
@@ -38,6 +41,7 @@ function drawSpace(canvas, space) {
       pen.lineTo(...place(points[b]));
       pen.stroke();
     }
+    if (space.ids.length) pen.fillText(space.ids[person], (person + 0.5) * width / people, height - 8);  // as in the picture
   });
 }
 

@@ -117,18 +117,20 @@ def _with_any(xyz: np.ndarray) -> np.ndarray:
     return np.flatnonzero(np.isfinite(xyz).all(axis=2).any(axis=1))[:MOST_SHOWN]
 
 
-def for_page(xyz: np.ndarray, skeleton: Skeleton) -> dict[str, Any]:
+def for_page(xyz: np.ndarray, skeleton: Skeleton, track_ids: np.ndarray | None = None) -> dict[str, Any]:
     """What serve_space.js draws: (N, K, 3) metres as `people`, null for a point that is not finite, and `limbs`.
 
-    Up to MOST_SHOWN people who have positions. A limb is two indices and a CSS colour, the overlay's.
+    Up to MOST_SHOWN people who have positions. A limb is two indices and a CSS colour, the overlay's. `ids` are the
+    numbers of these people, of `track_ids` (N,); none where nobody is followed.
     """
+    shown = _with_any(xyz)
     people = [
         [point if known else None for point, known in zip(points, np.isfinite(one).all(axis=1), strict=True)]
-        for one, points in ((one, one.astype(np.float64).round(3).tolist()) for one in xyz[_with_any(xyz)])
+        for one, points in ((one, one.astype(np.float64).round(3).tolist()) for one in xyz[shown])
     ]
     names = skeleton.keypoints
     limbs = [(a, b, "rgb({}, {}, {})".format(*side_color(names[b]))) for a, b in skeleton.limbs]
-    return {"people": people, "limbs": limbs}
+    return {"people": people, "limbs": limbs, "ids": [] if track_ids is None else track_ids[shown].tolist()}
 
 
 def add_positions(video: Path, frames: Sequence[np.ndarray], skeleton: Skeleton) -> None:

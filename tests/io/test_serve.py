@@ -58,7 +58,9 @@ def test_positions_are_told_to_the_page_and_turn_on_it(server: PictureServer):
     server.show(0, PICTURE, {"people": 1, "fps": 1.0, "frame": 0, "space": for_page(xyz, TWO_POINTS)})
 
     space = json.loads(read(f"{server.url}status"))["sources"][0]["space"]
-    assert space == {"people": [[[0, 0, 0], None]], "limbs": [[0, 1, "rgb({}, {}, {})".format(*RIGHT)]]}
+    assert space == {"people": [[[0, 0, 0], None]], "limbs": [[0, 1, "rgb({}, {}, {})".format(*RIGHT)]], "ids": []}
+    several = np.stack([xyz[0], np.full((2, 3), np.nan, np.float32), xyz[0]])
+    assert for_page(several, TWO_POINTS, np.array([4, 7, 9]))["ids"] == [4, 9]  # of those who have positions
     assert for_page(xyz[:0], TWO_POINTS)["people"] == []
     page = read(server.url).decode()
     assert page.count("<canvas") == 2
