@@ -34,7 +34,7 @@ def markdown() -> str:
         "# What the CUDA kernels take",
         "",
         f"As ptxas of {compiler()} says (`python -m edgepose.benchmarks.studies.kernel_use`).",
-        "Each cell: registers a thread / bytes of shared memory a block / bytes spilled. Not run on a GPU yet.",
+        "Each cell: registers a thread / bytes of shared memory a block / bytes spilled. Compiled, not run.",
         "",
         f"| kernel | {' | '.join(TARGETS)} |",
         f"| --- | {' | '.join('---' for _ in TARGETS)} |",
