@@ -163,7 +163,7 @@ __device__ inline void crop(const Frame& frame, const float4& region, const Outp
                          : crop_rows<usual>(Packed<usual>(frame), frame, region, to);
 }
 
-// Four blocks an SM: with the registers of more, what stays the same would be computed anew in each row.
+// Four blocks an SM: more would leave so few registers that what stays the same is computed anew in each row.
 #define CROP(name, T)                                                                                              \
     extern "C" __global__ void __launch_bounds__(256, RESIDENT(4, 256)) name(                                      \
         const Frame* __restrict__ frames,                                                                          \
