@@ -19,20 +19,28 @@ def assign(costs: np.ndarray) -> np.ndarray:
     """
     if costs.ndim != 2 or not np.isfinite(costs).all():
         raise ValueError(f"costs must be a finite matrix, got {costs.shape} {costs.dtype}")
+    if costs.shape[0] <= costs.shape[1]:
+        return _columns_of(costs.astype(np.float64))
+    column_of = np.full(len(costs), -1)
+    column_of[_columns_of(costs.T.astype(np.float64))] = np.arange(costs.shape[1])
+    return column_of
+
+
+def _columns_of(costs: np.ndarray) -> np.ndarray:
+    """(N,) int of (N, M) float64 costs, with N <= M: each row's column."""
     rows, columns = costs.shape
-    if rows > columns:
-        column_of = np.full(rows, -1)
-        column_of[assign(costs.T)] = np.arange(columns)
-        return column_of
     column_of, row_of = np.full(rows, -1), np.full(columns, -1)
     if rows == 0:
         return column_of
-    costs = costs.astype(np.float64)
+    nearest = costs.argmin(axis=1)
+    row_of[nearest[::-1]] = np.arange(rows - 1, -1, -1)  # of several rows with one nearest column the first has it
+    first = row_of[nearest] == np.arange(rows)
+    column_of[first] = nearest[first]
+    if first.all():
+        return column_of
     row_price, column_price = costs.min(axis=1), np.zeros(columns)
-    nearest, first = np.unique(costs.argmin(axis=1), return_index=True)
-    column_of[first], row_of[nearest] = nearest, first
-    for row in np.flatnonzero(column_of < 0):
-        _add_row(int(row), costs, row_price, column_price, column_of, row_of)
+    for row in np.flatnonzero(~first).tolist():
+        _add_row(row, costs, row_price, column_price, column_of, row_of)
     return column_of
 
 
@@ -45,28 +53,33 @@ def _add_row(
     row_of: np.ndarray,
 ) -> None:
     """Dijkstra from a row to the nearest free column, in costs reduced by the prices; all arrays but costs change."""
-    distance = np.full(costs.shape[1], np.inf)
+    distance = np.full(costs.shape[1], np.inf)  # of columns that were not reached
     came_from = np.full(costs.shape[1], -1)
-    reached = np.zeros(costs.shape[1], dtype=bool)
+    price = column_price.copy()
+    reached: list[int] = []
+    walked_to: list[float] = []
     row, walked = start, 0.0
     while True:
-        through = walked + costs[row] - row_price[row] - column_price
-        shorter = ~reached & (through < distance)
+        through = walked + costs[row]
+        through -= row_price[row]
+        through -= price
+        shorter = through < distance
         distance[shorter], came_from[shorter] = through[shorter], row
-        column = int(np.where(reached, np.inf, distance).argmin())
-        walked = distance[column]
-        reached[column] = True
+        column = int(distance.argmin())
+        walked = float(distance[column])
+        reached.append(column)
+        walked_to.append(walked)
         if row_of[column] < 0:
             break
-        row = row_of[column]
-    saved = walked - distance[reached]
-    owners = row_of[reached]
+        distance[column], price[column] = np.inf, -np.inf  # never again
+        row = int(row_of[column])
+    saved = walked - np.array(walked_to)
     row_price[start] += walked
-    row_price[owners[owners >= 0]] += saved[owners >= 0]
+    row_price[row_of[reached[:-1]]] += saved[:-1]
     column_price[reached] -= saved
     while True:
-        row = came_from[column]
+        row = int(came_from[column])
         row_of[column] = row
-        column_of[row], column = column, column_of[row]
+        column_of[row], column = column, int(column_of[row])
         if row == start:
             return
