@@ -57,17 +57,21 @@ def _highest(maps: np.ndarray, window: int, threshold: np.float32) -> tuple[np.n
     radius = window // 2
     reach_y, reach_x = min(radius, height - 1), min(radius, width - 1)
     high, wide = height + 2 * reach_y, width + 2 * reach_x
-    bordered = np.full((count, high, wide), -np.inf, np.float32)  # beyond the border lies nothing
+    bordered = np.empty((count, high, wide), np.float32)
     bordered[:, reach_y : reach_y + height, reach_x : reach_x + width] = maps
+    bordered[:, :reach_y], bordered[:, reach_y + height :] = -np.inf, -np.inf  # beyond the border lies nothing
+    bordered[:, :, :reach_x], bordered[:, :, reach_x + width :] = -np.inf, -np.inf
     flat = bordered.ravel()
     with np.errstate(invalid="ignore"):
         place = np.flatnonzero(flat > threshold)
-    value = flat[place]
-    place, value = place[np.isfinite(value)], value[np.isfinite(value)]
+    value = flat.take(place)
+    if not np.isfinite(value).all():
+        place, value = place[np.isfinite(value)], value[np.isfinite(value)]
     steps = [(y, x) for y in range(-reach_y, reach_y + 1) for x in range(-reach_x, reach_x + 1) if (y, x) != (0, 0)]
     for y, x in sorted(steps, key=lambda step: abs(step[0]) + abs(step[1])):  # the nearest rule out most
-        highest = value >= flat[place + y * wide + x]  # False for NaN
-        place, value = place[highest], value[highest]
+        highest = np.flatnonzero(value >= flat.take(place + (y * wide + x)))  # False for NaN
+        if len(highest) < len(place):
+            place, value = place.take(highest), value.take(highest)
     row, inside = np.divmod(place, high * wide)
     at_y, at_x = np.divmod(inside, wide)
     return row, (at_y - reach_y) * width + at_x - reach_x, value
