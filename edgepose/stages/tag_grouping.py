@@ -92,27 +92,40 @@ def group_peaks(peaks: np.ndarray, counts: np.ndarray, tags: np.ndarray, head: T
     """
     keypoints, most, length = len(peaks), int(counts.sum()), tags.shape[2]
     people = np.zeros((most, keypoints, 3), np.float32)
-    tag_sums, tag_counts, begun = np.zeros((most, length)), np.zeros(most), 0
+    tag_sums, tag_counts, begun = np.zeros((most, length)), np.zeros((most, 1)), 0
+    finite = np.isfinite(tags).all(axis=2)
+    tags = tags.astype(np.float64)
     for kind in head.order:
-        fine = np.flatnonzero(np.isfinite(tags[kind, : counts[kind]]).all(axis=1))
-        found, found_tags = peaks[kind, fine], tags[kind, fine].astype(np.float64)
-        rows = np.full(len(found), -1)
+        fine = np.flatnonzero(finite[kind, : counts[kind]])
+        found, found_tags = peaks[kind].take(fine, axis=0), tags[kind].take(fine, axis=0)
         known = min(begun, head.max_people)
-        if known and len(found):
-            means = tag_sums[:known] / tag_counts[:known, None]
-            distances = np.minimum(np.linalg.norm(found_tags[:, None] - means, axis=2), FARTHEST)
-            # concave: of 0 + 6 and 3 + 3 the first, which keeps a person together; on a line such sums are often equal
-            costs = np.round(distances) * 100 - found[:, 2:] + NEARER * distances / (1 + distances)
-            rows = assign(costs)
-            near = (rows >= 0) & (distances[np.arange(len(rows)), rows] < head.tag_threshold)
-            rows[~near] = -1
+        if known and len(fine):
+            rows = _people_at(found[:, 2:], found_tags, tag_sums[:known] / tag_counts[:known], head)
+        else:
+            rows = np.full(len(fine), -1)
         new = np.flatnonzero(rows < 0)
-        rows[new] = begun + np.arange(len(new))
+        rows[new] = np.arange(begun, begun + len(new))
         begun += len(new)
         people[rows, kind] = found
         tag_sums[rows] += found_tags
         tag_counts[rows] += 1
     return people[: min(begun, head.max_people)]
+
+
+def _people_at(heights: np.ndarray, tags: np.ndarray, means: np.ndarray, head: Tags) -> np.ndarray:
+    """(P,) int: which of N people each of P peaks of one key point belongs to, -1 where none is near.
+
+    Args:
+        heights: (P, 1) float32.
+        tags, means: (P, L) and (N, L) float64.
+    """
+    apart = tags[:, None] - means
+    distances = np.abs(apart[..., 0]) if apart.shape[2] == 1 else np.linalg.norm(apart, axis=2)
+    distances = np.minimum(distances, FARTHEST)
+    # concave: of 0 + 6 and 3 + 3 the first, which keeps a person together; on a line such sums are often equal
+    rows = assign(np.rint(distances) * 100 - heights + NEARER * distances / (1 + distances))
+    rows[distances[np.arange(len(rows)), rows] >= head.tag_threshold] = -1
+    return rows
 
 
 def _moved(keypoints: np.ndarray, which: np.ndarray, maps: TagMaps, head: Tags) -> np.ndarray:

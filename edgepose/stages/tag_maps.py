@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import cv2
 import numpy as np
 
 FARTHEST = 1e6  # distance of tags; farther ones are as far
-CLEAR = 0.1  # height of a map above which a missing key point is looked for first
-REACH = 1.0  # rounded distance of tags up to which it is looked for next
-MANY = 4096  # pixels; of more than these all are looked at, which is as fast
+CLEAR = np.float32(0.1)  # height of a map above which a missing key point is looked for first
+MANY = 8192  # pixels; of more the whole map is looked at, for one person after the other, which bounds the memory
+LEVELS = 6  # of a byte, to a unit of tags
 
 
 class TagMaps(Protocol):
@@ -83,8 +83,8 @@ def _best_places(
 ) -> np.ndarray:
     """For each of N mean tags, the first pixel with the highest height - weight * rounded distance.
 
-    Few pixels are looked at first: those of peaks, then those with a near tag. They are enough where no other pixel,
-    which is lower or whose tag is farther, can be better.
+    Few pixels are looked at first: those of peaks. They are enough where no tag of the map is so near that a lower
+    pixel can be better.
 
     Args:
         heights: (K, P) float32.
@@ -92,60 +92,65 @@ def _best_places(
         kind: (N,) which of the K maps.
         means: (L, N) float32.
     """
-    places, lacking = np.zeros(len(kind), int), np.ones(len(kind), bool)
-    for one in np.unique(kind):
-        rows, high = np.flatnonzero(kind == one), np.flatnonzero(heights[one] > CLEAR)
-        if len(high):
-            distances = _distances(tags[:, one][:, None, high], means[:, rows, None])  # (rows, pixels)
-            best = (heights[one, high] - weight * distances).argmax(axis=1)
-            places[rows], lacking[rows] = high[best], distances[np.arange(len(rows)), best] != 0
-    near: dict[int, np.ndarray] = {}
-    for row in np.flatnonzero(lacking).tolist():
-        pixels = _near(tags[0, kind[row]], means[0, row])
-        if 0 < len(pixels) <= MANY:
-            near[row] = pixels
-    if near:
-        rows = np.array(list(near))
-        places[rows], values = _best_of(list(near.values()), heights, tags, kind[rows], means[:, rows], weight)
-        tops = heights.max(axis=1)[kind[rows]]  # of NaN NaN, which is no bound
-        lacking[rows] = ~(values > tops - weight * (REACH + 1))
-    for row in np.flatnonzero(lacking).tolist():
-        places[row] = _best_anywhere(heights[kind[row]], tags[:, kind[row]], means[:, row], weight)
+    places, best = np.zeros(len(kind), int), np.full(len(kind), -np.inf, np.float32)
+    lowest = float(means[0].min(initial=np.inf))
+    for one in np.unique(kind).tolist():
+        rows = np.flatnonzero(kind == one)
+        places[rows], best[rows] = _best_of_high(heights[one], tags[:, one], means[:, rows], weight)
+        rows = rows[best[rows] <= CLEAR]
+        rows = rows[_may_be_near(tags[0, one], means[0, rows], lowest) | (best[rows] <= CLEAR - weight)]
+        for row in rows.tolist():
+            apart = _apart(tags[:, one], means[:, row, None])
+            if best[row] <= CLEAR - weight * _rounded(np.fmin.reduce(apart)):
+                places[row] = _first_best(heights[one], apart, weight)
     return places
 
 
-def _near(tags: np.ndarray, mean: np.float32) -> np.ndarray:
-    """Numbers of the pixels whose tag lies at a rounded distance up to REACH, and of others close by."""
-    margin = REACH + 0.5 + np.maximum(0.1, 1e-6 * np.abs(mean))  # more than what rounding makes of a distance
-    return np.flatnonzero((tags > np.float32(mean - margin)) & (tags < np.float32(mean + margin)))
-
-
-def _best_anywhere(heights: np.ndarray, tags: np.ndarray, mean: np.ndarray, weight: float) -> int:
-    """The first best pixel of one map; 0 where no height is a number."""
-    values = heights - weight * _distances(tags, mean[:, None])
-    return int(np.where(heights > -np.inf, values, -np.inf).argmax())
-
-
-def _best_of(
-    near: Sequence[np.ndarray],
-    heights: np.ndarray,
-    tags: np.ndarray,
-    kind: np.ndarray,
-    means: np.ndarray,
-    weight: float,
+def _best_of_high(
+    heights: np.ndarray, tags: np.ndarray, means: np.ndarray, weight: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """For each of N means the first best of its own pixels, of which there are some, and its value: (N,) each."""
-    counts = np.array([len(pixels) for pixels in near])
-    pixels, row = np.concatenate(near), np.repeat(np.arange(len(near)), counts)
-    found = heights[kind[row], pixels]
-    values = found - weight * _distances(tags[:, kind[row], pixels], means[:, row])
-    values[~(found > -np.inf)] = -np.inf
-    highest = np.maximum.reduceat(values, np.cumsum(counts) - counts)
-    equal = np.flatnonzero(values == highest[row])
-    return pixels[equal[np.searchsorted(row[equal], np.arange(len(near)))]], highest
+    """Of each of N means the first best of one map's high pixels, and its value; -inf if there are too many."""
+    high = np.flatnonzero(heights > CLEAR)
+    if not 0 < len(high) <= MANY:
+        return np.zeros(means.shape[1], int), np.full(means.shape[1], -np.inf, np.float32)
+    apart = _apart(tags.take(high, axis=1)[:, None], means[..., None])  # (means, pixels)
+    values = heights.take(high) - weight * _rounded(apart)
+    column = values.argmax(axis=1)
+    return high[column], values[np.arange(len(column)), column]
 
 
-def _distances(tags: np.ndarray, means: np.ndarray) -> np.ndarray:
-    """How far tags are from means over the first axis, rounded, float32; FARTHEST where it is not finite."""
-    distances = np.abs(tags[0] - means[0]) if len(tags) == 1 else np.sqrt(((tags - means) ** 2).sum(axis=0))
-    return np.fmin(np.rint(distances), np.float32(FARTHEST))
+def _may_be_near(tags: np.ndarray, means: np.ndarray, lowest: float) -> np.ndarray:
+    """(N,) bool: False only where none of P tags has a rounded distance of 0 from the mean, told from bytes.
+
+    Args:
+        lowest: no mean is lower, and few tags of people.
+    """
+    near = np.ones(len(means), bool)
+    if len(means) and abs(lowest) < FARTHEST / 10:  # of larger ones float32 is too coarse; False for NaN
+        levels = cv2.convertScaleAbs(tags, alpha=LEVELS, beta=LEVELS * (1 - lowest))
+        for row, level in enumerate(np.floor(LEVELS * (means + (1 - lowest))).tolist()):
+            if level + LEVELS < 255:  # a tag not farther than 0.5 is at most 3 levels below and 4 above
+                near[row] = (levels - np.uint8(level - 3)).min() <= 7
+    return near
+
+
+def _first_best(heights: np.ndarray, apart: np.ndarray, weight: float) -> int:
+    """The first best pixel of one map; 0 where no height is a number."""
+    values = heights - weight * _rounded(apart)
+    place = int(values.argmax())
+    if np.isnan(values[place]):  # of a height: distances are numbers
+        place = int(np.where(heights > -np.inf, values, -np.inf).argmax())
+    return place
+
+
+def _apart(tags: np.ndarray, means: np.ndarray) -> np.ndarray:
+    """How far tags are from means over the first axis, float32."""
+    if len(tags) > 1:
+        return np.asarray(np.sqrt(((tags - means) ** 2).sum(axis=0)))
+    apart = tags[0] - means[0]
+    return np.abs(apart, out=apart)
+
+
+def _rounded(apart: np.ndarray) -> np.ndarray:
+    """Whole distances, float32; FARTHEST where one is not finite."""
+    return np.fmin(np.rint(apart), np.float32(FARTHEST))

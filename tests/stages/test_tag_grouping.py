@@ -157,7 +157,7 @@ def best_by_trying_all(maps: TagArrays, kind: int, mean: np.ndarray, weight: flo
 @pytest.mark.parametrize("numbers", [1, 2])
 @pytest.mark.parametrize("spread", [0.3, 3, 30])
 def test_a_missing_key_point_is_where_the_published_choice_puts_it(spread, numbers, weight, damaged, monkeypatch):
-    monkeypatch.setattr(tag_maps, "MANY", 200)  # of 2000 pixels: both ways are gone
+    monkeypatch.setattr(tag_maps, "MANY", 100)  # some of the maps have more pixels over CLEAR
     rng = np.random.default_rng(weight)
     heights = np.round(rng.normal(0, 0.06, (3, 40, 50)), 2).astype(np.float32)  # many are equal
     tags = rng.normal(0, spread, (numbers, 3, 40, 50)).astype(np.float32)
@@ -173,6 +173,38 @@ def test_a_missing_key_point_is_where_the_published_choice_puts_it(spread, numbe
     expected = [best_by_trying_all(maps, one, mean, weight) for one, mean in zip(kind, means.T, strict=True)]
     assert places.tolist() == expected
     np.testing.assert_array_equal(found, heights.reshape(3, -1)[kind, expected])
+
+
+@pytest.mark.filterwarnings("ignore:overflow")
+@pytest.mark.parametrize("numbers", [1, 2])
+@pytest.mark.parametrize("offset", [0.0, 0.37, -7.5, 25.0, 9e4, 3e7, 1e30])
+@pytest.mark.parametrize("spread", [0.4, 4, 20, 200])
+def test_a_low_pixel_whose_tag_is_half_a_unit_off_is_found(spread, offset, numbers):
+    rng = np.random.default_rng(0)
+    means = np.concatenate([np.rint(spread * rng.normal(size=(1, 40)) * 64) / 64 + offset, np.zeros((1, 40))])[:numbers]
+    heights = rng.uniform(0, 0.09, (1, 30, 40)).astype(np.float32)
+    tags = np.full((numbers, 1, 30, 40), offset + 5 * spread, np.float32)  # mostly far away
+    some = rng.choice(1200, (5, 40), replace=False)
+    heights.reshape(-1)[some[:2]] = 0.9  # peaks whose tag is one and two off
+    for where, off in zip(some, (1, 2, -0.5, 0.5, -1), strict=True):
+        near = rng.random(40) < 0.5
+        tags.reshape(numbers, -1)[:, where[near]] = means[:, near]
+        tags.reshape(numbers, -1)[0, where[near]] += np.float32(off)
+    maps, kind = TagArrays(heights, tags), np.zeros(40, int)
+
+    places, _ = maps.best_places(kind, means, 100)
+
+    assert places.tolist() == [best_by_trying_all(maps, 0, mean, 100) for mean in means.T]
+
+
+@pytest.mark.parametrize(("peak_off", "low_off", "chosen"), [(1, 1.2, 0), (2, 1.2, 1), (2, 1.6, 0), (9, 8.4, 1)])
+def test_a_low_pixel_is_chosen_only_where_its_whole_distance_is_less(peak_off, low_off, chosen):
+    heights = np.array([[[0.9, 0.05, 0.0]]], np.float32)
+    tags = np.array([[[[7 + peak_off, 7 - low_off, 400]]]], np.float32)
+
+    places, _ = TagArrays(heights, tags).best_places(np.zeros(1, int), np.full((1, 1), 7.0), 100)
+
+    assert places.tolist() == [chosen]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
