@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 LARGEST_TOP_K = 256  # the kernel keeps its candidates in shared memory
+NEAREST = 4  # steps to neighbours that are always taken first
+COMPARED = 8  # neighbours a pixel, of all pixels; more comparisons take longer than the maxima of all windows
 
 
 def find_peaks(
@@ -68,10 +70,33 @@ def _highest(maps: np.ndarray, window: int, threshold: np.float32) -> tuple[np.n
     if not np.isfinite(value).all():
         place, value = place[np.isfinite(value)], value[np.isfinite(value)]
     steps = [(y, x) for y in range(-reach_y, reach_y + 1) for x in range(-reach_x, reach_x + 1) if (y, x) != (0, 0)]
-    for y, x in sorted(steps, key=lambda step: abs(step[0]) + abs(step[1])):  # the nearest rule out most
-        highest = np.flatnonzero(value >= flat.take(place + (y * wide + x)))  # False for NaN
+    steps.sort(key=lambda step: abs(step[0]) + abs(step[1]))  # the nearest rule out most
+    for done, (y, x) in enumerate(steps):
+        if done >= NEAREST and len(place) * (len(steps) - done) > COMPARED * flat.size:  # plateaus
+            highest = _not_lower(_window_maximum(bordered, reach_y, reach_x), place, value)
+            place, value = place.take(highest), value.take(highest)
+            break
+        highest = _not_lower(flat, place + (y * wide + x), value)
         if len(highest) < len(place):
             place, value = place.take(highest), value.take(highest)
     row, inside = np.divmod(place, high * wide)
     at_y, at_x = np.divmod(inside, wide)
     return row, (at_y - reach_y) * width + at_x - reach_x, value
+
+
+def _not_lower(flat: np.ndarray, place: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """Which values are not lower than what is at their place; none that meets a NaN."""
+    return np.flatnonzero(value >= flat.take(place))
+
+
+def _window_maximum(bordered: np.ndarray, reach_y: int, reach_x: int) -> np.ndarray:
+    """The highest of the window round each pixel that is not of the border; +inf where it has a NaN."""
+    highest = np.where(np.isnan(bordered), np.inf, bordered).astype(np.float32)
+    for axis, reach in ((1, reach_y), (2, reach_x)):
+        side, wide = 2 * reach + 1, 1
+        while wide < side:  # of `wide` pixels from each on
+            step = min(wide, side - wide)
+            highest = np.maximum(highest, np.roll(highest, -step, axis))
+            wide += step
+        highest = np.roll(highest, reach, axis)
+    return highest

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgepose.stages import peaks as peaks_module
 from edgepose.stages.peaks import find_peaks
 
 
@@ -37,6 +38,18 @@ def test_every_pixel_of_a_plateau_is_a_peak_the_first_in_memory_first():
 
     assert counts.tolist() == [[4]]
     assert peaks[0, 0, :, :2].tolist() == [[0, 0], [1, 0], [2, 0], [0, 1]]
+
+
+@pytest.mark.parametrize("window", [5, 63])
+def test_plateaus_are_compared_a_few_times_a_pixel(window, monkeypatch):
+    compared = []
+    not_lower = peaks_module._not_lower
+    monkeypatch.setattr(peaks_module, "_not_lower", lambda *args: compared.append(args[1].size) or not_lower(*args))
+
+    _, counts = find_peaks(np.ones((1, 2, 70, 80), np.float32), window=window)
+
+    assert counts.tolist() == [[30, 30]]
+    assert sum(compared) <= (peaks_module.NEAREST + peaks_module.COMPARED + 1) * 2 * 70 * 80
 
 
 def test_nothing_lies_beyond_the_border():
@@ -73,12 +86,17 @@ def test_no_maps_have_no_peaks():
 
 
 @settings(deadline=None, max_examples=50)
-@given(st.integers(0, 10**6), st.integers(1, 9), st.integers(1, 9), st.sampled_from([1, 3, 5, 19]))
-def test_every_pixel_is_compared_with_its_window(seed, height, width, window):
+@given(
+    st.integers(0, 10**6), st.integers(1, 9), st.integers(1, 9), st.sampled_from([1, 3, 5, 19]), st.sampled_from([0, 8])
+)
+def test_every_pixel_is_compared_with_its_window(seed, height, width, window, compared):
     generator = np.random.default_rng(seed)
     maps = generator.integers(-4, 5, (2, 2, height, width)).astype(generator.choice([np.float32, np.float16])) / 4
+    maps[generator.random(maps.shape) < 0.02] = generator.choice([np.nan, np.inf, -np.inf])
 
-    peaks, counts = find_peaks(maps, window=window, threshold=-0.5, top_k=7)
+    with pytest.MonkeyPatch.context() as patch, np.errstate(invalid="ignore"):
+        patch.setattr(peaks_module, "COMPARED", compared)
+        peaks, counts = find_peaks(maps, window=window, threshold=-0.5, top_k=7)
 
     radius = window // 2
     for map_, found, count in zip(maps.reshape(-1, height, width), peaks.reshape(-1, 7, 3), counts.flat, strict=True):
@@ -86,7 +104,7 @@ def test_every_pixel_is_compared_with_its_window(seed, height, width, window):
             (-map_[y, x], y, x)
             for y in range(height)
             for x in range(width)
-            if map_[y, x] > -0.5
+            if -0.5 < map_[y, x] < np.inf
             and map_[y, x] == map_[max(y - radius, 0) : y + radius + 1, max(x - radius, 0) : x + radius + 1].max()
         )[:7]
         assert count == len(wanted)
