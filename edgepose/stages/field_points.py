@@ -92,13 +92,18 @@ def _apart(kind: np.ndarray, xy: np.ndarray, distance: float, maps: tuple[int, .
     stays = _alone(kind, xy, distance, maps)
     reach = int(np.ceil(distance))
     steps = np.arange(-reach, reach + 1)
-    disc = np.hypot(steps[:, None], steps) < distance
-    taken = np.zeros((maps[0], maps[1] + 2 * reach, maps[2] + 2 * reach), dtype=bool)
+    widths = (np.hypot(steps[:, None], steps) < distance).sum(axis=1)  # of a disc's rows, from top to bottom
+    high, wide = maps[1] + 2 * reach, maps[2] + 2 * reach
+    taken = bytearray(maps[0] * high * wide)
+    starts = (steps * wide - widths // 2)[widths > 0].tolist()
+    disc = [(start, b"\1" * width) for start, width in zip(starts, widths[widths > 0].tolist(), strict=True)]
     near = np.flatnonzero(~stays)
-    for row, one, (x, y) in zip(near.tolist(), kind[near].tolist(), xy[near].tolist(), strict=True):
-        if not taken[one, y + reach, x + reach]:
+    places = (kind[near] * high + xy[near, 1] + reach) * wide + xy[near, 0] + reach
+    for row, place in zip(near.tolist(), places.tolist(), strict=True):
+        if not taken[place]:
             stays[row] = True
-            taken[one, y : y + 2 * reach + 1, x : x + 2 * reach + 1] |= disc
+            for start, ones in disc:
+                taken[place + start : place + start + len(ones)] = ones
     return stays
 
 
