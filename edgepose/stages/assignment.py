@@ -40,8 +40,31 @@ def _columns_of(costs: np.ndarray) -> np.ndarray:
         return column_of
     row_price, column_price = costs.min(axis=1), np.zeros(columns)
     for row in np.flatnonzero(~first).tolist():
-        _add_row(row, costs, row_price, column_price, column_of, row_of)
+        if (column := _first_of_equal(row, costs, row_price, column_price, row_of)) >= 0:
+            row_price[row] += costs[row, column] - row_price[row] - column_price[column]
+            column_of[row], row_of[column] = column, row
+        else:
+            _add_row(row, costs, row_price, column_price, column_of, row_of)
     return column_of
+
+
+def _first_of_equal(
+    row: int, costs: np.ndarray, row_price: np.ndarray, column_price: np.ndarray, row_of: np.ndarray
+) -> int:
+    """The column that `_add_row` would find after other columns of the very same cost, whose rows lead nowhere; or -1.
+
+    Where hundreds of costs are equal it would look at them one by one, for each row again.
+    """
+    through = costs[row] - row_price[row] - column_price
+    equal = np.flatnonzero(through == through.min())
+    free = np.flatnonzero(row_of[equal] < 0)
+    if len(free) == 0 or free[0] < 2:
+        return -1
+    before = equal[: free[0]]
+    owners = row_of[before]
+    shorter = through[equal[0]] + costs[owners] - row_price[owners, None] - column_price < through
+    shorter[:, before] &= np.arange(len(before)) > np.arange(len(before))[:, None]  # not those reached by then
+    return -1 if shorter.any() else int(equal[free[0]])
 
 
 def _add_row(

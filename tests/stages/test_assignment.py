@@ -31,3 +31,33 @@ def test_costs_add_up_to_the_least(shape, highest):
 def test_costs_that_are_no_numbers_are_refused(value):
     with pytest.raises(ValueError, match="finite matrix"):
         assign(np.array([[0, value]]))
+
+
+class Counted(np.ndarray):
+    """Costs that count how often a part of them is read."""
+
+    reads = 0
+
+    def __getitem__(self, key):
+        Counted.reads += 1
+        return super().__getitem__(key)
+
+
+@pytest.mark.parametrize("columns", [60, 90])
+def test_rows_of_equal_costs_are_not_looked_at_one_by_one(columns):
+    costs = np.repeat(np.arange(60.0)[:, None], columns, axis=1).view(Counted)
+    Counted.reads = 0
+
+    given = assign(costs)
+
+    assert given.tolist() == list(range(60))
+    assert Counted.reads <= 10 * 60  # one by one over 60 * 60 / 2
+
+
+def test_of_equal_costs_the_path_through_others_is_still_found():
+    costs = np.array([[0, 0, 0, 9, 9], [0, 0, 0, 9, 9], [0, 0, 0, -9, 9], [0, 0, 0, 9, 9], [0, 0, 0, 9, 9.0]])
+
+    given = assign(costs)
+
+    assert sorted(given) == list(range(5))
+    assert costs[range(5), given].sum() == 0
