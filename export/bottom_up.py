@@ -18,7 +18,8 @@ from torch import nn
 from edgepose.errors import CheckpointError, EdgeposeError, ModelFileError
 from edgepose.export.checkpoints.download import cache_folder, fetch
 from edgepose.export.checkpoints.state_dict import StateDict, load_into, read_checkpoint, training_config
-from edgepose.export.foreign import check_value, open_foreign
+from edgepose.export.fitting import fitting_maps
+from edgepose.export.foreign import check_value, open_foreign, sizes_of
 from edgepose.export.graph.interface import BATCH, rename_tensor
 from edgepose.export.maps import INPUT, ExportedMaps, Maps, formed, run_maps, sample_pictures, write_maps
 from edgepose.export.pair import Weights, file_names
@@ -178,14 +179,19 @@ def _keep_ports(model: onnx.ModelProto, spec: ModelSpec, path: Path, chosen: Seq
     found = {value.name: value for value in graph.output}
     names = list(chosen) or (list(wanted) if set(wanted) <= set(found) else list(found)[: len(wanted)])
     missing = [name for name in names if name not in found]
+    known = fitting_maps({name: sizes_of(value) for name, value in found.items()}, spec)
     if missing or len(names) != len(wanted):
         raise ModelFileError(
             f"{path} has the outputs {', '.join(found)}; wanted: {len(wanted)}, for {', '.join(wanted)}"
             + (f", got {', '.join(names)}" if chosen else "")
+            + (f"; {known}" if known else "")
         )
     check_value(image, spec.inputs[INPUT], "input", path)
-    for name, shape in zip(names, wanted.values(), strict=True):
-        check_value(found[name], shape, "output", path)
+    try:
+        for name, shape in zip(names, wanted.values(), strict=True):
+            check_value(found[name], shape, "output", path)
+    except ModelFileError as error:
+        raise ModelFileError(f"{error}; {known}") if known else error from None
     kept = [found[name] for name in names]
     del graph.input[:], graph.output[:]
     graph.input.append(image)

@@ -7,16 +7,45 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from edgepose.model.heads.fields import OPENPOSE18_LIMBS, Fields
 from edgepose.model.heads.simcc import SimCC
+from edgepose.model.heads.tags import Tags
 from edgepose.model.skeletons import SKELETONS
 from edgepose.model.spec import ModelSpec
 
 Sizes = Mapping[str, Sequence[int | None]]  # of each output, with the batch; None is open
+OPENPOSE_MAPS = 18 + 1 + 2 * len(OPENPOSE18_LIMBS)  # with the background's
 
 
 def fitting_crops(found: Sizes, spec: ModelSpec) -> str:
     """What is known of the outputs of a network that should look at crops of people."""
     return unread_maps(found) or _vectors(found, spec) or _one_vector(found, spec) or _maps(found, spec)
+
+
+def fitting_maps(found: Sizes, spec: ModelSpec) -> str:
+    """What is known of the outputs of a network that looks at whole images and gives maps of everybody."""
+    head, wanted = spec.head, spec.outputs
+    fits = {name: [theirs for theirs, sizes in found.items() if list(sizes[1:]) == [*wanted[name]]] for name in wanted}
+    named = [theirs[0] for theirs in fits.values() if len(theirs) == 1]
+    if len(set(named)) == len(wanted) > 1:
+        return f"these sizes fit: --output-name {','.join(named)}"
+    channels = {theirs: sizes[1] for theirs, sizes in found.items() if len(sizes) == 4}
+    count = len(spec.skeleton)
+    if isinstance(head, Fields):
+        maps, fields = count + 1, 2 * len(head.limbs)
+        if head.joined and {maps, fields} <= set(channels.values()):
+            return 'heat maps and fields are two outputs here: leave "joined" out of the head'
+        if not head.joined and list(channels.values()) == [maps + fields]:
+            return 'heat maps and fields are one output here: "joined": true in the head'
+    if isinstance(head, Tags):
+        several = channels.get("tags") or (list(channels.values())[1] if len(channels) == 2 else None)
+        if len(channels) == 1:
+            return "heat maps and tags must be two outputs: export it so"
+        if several and several % count:
+            return f"{several} maps of tags are no multiple of {count}, the key points of {spec.skeleton.name}"
+        if several and several != count * head.tag_size:
+            return f'{several} maps of tags for {count} key points are "tag_size": {several // count} in the head'
+    return ""
 
 
 def unread_maps(found: Sizes) -> str:
@@ -83,6 +112,8 @@ def _maps(found: Sizes, spec: ModelSpec) -> str:
     if "heatmaps" not in spec.outputs:
         return ""
     wanted, *size_hw = spec.outputs["heatmaps"]
+    if channels == OPENPOSE_MAPS:
+        return f'{maps}, as OpenPose has 19 heat maps and 38 fields: kind "fields", "joined": true, skeleton openpose18'
     if channels != wanted:
         return f"{maps}, and {spec.skeleton.name} has {spec.num_keypoints} key points: {skeletons_of(channels)}"
     return f"{maps}: size_hw of its head is [{height}, {width}]" * ([height, width] != size_hw)

@@ -121,6 +121,15 @@ def test_a_file_that_is_no_lifter_is_one_line(model, tmp_path):
     assert "lifts no key points into space (its head is heatmaps)" in result.output
 
 
+def test_a_lifter_in_a_networks_place_is_told_where_it_goes(tiny_lifter, tmp_path):
+    cv2.imwrite(str(tmp_path / "7.png"), dots_image((8, 20), (28, 40))[..., ::-1])
+
+    result = CliRunner().invoke(main, ["infer", "--engine", str(tiny_lifter.fp32), str(tmp_path / "7.png")])
+
+    assert result.exit_code == 1
+    assert result.output.splitlines()[-1].endswith("; a lifter goes behind such a network: --lift")
+
+
 def test_a_lifter_for_another_skeleton_is_one_line(model, tiny_lifter, tmp_path):
     cv2.imwrite(str(tmp_path / "7.png"), dots_image((8, 20), (28, 40))[..., ::-1])
     arguments = ["--engine", model, "--lift", tiny_lifter.fp32, tmp_path / "7.png", "--no-save-overlay", "-o", tmp_path]

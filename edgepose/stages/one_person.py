@@ -9,6 +9,7 @@ import numpy as np
 from edgepose.errors import ModelFileError
 from edgepose.model.heads.detections import Detections
 from edgepose.model.heads.heatmaps import Heatmaps, HeatmapsWithOffsets
+from edgepose.model.heads.lift import Lift
 from edgepose.model.heads.people import People
 from edgepose.model.heads.simcc import SimCC
 from edgepose.model.heads.volume import Volume
@@ -29,6 +30,7 @@ def check_person_head(spec: ModelSpec) -> None:
         return
     if not isinstance(spec.head, KINDS):
         swapped = "; were --detector and --engine swapped?" if isinstance(spec.head, Detections) else ""
+        swapped = "; a lifter goes behind such a network: --lift" if isinstance(spec.head, Lift) else swapped
         raise ModelFileError(
             f"{spec.name} does not find one person's key points in a crop (its head is {spec.head.kind}): wanted is "
             f"one of {', '.join(kind.kind for kind in KINDS)}{swapped}"
