@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 FARTHEST = 1e6  # distance of tags; farther ones are as far
+COARSE = 2.0**19  # of larger tags float32 does not tell whether they are near: the byte's error reaches half a level
 CLEAR = np.float32(0.1)  # height of a map above which a missing key point is looked for first
 MANY = 8192  # pixels; of more the whole map is looked at, for one person after the other, which bounds the memory
 LEVELS = 6  # of a byte, to a unit of tags
@@ -126,7 +127,7 @@ def _may_be_near(tags: np.ndarray, means: np.ndarray, lowest: float) -> np.ndarr
         lowest: no mean is lower, and few tags of people.
     """
     near = np.ones(len(means), bool)
-    if len(means) and abs(lowest) < FARTHEST / 10:  # of larger ones float32 is too coarse; False for NaN
+    if len(means) and abs(lowest) < COARSE:  # False for NaN
         levels = cv2.convertScaleAbs(tags, alpha=LEVELS, beta=LEVELS * (1 - lowest))
         for row, level in enumerate(np.floor(LEVELS * (means + (1 - lowest))).tolist()):
             if level + LEVELS < 255:  # a tag not farther than 0.5 is at most 3 levels below and 4 above

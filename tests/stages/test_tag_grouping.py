@@ -9,7 +9,7 @@ from edgepose.model.heads.tags import Tags
 from edgepose.stages import tag_maps
 from edgepose.stages.peaks import find_peaks
 from edgepose.stages.tag_grouping import decode_tags, group_peaks
-from edgepose.stages.tag_maps import FARTHEST, TagArrays
+from edgepose.stages.tag_maps import COARSE, FARTHEST, TagArrays
 from tests.shared_data import SHARED, needs_shared
 
 HW = (92, 164)
@@ -55,6 +55,21 @@ def test_of_equal_sums_of_distances_the_one_that_keeps_people_together():
     people = group_peaks(peaks, np.array([2, 2]), tags, head)
 
     assert people[:, :, 0].tolist() == [[1, 0], [9, 9], [0, 1]]
+
+
+@pytest.mark.filterwarnings("ignore:overflow")
+@pytest.mark.parametrize("far", [(1e30, -1e30), (1e30, 1e30), (3e38, -3e38)])
+def test_a_peak_whose_tag_is_beyond_all_others_changes_nobody_else(far):
+    """Its distance in full would leave float64 no digit for those of the others."""
+    head = replace(HEAD, order=(0, 1))
+    peaks = np.zeros((2, 3, 3), np.float32)
+    peaks[..., 0] = [[1, 9, 5], [2, 8, 6]]
+    peaks[..., 2] = [[0.9, 0.8, 0.7], [0.9, 0.8, 0.7]]
+    tags = np.array([[[0], [-3], [far[0]]], [[-6], [-3], [far[1]]]], np.float32)
+
+    people = group_peaks(peaks, np.array([3, 3]), tags, head)
+
+    assert people[:2, :, 0].tolist() == [[1, 0], [9, 8]]  # as without the third: 0 + 6, not 3 + 3
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -195,6 +210,30 @@ def test_a_low_pixel_whose_tag_is_half_a_unit_off_is_found(spread, offset, numbe
     places, _ = maps.best_places(kind, means, 100)
 
     assert places.tolist() == [best_by_trying_all(maps, 0, mean, 100) for mean in means.T]
+
+
+@pytest.mark.filterwarnings("ignore:overflow")
+@pytest.mark.parametrize("sign", [1, -1])
+def test_up_to_the_largest_tags_that_bytes_can_tell_none_that_is_near_is_overlooked(sign):
+    """A byte is off by 1/4 level (tag and shift are below 2^22 levels), the mean by 6/64: together under the half."""
+    rng = np.random.default_rng(0)
+    lowest = (sign * COARSE * rng.uniform(0.95, 1, 500)).astype(np.float32)
+    means = (lowest + rng.uniform(0, 10, (8, 500))).astype(np.float32)
+
+    for off in np.float32([-0.5, 0.5]):
+        for low, row in zip(lowest.tolist(), means.T, strict=True):
+            near = [tag_maps._may_be_near(row[i : i + 1] + off, row[i : i + 1], low)[0] for i in range(len(row))]
+            assert all(near)
+
+
+@pytest.mark.parametrize("weight", [1, 100])
+def test_distances_up_to_a_million_are_told_apart(weight):
+    heights = np.array([[[0.05, 0.9]]], np.float32)
+    tags = np.array([[[[9e5, FARTHEST]]]], np.float32)
+
+    places, _ = TagArrays(heights, tags).best_places(np.zeros(1, int), np.zeros((1, 1)), weight)
+
+    assert places.tolist() == [0]
 
 
 @pytest.mark.parametrize(("peak_off", "low_off", "chosen"), [(1, 1.2, 0), (2, 1.2, 1), (2, 1.6, 0), (9, 8.4, 1)])
