@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
-from edgepose.calibration.partial import ChangedPart
-from edgepose.calibration.variants import Constants
+from edgepose.calibration.partial import THREADS, Outputs, PartialRuns
 from edgepose.io.watching import Watch
 from edgepose.model.spec import ModelSpec
 from edgepose.stages.one_person import decode_outputs
 
 CONFIDENT = 0.3  # score of the key points that are compared
-MOST_THREADS = 8  # each holds a network
-
-Outputs = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -63,38 +58,47 @@ class Difference:
         self._distance += float(distance[confident].sum()) * self._spec.image.size_hw[1] / self._spec.grid_hw[1]
         self.keypoints += int(confident.sum())
 
+    def join(self, other: Difference) -> None:
+        """Count what the other has counted, too."""
+        self._error += other._error
+        self._signal += other._signal
+        self._distance += other._distance
+        self.keypoints += other.keypoints
+
     def effect(self) -> Effect:
         """0 and 0 if nothing could be compared."""
         noise = self._error / self._signal if self._signal else 0.0
         return Effect(self._distance / max(self.keypoints, 1), noise)
 
 
-def add_effects(
-    parts: Mapping[str, ChangedPart],
-    constants: Constants,
-    known: Sequence[Outputs],
+def differences(
+    runs: PartialRuns,
+    crops: Sequence[np.ndarray],
     exact: Sequence[Outputs],
-    tallies: Mapping[str, Difference],
+    spec: ModelSpec,
     *,
     step: str,
     watch: Watch,
-) -> None:
-    """Add to `tallies` what each variant of one graph gives on some crops: a thread of its own computes each.
+) -> dict[str, Difference]:
+    """How each graph's outputs differ from FP32's, by name: a thread of its own computes each crop.
 
     Args:
-        parts: by name, what changes in each variant.
-        constants: of all of them.
-        known: for each crop the tensors of the graph that parts read, and its outputs.
+        crops: (1, 3, H, W) float32 each.
         exact: FP32's outputs for each crop.
     """
 
-    def add(name: str) -> None:
-        for wanted, values, changed in zip(exact, known, parts[name].run(constants, known, threads=1), strict=True):
-            tallies[name].add(wanted, {each: changed.get(each, values[each]) for each in wanted})
+    def of(crop: np.ndarray, wanted: Outputs) -> dict[str, Difference]:
+        found = {name: Difference(spec) for name in runs.pieces}
+        for name, outputs in runs.outputs(crop):
+            found[name].add(wanted, outputs)
+        return found
 
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, MOST_THREADS)) as pool:
-        try:
-            for _ in watch(step, pool.map(add, parts), len(parts)):
-                pass
+    total = {name: Difference(spec) for name in runs.pieces}
+    with ThreadPoolExecutor(THREADS) as pool:
+        try:  # in their order: sums are always the same
+            for found in watch(step, pool.map(of, crops, exact), len(crops)):
+                for name, each in found.items():
+                    total[name].join(each)
         finally:  # of an interrupt
             pool.shutdown(cancel_futures=True)
+    return total

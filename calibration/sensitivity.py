@@ -1,8 +1,8 @@
 """What INT8 in each layer and each tensor does to the key points: that one alone, and all but that one.
 
-Variants share most of their arithmetic with the network in FP32, or with the one wholly in INT8, so those two are run
-first and their activations kept; of a variant only what its change reaches is computed (`partial`). Single tensors are
-tried on a quarter of the crops: what a layer does says nearly the same.
+Variants share most of their arithmetic with the network in FP32, or with the one wholly in INT8, so of each crop those
+two are run first; of a variant only what its change reaches is computed (`partial`). Single tensors are tried on a
+quarter of the crops: what a layer does says nearly the same.
 """
 
 from __future__ import annotations
@@ -13,16 +13,15 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from edgepose.calibration.effects import Difference, Effect, Outputs, add_effects
+from edgepose.calibration.effects import Difference, Effect, differences
 from edgepose.calibration.mixes import Ground
-from edgepose.calibration.partial import changed_part, run_tapped
+from edgepose.calibration.partial import PartialRuns, run_tapped, segment_starts
 from edgepose.calibration.qdq import quantised_inputs
 from edgepose.calibration.seen import TensorSeen, TensorValues
-from edgepose.calibration.variants import Constants, Variants, filled
+from edgepose.calibration.variants import Variants
 from edgepose.io.watching import Watch, unwatched
 from edgepose.model.spec import ModelSpec
 
-KEPT_BYTES = 4 << 30  # of activations at a time
 TENSOR_SHARE, TENSOR_CROPS = 4, 16  # one crop in four, and at least so many, show what single tensors do
 WHOLE = ""  # among layers, the network wholly in INT8
 
@@ -73,6 +72,7 @@ def sensitivities(
     layers, places = ground.layers, quantised_inputs(ground.model, ground.layers)
     variants = Variants(ground)
     none, whole = variants.graph(()), variants.graph(layers)
+    starts = segment_starts(ground.model, layers)
     values = {name: TensorValues(ground.ranges[name]) for name in places}
     exact = []
     for known in watch("looking at tensors", run_tapped(ground.model, crops, list(places)), len(crops)):
@@ -81,7 +81,8 @@ def sensitivities(
             tensor.add(known[name])
 
     def tried(base: onnx.ModelProto, graphs: Graphs, count: int, step: str) -> dict[str, Difference]:
-        return _differences(variants.constants, base, graphs, crops[:count], exact[:count], spec, step, watch)
+        runs = PartialRuns(base, graphs, variants.constants, starts)
+        return differences(runs, crops[:count], exact[:count], spec, step=step, watch=watch)
 
     only = {name: variants.graph([name]) for name in layers}
     rest = {name: variants.graph([each for each in layers if each != name]) for name in layers}
@@ -112,32 +113,9 @@ def layer_noises(
     graphs = {name: variants.graph([name]) for name in ground.layers}
     exact = list(run_tapped(ground.model, crops))
     exact = [{item.name: known[item.name] for item in ground.model.graph.output} for known in exact]
-    found = _differences(variants.constants, variants.graph(()), graphs, crops, exact, spec, "trying layers", watch)
+    runs = PartialRuns(variants.graph(()), graphs, variants.constants, segment_starts(ground.model, ground.layers))
+    found = differences(runs, crops, exact, spec, step="trying layers", watch=watch)
     return {name: each.effect().noise for name, each in found.items()}
-
-
-def _differences(
-    constants: Constants,
-    base: onnx.ModelProto,
-    graphs: Graphs,
-    crops: Sequence[np.ndarray],
-    exact: Sequence[Outputs],
-    spec: ModelSpec,
-    step: str,
-    watch: Watch,
-) -> dict[str, Difference]:
-    """How each graph's outputs differ from FP32's, which are `exact`; the graphs differ from `base` in little."""
-    parts = {name: changed_part(base, graph, constants) for name, graph in graphs.items()}
-    reads = list(dict.fromkeys(name for part in parts.values() for name in part.reads))
-    tallies = {name: Difference(spec) for name in parts}
-    model = filled(base, constants)
-    size = max(1, KEPT_BYTES // sum(value.nbytes for value in next(run_tapped(model, crops[:1], reads)).values()))
-    starts = range(0, len(crops), size)
-    for index, start in enumerate(starts):
-        known = list(run_tapped(model, crops[start : start + size], reads))
-        said = f"{step} ({index + 1} of {len(starts)})" if len(starts) > 1 else step
-        add_effects(parts, constants, known, exact[start : start + size], tallies, step=said, watch=watch)
-    return tallies
 
 
 def _read_by(ground: Ground, layer: str) -> str:

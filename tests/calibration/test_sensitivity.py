@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +14,9 @@ import pytest
 from click.testing import CliRunner, Result
 from onnx import numpy_helper
 
-from edgepose.calibration import sensitivity
+from edgepose.calibration import effects
 from edgepose.calibration.mixes import Ground, quantise, tensors_of_mixes
-from edgepose.calibration.partial import changed_part, run_tapped
+from edgepose.calibration.partial import PartialRuns, Piece, changed_pieces, segment_starts
 from edgepose.calibration.qdq import all_layers, quantisable_layers, quantised_inputs
 from edgepose.calibration.seen import TensorValues
 from edgepose.calibration.sensitivity import sensitivities
@@ -38,33 +39,68 @@ def crops_for(count: int) -> list[np.ndarray]:
     return [crop[None] for crop in toy_crops(count)]
 
 
-@pytest.mark.parametrize("network", [pose_network, mobile_network])
-def test_a_changed_part_gives_what_the_whole_variant_gives(network):
-    ground = ground_of(network())
-    crops = crops_for(2)
+def pieces_of(ground: Ground, starts: Collection[str] = ()) -> dict[str, tuple[Piece, ...]]:
     variants = Variants(ground)
-    for layer in ground.layers:
-        part = changed_part(ground.model, variants.graph([layer]), variants.constants)
+    graphs = {layer: variants.graph([layer]) for layer in ground.layers}
+    return {name: changed_pieces(ground.model, graph, variants.constants, starts) for name, graph in graphs.items()}
 
-        known = list(run_tapped(ground.model, crops, part.reads))
-        for crop, found in zip(crops, part.run(variants.constants, known), strict=True):
-            np.testing.assert_allclose(found["heatmaps"], run(quantise(ground, [layer]), crop)[0], atol=1e-5)
+
+def nodes_in(piece: Piece) -> list[onnx.NodeProto]:
+    return list(onnx.ModelProto.FromString(piece.graph).graph.node)
+
+
+@pytest.mark.parametrize("segments", [1, 3, 12])
+@pytest.mark.parametrize("network", [pose_network, mobile_network])
+def test_partial_runs_give_what_whole_variants_give(network, segments):
+    ground = ground_of(network())
+    variants = Variants(ground)
+    graphs = {layer: variants.graph([layer]) for layer in ground.layers}
+    starts = segment_starts(ground.model, ground.layers, segments)
+
+    runs = PartialRuns(variants.graph(()), graphs, variants.constants, starts)
+
+    for crop in crops_for(2):
+        found = dict(runs.outputs(crop))
+        for layer in ground.layers:
+            np.testing.assert_allclose(found[layer]["heatmaps"], run(quantise(ground, [layer]), crop)[0], atol=1e-5)
 
 
 def test_of_the_last_layer_little_is_computed_anew():
-    ground = ground_of(pose_network())
-    variants = Variants(ground)
+    found = pieces_of(ground_of(pose_network()))
 
-    parts = [changed_part(ground.model, variants.graph([layer]), variants.constants) for layer in ground.layers]
-
-    sizes = [len(part.model.graph.node) for part in parts]
+    sizes = [sum(len(nodes_in(piece)) for piece in pieces) for pieces in found.values()]
     assert sizes[-1] == min(sizes) < sizes[0] / 2
 
 
-def test_a_graph_that_did_not_change_has_no_part():
+def test_a_graph_that_did_not_change_has_no_pieces():
     variants = Variants(ground_of(pose_network()))
 
-    assert not changed_part(variants.ground.model, variants.graph(()), variants.constants).model.graph.node
+    assert not changed_pieces(variants.ground.model, variants.graph(()), variants.constants)
+
+
+def test_what_follows_a_cut_is_the_same_piece_whichever_layer_before_it_changed():
+    ground = ground_of(pose_network())
+
+    found = pieces_of(ground, ["down"])
+
+    assert found["first_bn"][-1] == found["second_bn"][-1]
+    assert found["first_bn"][0] != found["second_bn"][0]
+
+
+def test_a_pair_before_a_cut_is_computed_behind_it_with_the_layer_that_reads_it():
+    found = pieces_of(ground_of(pose_network()), ["down"])
+
+    (piece,) = found["down"]
+    assert piece.reads == ("sum_relu",)
+    assert [node.op_type for node in nodes_in(piece)][:3] == ["QuantizeLinear", "DequantizeLinear", "Conv"]
+
+
+def test_a_graph_is_cut_before_layers_where_few_tensors_are_in_use():
+    ground = ground_of(pose_network())
+
+    starts = segment_starts(ground.model, ground.layers, segments=2)
+
+    assert starts == {"down"}  # not within the residual block, where the skip is in use as well
 
 
 @pytest.mark.parametrize("network", [pose_network, mobile_network])
@@ -120,16 +156,13 @@ def test_the_layer_and_the_tensor_with_a_wrong_range_are_found():
     assert sum(found.seen["depthwise_clip"].histogram) == 3 * 16 * 16 * 12
 
 
-def test_groups_of_crops_give_what_all_at_once_give(monkeypatch):
-    ground, crops = ground_of(pose_network()), crops_for(3)
+def test_the_number_of_threads_does_not_change_what_is_found(monkeypatch):
+    ground, crops = ground_of(pose_network()), crops_for(5)
+    monkeypatch.setattr(effects, "THREADS", 4)
     together = sensitivities(ground, crops, SPEC)
-    monkeypatch.setattr(sensitivity, "KEPT_BYTES", 1)  # one crop at a time
+    monkeypatch.setattr(effects, "THREADS", 1)
 
-    apart = sensitivities(ground, crops, SPEC)
-
-    assert apart.seen == together.seen
-    for name, each in apart.layers.items():
-        assert each.only.noise == pytest.approx(together.layers[name].only.noise, rel=1e-6)
+    assert sensitivities(ground, crops, SPEC) == together
 
 
 @pytest.mark.parametrize(
