@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -138,6 +139,42 @@ def test_a_lifter_for_another_skeleton_is_one_line(model, tiny_lifter, tmp_path)
 
     assert result.exit_code == 1
     assert "two key points cannot be read as body15" in result.output
+    assert result.output.endswith(": give key points that tell them, or a lifter that wants no others\n")
+
+
+def test_tracks_of_another_skeleton_are_one_line_with_the_files_name(tiny_lifter, tmp_path):
+    tracks = make_tracks_json(2)
+    tracks["categories"][0]["keypoints"] = [f"p{i}" for i in range(17)]
+    (tmp_path / "tracks.json").write_text(json.dumps(tracks))
+    arguments = ["--engine", tiny_lifter.fp32, "--annotations-3d", tmp_path / "tracks.json"]
+
+    result = CliRunner().invoke(main, ["evaluate", *map(str, arguments)])
+
+    assert result.exit_code == 1
+    assert result.output.startswith("edgepose: tracks.json's 17 key points cannot be read as body15: there is no ")
+    assert result.output.count("\n") == 1
+
+
+def test_a_lifter_of_another_frame_count_than_its_passport_says_is_one_line(model, tiny_lifter, tmp_path):
+    cv2.imwrite(str(tmp_path / "7.png"), dots_image((8, 20), (28, 40))[..., ::-1])
+    (tmp_path / "tracks.json").write_text(json.dumps(make_tracks_json(2)))
+    lifter = tmp_path / "lifter.onnx"
+    lifter.write_bytes(tiny_lifter.fp32.read_bytes())
+    passport = json.loads(Path(f"{tiny_lifter.fp32}.json").read_text())
+    passport["spec"]["head"]["frames"] = 81
+    Path(f"{lifter}.json").write_text(json.dumps(passport))
+
+    for arguments in (
+        ["infer", "--engine", model, "--lift", lifter, tmp_path / "7.png", "--no-save-overlay", "-o", tmp_path / "out"],
+        ["evaluate", "--engine", lifter, "--annotations-3d", tmp_path / "tracks.json"],
+    ):
+        result = CliRunner().invoke(main, [str(word) for word in arguments])
+
+        assert result.exit_code == 1
+        assert re.fullmatch(
+            r"edgepose: \S+lifter.onnx: the graph's points are \?, 27, 15, 2, its passport says N, 81, 15, 2: .*\n",
+            result.output,
+        )
 
 
 def test_evaluate_tells_mm_and_notes_them(tiny_lifter, tmp_path):

@@ -70,7 +70,8 @@ class LiftEvaluation:
         """How many poses, and what a shift is."""
         first = self.figures[0]
         lost = f"; {first.lost} more lack a key point throughout their track" if first.lost else ""
-        return [f"{first.poses} poses{lost}; shift: from the first file's key points"]
+        shift = "; shift: from the first file's key points" if len(self.figures) > 1 else ""
+        return [f"{first.poses} pose{'s' * (first.poses != 1)}{lost}{shift}"]
 
     def notes(self) -> list[str]:
         """Nothing besides."""

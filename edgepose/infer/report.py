@@ -98,12 +98,13 @@ class InferReport:
         """Why a lifter gave some people no positions, and what to do: a line for each reason."""
         lines = []
         if self.missing:
-            often = [f"{name} of {count}" for name, count in self.missing.most_common(MISSING_SHOWN)]
-            more = f" and {len(self.missing) - MISSING_SHOWN} others" if len(self.missing) > MISSING_SHOWN else ""
+            often = [f"{name} of {count}" for name, count in self.missing.most_common()]
+            shown = len(often) if len(often) <= MISSING_SHOWN + 1 else MISSING_SHOWN  # never "1 others"
+            more = f" and {len(often) - shown} others" if len(often) > shown else ""
             lines.append(
                 f"{self.unlifted - self.not_finite} of {self.people} people have no xyz: key points that the lifter "
-                f"wants were not found ({', '.join(often)}{more}). Show whole people, or take a network for crops of "
-                f"people, which guesses hidden key points"
+                f"wants were not found ({', '.join(often[:shown])}{more}). Show whole people, or take a network for "
+                f"crops of people, which guesses hidden key points"
             )
         if self.not_finite:
             lines.append(

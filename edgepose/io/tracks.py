@@ -82,8 +82,8 @@ def read_tracks(path: Path, *, with_positions: bool = False) -> Tracks:
         category = next((entry for entry in data["categories"] if entry.get("keypoints")), None)
         if category is None:
             raise ValueError("no category names its keypoints")
-        points = _skeleton(category["keypoints"])
-        positions = _skeleton(category["keypoints_3d"]) if category.get("keypoints_3d") else None
+        points = _skeleton(category["keypoints"], path.name)
+        positions = _skeleton(category["keypoints_3d"], path.name) if category.get("keypoints_3d") else None
         if with_positions and positions is None:
             raise ValueError("the category has no keypoints_3d")
         images = {image["id"]: image for image in data["images"]}
@@ -105,11 +105,11 @@ def read_tracks(path: Path, *, with_positions: bool = False) -> Tracks:
     return Tracks(path.name, sha256_of(path), points, positions, tracks)
 
 
-def _skeleton(names: Any) -> Skeleton:
-    """The known skeleton of these names, or one of theirs."""
+def _skeleton(names: Any, file: str) -> Skeleton:
+    """The known skeleton of these names, or one of theirs, which is called after the file."""
     keypoints = tuple(map(str, names))
     known = next((skeleton for skeleton in SKELETONS.values() if skeleton.keypoints == keypoints), None)
-    return known or Skeleton(f"{len(keypoints)} named", keypoints, pairs_from_names(keypoints))
+    return known or Skeleton(f"{file}'s {len(keypoints)}", keypoints, pairs_from_names(keypoints))
 
 
 def _track(

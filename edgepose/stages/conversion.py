@@ -56,7 +56,7 @@ def sources_of(source: Skeleton, target: Skeleton) -> list[Tree]:
     if missing:
         raise ModelFileError(
             f"{source.name} key points cannot be read as {target.name}: there is no {', '.join(missing)} among them, "
-            f"nor what it could be made of"
+            f"nor what it could be made of: give key points that tell them, or a lifter that wants no others"
         )
     return [tree for tree in found.values() if tree is not None]
 
