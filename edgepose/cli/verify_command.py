@@ -13,7 +13,9 @@ MOST = 8  # of the user's pictures
 @click.command("verify")
 @click.argument("plan", type=click.Path(path_type=Path))
 @click.option(
-    "--images", type=click.Path(path_type=Path), help="Pictures of people, each one person.  [default: drawn]"
+    "--images",
+    type=click.Path(path_type=Path),
+    help="Pictures of people, each one person; of a bottom-up network of any.  [default: drawn]",
 )
 @click.option("--onnx", type=click.Path(path_type=Path), help="What it was built from.  [default: beside the plan]")
 @click.option(
@@ -28,8 +30,9 @@ def command(
 
     Heat maps and key points for one, an odd number and the most people, with and without flip test and CUDA graph, from
     RGB, BGR and NV12 frames (BT.601 and BT.709, both ranges). Of networks whose crops the CPU cuts out (volumes,
-    RTMW3D), their outputs and key points, without graph and from RGB. Where they differ it says which part is wrong,
-    and of a network which layer is the first to differ. The verdict goes into the plan's passport.
+    RTMW3D), their outputs and key points, without graph and from RGB. Of bottom-up networks their maps, and the people
+    whom no threshold decides. Where they differ it says which part is wrong, and of a network which layer is the first
+    to differ. The verdict goes into the plan's passport.
 
     Exit status 1: the plan is wrong. 3: it is right, but some images could not be read.
     """

@@ -168,16 +168,17 @@ def _crop_rows(plan: Plan, image: np.ndarray, answer: Answer) -> Iterator[Row]:
 
 
 def network_rows(
-    found: Outputs, wanted: Outputs, nudged: Outputs, who: np.ndarray, precision: str
+    found: Outputs, wanted: Outputs, nudged: Outputs, who: np.ndarray, precision: str, shown: str = "crops"
 ) -> tuple[list[Row], dict[str, np.ndarray]]:
     """The network against the CPU's, output by output, and by how much each value is off.
 
     Args:
-        found: the plan's, of N people.
-        wanted: the CPU's, of those who are different.
+        found: the plan's, of N people, or pictures.
+        wanted: the CPU's, of those that are different.
         nudged: the CPU's for crops that are off by rounding.
         who: (N,) which of these each person is.
         precision: of the plan.
+        shown: what the N are.
     """
     rows, errors = [], {}
     for name, values in wanted.items():
@@ -185,8 +186,8 @@ def network_rows(
         error = relative_error(found[name], values[who])
         limit = largest_of(precision, relative_error(nudged[name], values))
         text = f"differ by {error:.1e} of their rms, {errors[name].max():.1e} at most"
-        label = {"heatmaps": "heat maps"}.get(name, name)
-        rows.append(Row("network", f"{label} of {len(who)} crops", error <= limit, text, f"{limit:.2g}"))
+        label = {"heatmaps": "heat maps", "pafs": "fields"}.get(name, name)
+        rows.append(Row("network", f"{label} of {len(who)} {shown}", error <= limit, text, f"{limit:.2g}"))
     return rows, errors
 
 
@@ -258,13 +259,18 @@ def shift_row(part: str, name: str, shift_px: np.ndarray, unit: str) -> Row:
 
 def repetition_row(plan: Backend, crowds: Sequence[tuple[Frame | np.ndarray, Regions]], repeats: int) -> Row:
     """Frames with people in changing number, twice over: the same bytes come back."""
-    most, passes = plan.passport.plan.max_batch, []
-    for _ in range(2):
-        results = []
-        for number in range(repeats):
-            frame, regions = crowds[number % len(crowds)]
-            results.append(plan.keypoints(frame, regions.rows(slice(1 + number % most))).tobytes())
-        passes.append(results)
+    most = plan.passport.plan.max_batch
+
+    def result(number: int) -> bytes:
+        frame, regions = crowds[number % len(crowds)]
+        return plan.keypoints(frame, regions.rows(slice(1 + number % most))).tobytes()
+
+    return same_twice(result, repeats)
+
+
+def same_twice(result: Callable[[int], bytes], repeats: int) -> Row:
+    """What `result` gives of the numbers under `repeats`, twice over."""
+    passes = [[result(number) for number in range(repeats)] for _ in range(2)]
     differ = sum(first != second for first, second in zip(*passes, strict=True))
     return Row("repetition", f"{repeats} frames twice over", differ == 0, f"{differ} differ", "none")
 

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
-from edgepose.backends import gpu_reads_frames, load_backend
+from edgepose.backends import gpu_reads_frames, load_backend, load_runtime
 from edgepose.backends.host import HostBackend
 from edgepose.errors import BackendError, EdgeposeError, MissingPackageError, ModelFileError
-from edgepose.evaluation.plan_check import Plan, PlanCheck, check_plan
+from edgepose.evaluation.maps_check import check_maps
+from edgepose.evaluation.plan_check import PlanCheck, check_plan
 from edgepose.evaluation.plan_inputs import Picture
 from edgepose.evaluation.vector_check import check_vectors
 from edgepose.io.columns import aligned
+from edgepose.model.heads.fields import Fields
 from edgepose.model.heads.simcc import SimCC
+from edgepose.model.heads.tags import Tags
 from edgepose.model.heads.volume import Volume
 from edgepose.model.passport import Passport, read_passport, write_passport
 from edgepose.model.spec import ModelSpec
@@ -38,7 +41,7 @@ def verify_plan(
 
     Args:
         path: the plan.
-        pictures: of people, with their boxes.
+        pictures: of people, with their boxes; of a bottom-up network these say nothing but that there are people.
         onnx: the ONNX; None for the one beside the plan that its passport names.
         repeats: frames that are run twice over.
         tell: is told before something takes minutes.
@@ -55,22 +58,21 @@ def verify_plan(
     passport = read_engine_passport(path)
     if not can_verify(passport.spec):
         raise ModelFileError(
-            f"{path} gives {passport.spec.head.kind}, and verify compares heat maps, SimCC vectors and volumes: "
-            f"compare the plan with its ONNX by edgepose evaluate, on annotated data"
+            f"{path} gives {passport.spec.head.kind}, and verify compares heat maps, SimCC vectors, volumes, fields "
+            f"and tags: compare the plan with its ONNX by edgepose evaluate, on annotated data"
         )
     onnx = find_onnx(path, passport, onnx)
+    narrow = partial(_first_layer, onnx, passport, tell)
     with ExitStack() as stack:
-        plan = stack.enter_context(load_backend(path))
+        whole = isinstance(passport.spec.head, (Fields, Tags))
+        load: Callable[..., Any] = load_runtime if whole else load_backend
+        plan = stack.enter_context(closing(load(path)))
         try:
-            cpu = stack.enter_context(load_backend(onnx, exact=True))
+            cpu = stack.enter_context(closing(load(onnx, exact=True)))
         except MissingPackageError as error:
             raise BackendError(f"a plan is compared with the CPU, and that wants a package: {error}") from error
-        narrow = partial(_first_layer, onnx, passport, tell)
-        if isinstance(plan, HostBackend):
-            assert isinstance(cpu, HostBackend)
-            check = check_vectors(cpu, plan, pictures, repeats=repeats, narrow=narrow)
-        else:
-            check = check_plan(cpu, cast(Plan, plan), pictures, repeats=repeats, narrow=narrow)
+        compare = check_maps if whole else check_vectors if isinstance(plan, HostBackend) else check_plan
+        check = compare(cpu, plan, pictures, repeats=repeats, narrow=narrow)
     verdict = Verdict(not check.fault, check.verdict)
     passport = replace(passport, engine=replace(passport.plan, verdict=verdict))
     write_passport(path, passport)
@@ -78,8 +80,8 @@ def verify_plan(
 
 
 def can_verify(spec: ModelSpec) -> bool:
-    """Whether plans of it are compared: those of a network that looks at one person a crop."""
-    return gpu_reads_frames(spec) or isinstance(spec.head, (SimCC, Volume))
+    """Whether plans of it are compared: those of a network that looks at one person a crop, and bottom-up ones."""
+    return gpu_reads_frames(spec) or isinstance(spec.head, (SimCC, Volume, Fields, Tags))
 
 
 def _first_layer(onnx: Path, passport: Passport, tell: Callable[[str], None] | None, crops: np.ndarray) -> str:

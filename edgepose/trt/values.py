@@ -39,7 +39,7 @@ def layer_values(onnx: Path, passport: Passport, crops: np.ndarray, wanted: Coll
     Args:
         onnx: what the plan was built from.
         passport: the plan's.
-        crops: (N, 3, H, W) float32, at most the plan's batch.
+        crops: (N, 3, H, W) float32, at most the plan's batch; of a network of whole images, pictures.
         wanted: names of tensors.
 
     Returns:
@@ -65,5 +65,6 @@ def layer_values(onnx: Path, passport: Passport, crops: np.ndarray, wanted: Coll
         again = replace(passport, sha256=sha256(plan).hexdigest())
         with closing(TensorRtRuntime(path, again, found.__setitem__)) as opened:
             rows = opened.fixed_batch or len(crops)  # all of a fixed batch: not every layer's first axis is the batch
-            found |= opened.run({"crops": np.resize(crops, (rows, *crops.shape[1:]))})
+            (name,) = passport.spec.inputs
+            found |= opened.run({name: np.resize(crops, (rows, *crops.shape[1:]))})
     return [LayerValues(layer, tensor, found[tensor]) for tensor, layer in names.items() if tensor in found]

@@ -13,6 +13,7 @@ from edgepose.model.passport import Passport, read_passport, write_passport
 from tests.fake_device.install import fake_device, write_plan_of
 from tests.makers import TOY_WEIGHTS, dots_image, dots_spec, write_toy_model
 from tests.nvcc import needs_nvcc
+from tests.trt.test_every_kind import bottom_up_network
 
 pytest.importorskip("openvino")
 onnx = pytest.importorskip("onnx")
@@ -63,6 +64,19 @@ def test_the_layer_with_a_wrong_scale_is_named_by_its_name_in_the_onnx(tmp_path,
     assert passport.plan.verdict is not None
     assert passport.plan.verdict.text == check.verdict
     assert len(said) == 1
+
+
+def test_the_layer_of_a_bottom_up_network_is_named_too(tmp_path):
+    source, spec = bottom_up_network(tmp_path / "m.onnx", "tags")
+    with fake_device() as gpu:
+        gpu.wrong_layers = {"tags": 1.25}
+        plan = write_plan_of(source, tmp_path / "m.plan", spec, max_batch=2, wrong=gpu.wrong_layers)
+
+        check, _ = verify_plan(plan, PICTURES, repeats=1, tell=[].append)
+
+        assert gpu.problems == []
+    assert check.verdict.startswith("WRONG: network: tags of 2 pictures: differ by 2.5e-01 of their rms")
+    assert re.search("the first that differs is .*: its output tags by 2.5e-01 of its rms", check.verdict)
 
 
 def test_all_rows_of_a_fixed_batch_are_crops(tmp_path):

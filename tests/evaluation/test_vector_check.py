@@ -116,13 +116,13 @@ def test_pictures_without_a_box_are_one_line(tmp_path):
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
-def test_the_command_compares_plans_of_crops_and_says_in_one_line_that_it_does_not_compare_others(tmp_path, spec):
+def test_the_command_compares_plans_of_key_points_and_says_in_one_line_that_it_does_not_compare_others(tmp_path, spec):
     pytest.importorskip("openvino")
     with fake_device():
         plan = write_plan_of(write_network_of(tmp_path / "m.onnx", spec), tmp_path / "m.plan", spec, max_batch=2)
         done = CliRunner().invoke(main, ["verify", str(plan), "--repeats", "1"])
 
-    if spec in SPECS[:3]:
+    if spec in SPECS[:5]:
         assert done.exit_code == 0, done.output
         assert "m.plan agrees with the CPU (" in done.output
     else:
